@@ -1,0 +1,110 @@
+"""The nouns of simrl: named tuples of pure functions, and the records they pass on.
+
+Every function here is written for ONE seed and ONE sample; batches and seeds come from
+`jax.vmap` outside. Letters used for shapes: B answers to one prompt, L positions of an answer,
+V symbols (arms) at each position, M prompts, G prompts drawn in one update.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Params = Any
+State = Any
+Task = Any
+
+
+class Shape(NamedTuple):
+    """How large a world is. Static: it fixes the shapes of every array."""
+
+    num_prompts: int
+    length: int
+    vocab_size: int
+
+
+class Outcome(NamedTuple):
+    """What a verifier says of one answer."""
+
+    credit: Array  # [L] float: the reward given to each position (an outcome reward is broadcast)
+    success: Array  # [] float, 0 or 1: the whole answer is right
+
+
+class Environment(NamedTuple):
+    """A world: a task drawn once per seed, then prompts, labels and rewards.
+
+    `words` are 32-bit random words, drawn once for a whole batch (a key per sample is 3 to 5 times
+    slower); `simrl.keys.uniform` and `simrl.keys.normal` turn them into numbers.
+    """
+
+    init: Callable[[Array], Task]  # key -> task
+    prompt: Callable[[Array, Task], Array]  # (word [], task) -> prompt [] int32
+    label: Callable[[Array, Task, Array], Array]  # (words [L], task, prompt) -> answer [L] int32
+    reward: Callable[[Array, Task, Array, Array], Outcome]  # (words [L], task, prompt, answer [L])
+    target: Callable[[Task, Array], Array]  # (task, prompt) -> label law [L, V]
+    shape: Shape
+    channel: str | None = None  # what the reward tells: a key of measures.information.CHANNELS
+    noisy: bool = False  # labels are drawn from `target`, not fixed by it
+    reward_law: Callable[[Task, Array], tuple[Array, Array]] | None = None
+    # (task, prompt) -> mean [V] and variance [V] of the reward of each arm; one-token worlds only
+
+
+class Policy(NamedTuple):
+    """A distribution over answers, on a plain pytree of parameters."""
+
+    init: Callable[[Array], Params]  # key -> params
+    sample: Callable[[Array, Params, Array], Array]  # (words [L], params, prompt) -> answer [L]
+    log_prob: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L] nats
+    log_probs: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L, V]
+    num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
+
+
+class Rollout(NamedTuple):
+    """What one group of B answers to one prompt has produced."""
+
+    prompt: Array  # [] int32
+    answers: Array  # [B, L] int32
+    credit: Array  # [B, L] float
+    success: Array  # [B] float
+    log_prob: Array  # [B, L] nats, under the policy that sampled
+
+
+class Advantage(NamedTuple):
+    """How rewards become weights of score terms."""
+
+    init: Callable[[], State]  # () -> state
+    weights: Callable[[State, Rollout], tuple[State, Array]]  # -> (state, weights [B, L])
+    moments: Callable[[State, Any, int], Any] | None = None
+    # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
+
+
+class Info(NamedTuple):
+    """What one update lets others look at."""
+
+    prompts: Array  # [G] int32: the prompts drawn
+    answers: Array  # [G, B, L] int32: guesses (policy gradient) or labels (supervised)
+    success: Array  # [G, B] float: guesses that were right (labels: 1)
+    num_samples: Array  # [] uint32: labelled tokens (supervised) or trajectories (policy gradient)
+    num_tokens: Array  # [] uint32: tokens decoded or labelled
+    flops: Array  # [2] uint32 words (high, low): the 2N/4N convention's charge for this update
+
+
+class Learner(NamedTuple):
+    """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step."""
+
+    init: Callable[[Any], State]  # keys -> state
+    step: Callable[[Any, State, Task], tuple[State, Info]]
+    belief: Callable[[State, Array], Array]  # (state, prompt) -> log-probabilities [L, V], nats
+    estimate: Callable[[Any, State, Task], Params]  # one draw of the gradient estimate (ascent)
+    moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
+    kind: str  # "supervised" | "policy_gradient": which column of the information table applies
+    batch_size: int  # trajectories (labels) in one update
+
+
+class Trial(NamedTuple):
+    """One condition, built: everything the loop needs to train one seed."""
+
+    environment: Environment
+    policy: Policy
+    learner: Learner
