@@ -1,0 +1,93 @@
+"""simrl measures how efficiently learners learn: bits, gradient noise and FLOPs, phase by phase.
+
+    import simrl
+
+    sweep = simrl.Sweep(simrl.Spec(environment="sequence", learner="policy_gradient"))
+    data = simrl.run(sweep, seeds=1024)
+
+The heavy rooms (xarray, scipy.stats, matplotlib) are opened at their first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from simrl import keys, measures
+from simrl.environments.bandit import Bandit
+from simrl.environments.sequence import Sequence
+from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.supervised import Supervised
+from simrl.learners.updates import Optimizer
+from simrl.policies.tabular import Tabular
+from simrl.sweeps.grid import Sweep, load
+from simrl.sweeps.spec import Phases, Spec, SpecError, own
+from simrl.types import Advantage, Environment, Info, Learner, Outcome, Policy, Rollout, Shape
+
+if TYPE_CHECKING:
+    from simrl import plots
+    from simrl.sweeps.run import Progress, run, use_cpu_cores
+    from simrl.sweeps.run import open_results as open
+    from simrl.sweeps.table import hitting_table, interval, phase_table, phase_values
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "run": ("simrl.sweeps.run", "run"),
+    "open": ("simrl.sweeps.run", "open_results"),
+    "use_cpu_cores": ("simrl.sweeps.run", "use_cpu_cores"),
+    "Progress": ("simrl.sweeps.run", "Progress"),
+    "phase_table": ("simrl.sweeps.table", "phase_table"),
+    "phase_values": ("simrl.sweeps.table", "phase_values"),
+    "hitting_table": ("simrl.sweeps.table", "hitting_table"),
+    "interval": ("simrl.sweeps.table", "interval"),
+    "plots": ("simrl.plots", None),
+}
+
+__all__ = [
+    "Advantage",
+    "Affine",
+    "Bandit",
+    "Constant",
+    "Environment",
+    "Info",
+    "Learner",
+    "Optimizer",
+    "Outcome",
+    "Phases",
+    "Policy",
+    "PolicyGradient",
+    "Progress",
+    "Rollout",
+    "RunningMean",
+    "Sequence",
+    "Shape",
+    "Spec",
+    "SpecError",
+    "Supervised",
+    "Sweep",
+    "Tabular",
+    "hitting_table",
+    "interval",
+    "keys",
+    "load",
+    "measures",
+    "open",
+    "own",
+    "phase_table",
+    "phase_values",
+    "plots",
+    "run",
+    "use_cpu_cores",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'simrl' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(module)
+    return found if attribute is None else getattr(found, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

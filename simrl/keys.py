@@ -5,12 +5,15 @@ numbers do not depend on its company, on the order of the work or on the number 
 conditions of one sweep that share seeds share their random numbers.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+WORDS_MARK = "threefry_words"  # the call in a jaxpr whose output is random words
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -29,8 +32,12 @@ class Streams(NamedTuple):
 
 def streams(base: Array, seed: Array) -> Streams:
     """The streams of one seed: `base` a typed key, `seed` an integer."""
-    key = jax.random.fold_in(base, seed)
-    return Streams(*(jax.random.fold_in(key, i) for i in range(len(Streams._fields))))
+    return purposes(fold_in(base, seed))
+
+
+def purposes(key: Array) -> Streams:
+    """One key split by purpose."""
+    return Streams(*(fold_in(key, jnp.uint32(i)) for i in range(len(Streams._fields))))
 
 
 def at_step(seed_streams: Streams, step: Array) -> Streams:
@@ -56,11 +63,21 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
     size = 1
     for length in shape:
         size *= length
-    if not _is_threefry(key) or size >= 2**32 or not jax.config.jax_threefry_partitionable:
+    partitionable = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    if not _is_threefry(key) or size >= 2**32 or not partitionable:
         return jax.random.bits(key, shape)
+    return threefry_words(jax.random.key_data(key), size).reshape(shape)
+
+
+@partial(jax.jit, static_argnames="size", inline=False)
+def threefry_words(key_data: Array, size: int) -> Array:
+    """The first `size` words of a threefry key.
+
+    A call of its own, so that a count of operations knows random words by name; XLA inlines it.
+    """
     counts = jnp.arange(size, dtype=jnp.uint32)
-    high, low = _threefry(jax.random.key_data(key), jnp.zeros_like(counts), counts)
-    return (high ^ low).reshape(shape)
+    high, low = _threefry(key_data, jnp.zeros_like(counts), counts)
+    return high ^ low
 
 
 def uniform(word: Array) -> Array:
@@ -91,3 +108,35 @@ def _threefry(key_data: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
         x0 = x0 + schedule[(block + 1) % 3]
         x1 = x1 + schedule[(block + 2) % 3] + jnp.uint32(block + 1)
     return x0, x1
+
+
+def below(word: Array, bound: int) -> Array:
+    """Words to integers in 0 ... bound - 1, int32; no outcome is off by more than bound / 2**32."""
+    return _multiply_high(word, jnp.uint32(bound)).astype(jnp.int32)
+
+
+def cumulative(probs: Array) -> Array:
+    """Inverse-CDF table of a choice: cumulative integer weights [V] int32, in units of 2**-30.
+
+    Integers add without rounding, so an arm of 1e-6 keeps its probability to 5e-4 wherever it
+    stands; a float32 cumulative sum near 1 would be 7 % wrong there. Arms below 2**-31 are never
+    drawn. `probs` [V] sum to 1.
+    """
+    weights = jnp.round(probs.astype(jnp.float32) * jnp.float32(2.0**30)).astype(jnp.int32)
+    return jnp.cumsum(weights, dtype=jnp.int32)
+
+
+def choose(word: Array, table: Array) -> Array:
+    """The arm [] int32 that one word picks from a `cumulative` table [V]."""
+    # The weights sum to 2**30 up to rounding; scaling the word by their sum leaves no arm a gap.
+    threshold = _multiply_high(word, table[-1].astype(jnp.uint32)).astype(jnp.int32)
+    return jnp.searchsorted(table, threshold, side="right").astype(jnp.int32)
+
+
+def _multiply_high(a: Array, b: Array) -> Array:
+    """The high 32 bits of the 64-bit product of two uint32."""
+    half = jnp.uint32(0xFFFF)
+    a_high, a_low, b_high, b_low = a >> 16, a & half, b >> 16, b & half
+    middle = a_low * b_high + ((a_low * b_low) >> 16)
+    carry = a_high * b_low + (middle & half)
+    return a_high * b_high + (middle >> 16) + (carry >> 16)

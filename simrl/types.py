@@ -58,6 +58,7 @@ class Policy(NamedTuple):
     log_prob: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L] nats
     log_probs: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L, V]
     num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
+    tabular: bool = False  # parameters are the logits [M, L, V]: closed-form moments apply
 
 
 class Rollout(NamedTuple):
@@ -85,9 +86,9 @@ class Info(NamedTuple):
     prompts: Array  # [G] int32: the prompts drawn
     answers: Array  # [G, B, L] int32: guesses (policy gradient) or labels (supervised)
     success: Array  # [G, B] float: guesses that were right (labels: 1)
-    num_samples: Array  # [] uint32: labelled tokens (supervised) or trajectories (policy gradient)
-    num_tokens: Array  # [] uint32: tokens decoded or labelled
-    flops: Array  # [2] uint32 words (high, low): the 2N/4N convention's charge for this update
+    num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
+    num_tokens: Array  # [G] uint32: tokens decoded or labelled
+    flops: Array  # [G, 2] uint32 words (high, low): each group's charge by the 2N/4N convention
 
 
 class Learner(NamedTuple):

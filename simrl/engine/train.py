@@ -1,0 +1,233 @@
+"""One seed's run: the loop, written once; it knows no algorithm.
+
+A run is a chain of chunks with traced bounds, so one compiled program serves every gap between log
+points. Inside a chunk, updates come in stretches of `observe_every`; a stretch belongs to the phase
+of the state before it. A seed whose pass rate has reached the stop is frozen. Many seeds come from
+`vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simrl import keys
+from simrl.engine import observe
+from simrl.measures import gradients, phases
+from simrl.types import Array, Info, State, Task, Trial
+
+COUNTERS = ("samples", "tokens", "trajectories", "flops", "flops_counted")
+
+
+class Rules(NamedTuple):
+    """Traced numbers of the loop; thresholds and stop are log-odds of the pass rate."""
+
+    thresholds: Array  # [H]
+    stop: Array  # []
+    phase_low: Array  # []
+    phase_high: Array  # []
+
+
+class Plan(NamedTuple):
+    """What is static about a run beyond its trial."""
+
+    num_phases: int
+    coordinate: str  # "log_odds" of the pass rate, or "excess_loss": log2 of KL(labels || belief)
+    counted: int  # FLOPs of one update counted from its program
+    num_redraws: int
+
+
+class Hits(NamedTuple):
+    """When the pass rate first reached each threshold [H]; step -1: not yet."""
+
+    step: Array  # int32: updates done
+    time: Array  # float32: the same, interpolated in log-odds between two updates
+    cost: Array  # [H, C, 2] words
+
+
+class Run(NamedTuple):
+    """All that one seed carries from chunk to chunk."""
+
+    state: State
+    task: Task
+    step: Array  # [] int32
+    done: Array  # [] bool
+    odds: Array  # [M] log-odds of the right answer
+    spent: Array  # [M, C, 2] words: counters by prompt
+    hits: Hits
+
+
+class Sums(NamedTuple):
+    """One chunk's accumulators by phase; the host adds chunks up in 64 bits."""
+
+    values: Array  # [P, Q] float32: each quantity times its weight
+    counts: Array  # [P, C, 2] words
+
+
+def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
+    """A seed before its first update."""
+    task = trial.environment.init(seed_streams.task)
+    state = trial.learner.init(seed_streams)
+    odds = observe.log_odds(observe.beliefs(trial, state), observe.truth(trial, task))
+    spent = jnp.zeros((odds.shape[0], len(COUNTERS), 2), jnp.uint32)
+    overall = mean_log_odds(odds)
+    reached = overall >= rules.thresholds
+    hits = Hits(
+        step=jnp.where(reached, 0, -1).astype(jnp.int32),
+        time=jnp.where(reached, 0.0, jnp.inf).astype(odds.dtype),
+        cost=jnp.zeros((rules.thresholds.shape[0], len(COUNTERS), 2), jnp.uint32),
+    )
+    return Run(state, task, jnp.int32(0), overall >= rules.stop, odds, spent, hits)
+
+
+def chunk(
+    trial: Trial,
+    plan: Plan,
+    rules: Rules,
+    seed_streams: keys.Streams,
+    run: Run,
+    until: Array,
+    observe_every: Array,
+) -> tuple[Run, Sums]:
+    """Train until `until` updates are done or the stop is reached."""
+    known = observe.truth(trial, run.task)
+    empty = Sums(
+        jnp.zeros((plan.num_phases, len(observe.quantities(trial)))),
+        jnp.zeros((plan.num_phases, len(COUNTERS), 2), jnp.uint32),
+    )
+
+    def unfinished(carry: tuple[Run, Sums]) -> Array:
+        return (carry[0].step < until) & ~carry[0].done
+
+    def stretch(carry: tuple[Run, Sums]) -> tuple[Run, Sums]:
+        before, sums = carry
+        end = jnp.minimum(before.step + observe_every, until)
+        after, first = _updates(trial, plan, rules, seed_streams, known, before, end)
+        return after, _account(trial, plan, rules, known, (before, after), first, sums)
+
+    return jax.lax.while_loop(unfinished, stretch, (run, empty))
+
+
+def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
+    """The measures of a seed at a log point, averaged over prompts."""
+    known = observe.truth(trial, run.task)
+    values = observe.of_state(trial, run.state, run.task, known)
+    values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
+    found = {name: jnp.mean(value) for name, value in values.items()}
+    found["log_odds"] = mean_log_odds(run.odds)
+    if trial.learner.moments is None and plan.num_redraws > 0:
+        found |= _redraws(trial, plan, seed_streams, run)
+    return found
+
+
+def mean_log_odds(odds: Array) -> Array:
+    """Log-odds [] of the mean over prompts of the pass rates, right at both ends."""
+    if odds.shape[0] == 1:
+        return odds[0]
+    log_right = jax.nn.logsumexp(jax.nn.log_sigmoid(odds))
+    return log_right - jax.nn.logsumexp(jax.nn.log_sigmoid(-odds))
+
+
+def _redraws(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
+    """Moments of the estimator by redrawing it at frozen parameters, where no closed form is known."""
+
+    def estimate(key: Array) -> Any:
+        return trial.learner.estimate(keys.purposes(key), run.state, run.task)
+
+    probe = keys.fold_in(seed_streams.probe, run.step)
+    found = gradients.redraw_moments(estimate, probe, plan.num_redraws)
+    return {"trace_covariance": found.trace_covariance, "squared_norm": found.squared_norm}
+
+
+def _updates(
+    trial: Trial,
+    plan: Plan,
+    rules: Rules,
+    seed_streams: keys.Streams,
+    known: observe.Truth,
+    run: Run,
+    end: Array,
+) -> tuple[Run, Info]:
+    """Updates up to `end`; also the Info of the first one, to be measured with the state before."""
+    begin = run.step
+
+    def unfinished(carry: tuple[Run, Info]) -> Array:
+        return (carry[0].step < end) & ~carry[0].done
+
+    def update(carry: tuple[Run, Info]) -> tuple[Run, Info]:
+        run, first = carry
+        now = keys.at_step(seed_streams, run.step)
+        state, info = trial.learner.step(now, run.state, run.task)
+        odds = observe.log_odds(observe.beliefs(trial, state), known)
+        spent = _spend(run.spent, info, plan.counted)
+        hits = _hit(run, rules, odds, spent)
+        done = mean_log_odds(odds) >= rules.stop
+        first = jax.tree.map(lambda a, b: jnp.where(run.step == begin, b, a), first, info)
+        return Run(state, run.task, run.step + 1, done, odds, spent, hits), first
+
+    blank = jax.eval_shape(trial.learner.step, seed_streams, run.state, run.task)[1]
+    first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
+    return jax.lax.while_loop(unfinished, update, (run, first))
+
+
+def _spend(spent: Array, info: Info, counted: int) -> Array:
+    """Charge one update to the prompts it drew: `spent` [M, C, 2]."""
+    num_groups, size = info.success.shape
+    # An update is counted as a whole; a share per group is exact for one group, else rounded up.
+    share = jnp.asarray(phases.words_of(-(-counted // num_groups)))
+    trajectories = jnp.full((num_groups,), size, jnp.uint32)
+    low = jnp.stack([info.num_samples, info.num_tokens, trajectories], axis=1)
+    words = jnp.stack([jnp.zeros_like(low), low], axis=-1)
+    counted_words = jnp.tile(share, (num_groups, 1))
+    cost = jnp.concatenate([words, info.flops[:, None], counted_words[:, None]], axis=1)
+    if spent.shape[0] == 1:
+        return phases.add_words(spent, phases.sum_words(cost)[None])
+    return phases.scatter_words(spent, info.prompts, cost)
+
+
+def _hit(run: Run, rules: Rules, odds: Array, spent: Array) -> Hits:
+    """Record the thresholds that this update has reached for the first time."""
+    before, after = mean_log_odds(run.odds), mean_log_odds(odds)
+    new = (run.hits.step < 0) & (after >= rules.thresholds)
+    fraction = (rules.thresholds - before) / (after - before)
+    return Hits(
+        step=jnp.where(new, run.step + 1, run.hits.step),
+        time=jnp.where(new, run.step + fraction, run.hits.time),
+        cost=jnp.where(new[:, None, None], phases.sum_words(spent), run.hits.cost),
+    )
+
+
+def _account(
+    trial: Trial,
+    plan: Plan,
+    rules: Rules,
+    known: observe.Truth,
+    ends: tuple[Run, Run],
+    first: Info,
+    sums: Sums,
+) -> Sums:
+    """Add one stretch to the phases its prompts were in when it began.
+
+    Measures of the state weigh by the trajectories spent on a prompt during the stretch, joint
+    information by the updates; what was absorbed is a difference and needs no weight.
+    """
+    before, after = ends
+    log_probs = observe.beliefs(trial, before.state)
+    spent = phases.subtract_words(after.spent, before.spent)
+    updates = (after.step - before.step).astype(jnp.float32)
+    trajectories = spent[:, COUNTERS.index("trajectories"), 1].astype(jnp.float32)
+    values = observe.of_state(trial, before.state, before.task, known)
+    coordinate = before.odds if plan.coordinate == "log_odds" else jnp.log2(values["gap"])
+    values = {name: value * trajectories for name, value in values.items()}
+    drawn = observe.of_update(trial, log_probs, known, first)
+    values |= {name: value * updates for name, value in drawn.items()}
+    values["absorbed"] = observe.absorbed(before.odds, after.odds)
+    if trial.environment.noisy:
+        beliefs_after = observe.beliefs(trial, after.state)
+        values["absorbed_label"] = observe.absorbed_label(log_probs, beliefs_after, known)
+    columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
+    index = phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).index(coordinate)
+    return Sums(
+        values=phases.scatter_sums(sums.values, index, columns),
+        counts=phases.scatter_words(sums.counts, index, spent),
+    )

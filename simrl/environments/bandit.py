@@ -1,0 +1,100 @@
+"""Bandits: one choice among K arms, one reward.
+
+Kinds: `one_right` pays 1 for one arm and 0 elsewhere ("The sky is ..." with K words); `gaussian`
+draws arm means from N(mean, spread^2) and adds N(0, noise^2) to each reward (Sutton & Barto 2018,
+section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1.
+The right answer is the best arm.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from simrl import keys
+from simrl.types import Array, Environment, Outcome, Shape
+
+KINDS = ("one_right", "gaussian", "bernoulli")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bandit:
+    """A K-armed bandit; `mean`, `spread` and `noise` are read by the gaussian kind alone."""
+
+    kind: str = field(default="one_right", metadata={"static": True})
+    num_arms: int = field(default=10, metadata={"static": True})
+    mean: float = 0.0
+    spread: float = 1.0
+    noise: float = 1.0
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = []
+        if self.kind not in KINDS:
+            found.append(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.num_arms < 2:
+            found.append(f"num_arms must be at least 2, not {self.num_arms}")
+        if self.spread < 0 or self.noise < 0:
+            found.append("spread and noise must not be negative")
+        return found
+
+    def build(self) -> Environment:
+        """The environment."""
+        shape = Shape(num_prompts=1, length=1, vocab_size=self.num_arms)
+        if self.kind == "one_right":
+            return _one_right(shape)
+        return _best_arm(self, shape)
+
+
+def _first_prompt(word: Array, task: Array) -> Array:
+    return jnp.int32(0)
+
+
+def _one_right(shape: Shape) -> Environment:
+    """One right arm. Arms are exchangeable under every learner, so arm 0 serves for all."""
+
+    def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
+        hit = (answer == 0).astype(jnp.float32)
+        return Outcome(credit=hit, success=hit[0])
+
+    return Environment(
+        init=lambda key: jnp.int32(0),
+        prompt=_first_prompt,
+        label=lambda words, task, prompt: jnp.zeros((1,), jnp.int32),
+        reward=reward,
+        target=lambda task, prompt: jax.nn.one_hot(jnp.zeros((1,), jnp.int32), shape.vocab_size),
+        shape=shape,
+        channel="exact",
+    )
+
+
+def _best_arm(spec: Bandit, shape: Shape) -> Environment:
+    """Arms with real-valued means: the task is the vector of means [K]."""
+    num_arms, gaussian = shape.vocab_size, spec.kind == "gaussian"
+
+    def init(key: Array) -> Array:
+        draw = keys.words(key, (num_arms,))
+        return spec.mean + spec.spread * keys.normal(draw) if gaussian else keys.uniform(draw)
+
+    def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
+        mean = task[answer]
+        if gaussian:
+            credit = mean + spec.noise * keys.normal(words)
+        else:
+            credit = (keys.uniform(words) < mean).astype(jnp.float32)
+        return Outcome(credit=credit, success=(answer[0] == jnp.argmax(task)).astype(jnp.float32))
+
+    def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
+        variance = jnp.full_like(task, spec.noise**2) if gaussian else task * (1 - task)
+        return task, variance
+
+    return Environment(
+        init=init,
+        prompt=_first_prompt,
+        label=lambda words, task, prompt: jnp.argmax(task)[None].astype(jnp.int32),
+        reward=reward,
+        target=lambda task, prompt: jax.nn.one_hot(jnp.argmax(task)[None], num_arms),
+        shape=shape,
+        reward_law=reward_law,
+    )

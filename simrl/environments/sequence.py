@@ -1,0 +1,104 @@
+"""Sequence guessing: a secret answer in V^L for each of M prompts, told of in five ways.
+
+Rewards of a guess y against a label y*: `exact` 1 if all positions match; `fraction` the share
+that match; `prefix` (length of the matched prefix) / L; `token` each position told of its own
+match; `reward_to_go` each position told of its own and all later matches.
+
+Labels are `fixed` (always the secret) or `zipf`: every position is drawn anew from a Zipf law over
+ranks, p(rank r) ~ r^-zipf_exponent, whose first rank is the secret's symbol. The verifier compares
+a guess with a fresh label; `success` always speaks of the secret itself.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from simrl import keys
+from simrl.types import Array, Environment, Outcome, Shape
+
+REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
+LABELS = ("fixed", "zipf")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sequence:
+    """M prompts, drawn uniformly, each with a secret of L symbols out of V."""
+
+    vocab_size: int = field(default=8, metadata={"static": True})
+    length: int = field(default=3, metadata={"static": True})
+    reward: str = field(default="exact", metadata={"static": True})
+    labels: str = field(default="fixed", metadata={"static": True})
+    num_prompts: int = field(default=1, metadata={"static": True})
+    zipf_exponent: float = 1.0
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = []
+        if self.reward not in REWARDS:
+            found.append(f"reward must be one of {', '.join(REWARDS)}, not {self.reward!r}")
+        if self.labels not in LABELS:
+            found.append(f"labels must be one of {', '.join(LABELS)}, not {self.labels!r}")
+        if self.vocab_size < 2:
+            found.append(f"vocab_size must be at least 2, not {self.vocab_size}")
+        if self.length < 1 or self.num_prompts < 1:
+            found.append("length and num_prompts must be at least 1")
+        return found
+
+    def build(self) -> Environment:
+        """The environment; its task is the table of secrets [M, L]."""
+        shape = Shape(self.num_prompts, self.length, self.vocab_size)
+        noisy = self.labels == "zipf"
+
+        def target(task: Array, prompt: Array) -> Array:
+            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
+            rank = (jnp.arange(self.vocab_size) - task[prompt][:, None]) % self.vocab_size
+            if not noisy:
+                return (rank == 0).astype(jnp.float32)
+            return jax.nn.softmax(-self.zipf_exponent * jnp.log1p(rank.astype(jnp.float32)))
+
+        def label(words: Array, task: Array, prompt: Array) -> Array:
+            if not noisy:
+                return task[prompt]
+            tables = jax.vmap(keys.cumulative)(target(task, prompt))
+            return jax.vmap(keys.choose)(words, tables)
+
+        def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
+            match = (answer == label(words, task, prompt)).astype(jnp.float32)
+            success = jnp.all(answer == task[prompt]).astype(jnp.float32)
+            return Outcome(credit=credit(match, self.reward), success=success)
+
+        def prompt(word: Array, task: Array) -> Array:
+            return keys.below(word, self.num_prompts)
+
+        def init(key: Array) -> Array:
+            draw = keys.words(key, (self.num_prompts, self.length))
+            return keys.below(draw, self.vocab_size)
+
+        return Environment(
+            init=init,
+            prompt=prompt,
+            label=label,
+            reward=reward,
+            target=target,
+            shape=shape,
+            channel=self.reward,
+            noisy=noisy,
+        )
+
+
+def credit(match: Array, reward: str) -> Array:
+    """Reward of each position [L] from the matches [L] of one guess."""
+    length = match.shape[-1]
+    if reward == "token":
+        return match
+    if reward == "reward_to_go":
+        return jnp.cumsum(match[::-1])[::-1]
+    if reward == "exact":
+        total = jnp.prod(match)
+    elif reward == "fraction":
+        total = jnp.mean(match)
+    else:
+        total = jnp.sum(jnp.cumprod(match)) / length
+    return jnp.broadcast_to(total, match.shape)

@@ -1,0 +1,123 @@
+"""Advantages: how the rewards of a group become weights of its score terms.
+
+`none`, `batch_mean` and `leave_one_out` are one affine family, (r - c * mean) * B / (B - u), with
+traced c and u: one compiled program serves all three.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simrl.measures import gradients
+from simrl.types import Advantage, Array, Rollout
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Affine:
+    """Weights (r - centre * group mean) * B / (B - correction).
+
+    none: centre 0, correction 0 (Williams 1992). batch_mean: 1, 0 (biased by -1/B: a rollout is in
+    its own baseline). leave_one_out: 1, 1 (Kool et al. 2019): unbiased.
+    """
+
+    centre: float = 0.0
+    correction: float = 0.0
+
+    def problems(self, batch_size: int) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        if batch_size - self.correction <= 0:
+            return [f"leave_one_out needs a group_size of at least 2, not {batch_size}"]
+        return []
+
+    def build(self, batch_size: int, length: int) -> Advantage:
+        """The advantage for groups of this size."""
+        scale = batch_size / (batch_size - self.correction)
+
+        def weights(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
+            mean = jnp.mean(rollout.credit, axis=0)
+            return state, scale * (rollout.credit - self.centre * mean)
+
+        def moments(
+            state: tuple, statistics: gradients.ScoreStatistics, size: int
+        ) -> gradients.Moments:
+            return gradients.affine_moments(statistics, size, scale, self.centre)
+
+        return Advantage(lambda: (), weights, moments)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Constant:
+    """Weights r - baseline, the same number for every position."""
+
+    baseline: float = 0.0
+
+    def problems(self, batch_size: int) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        return []
+
+    def build(self, batch_size: int, length: int) -> Advantage:
+        """The advantage for groups of this size."""
+
+        def moments(
+            state: tuple, statistics: gradients.ScoreStatistics, size: int
+        ) -> gradients.Moments:
+            return gradients.constant_moments(statistics, size, self.baseline)
+
+        return Advantage(
+            lambda: (), lambda state, rollout: (state, rollout.credit - self.baseline), moments
+        )
+
+
+class Running(NamedTuple):
+    """Mean reward so far at each position, and of how many rollouts."""
+
+    mean: Array  # [L]
+    count: Array  # [] float32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RunningMean:
+    """Weights r - mean of EARLIER rewards (Sutton & Barto 2018, section 2.8); the first batch,
+    which has none, uses its own mean, as R_1 does at t = 1.
+    """
+
+    def problems(self, batch_size: int) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        return []
+
+    def build(self, batch_size: int, length: int) -> Advantage:
+        """The advantage for groups of this size."""
+
+        def init() -> Running:
+            return Running(jnp.zeros((length,)), jnp.zeros(()))
+
+        def weights(state: Running, rollout: Rollout) -> tuple[Running, Array]:
+            own = jnp.mean(rollout.credit, axis=0)
+            baseline = jnp.where(state.count == 0, own, state.mean)
+            count = state.count + batch_size
+            mean = state.mean + (own - state.mean) * (batch_size / count)
+            return Running(mean, count), rollout.credit - baseline
+
+        def moments(
+            state: Running, statistics: gradients.ScoreStatistics, size: int
+        ) -> gradients.Moments:
+            units = statistics.reward_mean.shape[0]
+            later = gradients.constant_moments(statistics, size, state.mean[:units])
+            first = gradients.affine_moments(statistics, size, 1.0, 1.0)
+            return jax.tree.map(lambda a, b: jnp.where(state.count == 0, a, b), first, later)
+
+        return Advantage(init, weights, moments)
+
+
+NAMED = {
+    "none": Affine(0.0, 0.0),
+    "batch_mean": Affine(1.0, 0.0),
+    "leave_one_out": Affine(1.0, 1.0),
+    "constant": Constant(),
+    "running_mean": RunningMean(),
+}

@@ -1,0 +1,150 @@
+"""Policy gradient (REINFORCE, Williams 1992): sample, be rewarded, weigh the scores, step."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import updates
+from simrl.learners.advantages import Affine
+from simrl.learners.updates import Learning, Optimizer
+from simrl.measures import gradients, scores
+from simrl.types import (
+    Advantage,
+    Array,
+    Environment,
+    Info,
+    Learner,
+    Params,
+    Policy,
+    Rollout,
+    State,
+    Task,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Each update: `num_groups` prompts, `group_size` answers to each, one optimiser step."""
+
+    advantage: Any = field(default_factory=Affine)
+    group_size: int = field(default=32, metadata={"static": True})
+    num_groups: int = field(default=1, metadata={"static": True})
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = self.optimizer.problems()
+        if self.group_size < 1 or self.num_groups < 1:
+            return [*found, "group_size and num_groups must be at least 1"]
+        return found + self.advantage.problems(self.group_size)
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world and policy."""
+        optimizer = self.optimizer.build()
+        length = environment.shape.length
+        groups, size = self.num_groups, self.group_size
+        advantage = self.advantage.build(size, length)
+        belief = updates.belief(policy, length)
+
+        def gradient(keys: Any, state: Learning, task: Task) -> tuple[Params, State, Rollout]:
+            rollouts = _draw(keys, environment, policy, state.params, task, (groups, size))
+            kept, weights = _weigh(advantage, state.advantage, rollouts)
+            grad = updates.weighted_score(
+                policy, state.params, rollouts.prompt, rollouts.answers, weights
+            )
+            return grad, kept, rollouts
+
+        def init(keys: Any) -> Learning:
+            params = policy.init(keys.start)
+            return Learning(params, optimizer.init(params), advantage.init())
+
+        def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
+            grad, kept, rollouts = gradient(keys, state, task)
+            info = updates.report(
+                "policy_gradient",
+                policy,
+                rollouts.prompt,
+                rollouts.answers,
+                rollouts.success,
+                samples=size,
+            )
+            return updates.ascend(optimizer, state, grad, kept), info
+
+        return Learner(
+            init=init,
+            step=step,
+            belief=belief,
+            estimate=lambda keys, state, task: gradient(keys, state, task)[0],
+            moments=_moments(environment, advantage, belief, (groups, size))
+            if policy.tabular
+            else None,
+            kind="policy_gradient",
+            batch_size=groups * size,
+        )
+
+
+def _draw(
+    keys: Any,
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    batch: tuple[int, int],
+) -> Rollout:
+    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G]."""
+    groups, size = batch
+    length = environment.shape.length
+    prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
+    sample_words = updates.group_words(keys.sample, groups, size, length)
+    reward_words = updates.group_words(keys.reward, groups, size, length)
+
+    def group(prompt: Array, words: Array, noise: Array) -> Rollout:
+        answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+        outcome = jax.vmap(environment.reward, (0, None, None, 0))(noise, task, prompt, answers)
+        log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
+        return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
+
+    return jax.vmap(group)(prompts, sample_words, reward_words)
+
+
+def _weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State, Array]:
+    """Weights [G, B, L]; an advantage with a memory sees the groups one after the other."""
+    if not jax.tree.leaves(state):
+        return state, jax.vmap(lambda rollout: advantage.weights(state, rollout)[1])(rollouts)
+    return jax.lax.scan(advantage.weights, state, rollouts)
+
+
+def _moments(
+    environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
+) -> Any:
+    """Exact moments where the world and the advantage have them, else None.
+
+    An advantage with a memory sees several groups in turn, which its moments do not describe.
+    """
+    groups, size = batch
+    known = environment.channel is not None or environment.reward_law is not None
+    if advantage.moments is None or not known or (groups > 1 and jax.tree.leaves(advantage.init())):
+        return None
+
+    def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
+        probs = jnp.exp(belief(state, prompt))
+        if environment.reward_law is not None:
+            return scores.bandit_statistics(probs[0], *environment.reward_law(task, prompt))
+        law = environment.target(task, prompt)
+        target = law if environment.noisy else jnp.argmax(law, axis=-1)
+        return scores.sequence_statistics(probs, target, environment.channel)
+
+    def moments(state: Learning, task: Task) -> tuple[Array, Array]:
+        def of_prompt(prompt: Array) -> tuple[Array, Array]:
+            found: gradients.Moments = advantage.moments(
+                state.advantage, statistics(state, task, prompt), size
+            )
+            return found.trace_covariance, found.squared_norm
+
+        prompts = jnp.arange(environment.shape.num_prompts)
+        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
+
+    return moments

@@ -1,0 +1,119 @@
+"""What the learners share: the optimiser, the draw of groups, and the answers' log-probabilities."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simrl import keys
+from simrl.measures import flops, phases
+from simrl.types import Array, Environment, Info, Params, Policy, State, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Optimizer:
+    """Any optax optimiser by its name, with its arguments as traced numbers."""
+
+    name: str = field(default="sgd", metadata={"static": True})
+    numbers: dict[str, float] = field(default_factory=lambda: {"learning_rate": 1.0})
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        make = getattr(optax, self.name, None)
+        if self.name.startswith("_") or not callable(make):
+            return [
+                f"optimizer must name an optax optimiser such as sgd or adam, not {self.name!r}"
+            ]
+        try:
+            made = make(**self.numbers)
+        except (TypeError, ValueError) as error:
+            return [f"optax.{self.name} refuses its numbers: {error}"]
+        if not isinstance(made, optax.GradientTransformation):
+            return [f"optax.{self.name} is not an optimiser"]
+        return []
+
+    def build(self) -> optax.GradientTransformation:
+        """The optimiser; built inside the trace, so its numbers may be traced."""
+        return getattr(optax, self.name)(**self.numbers)
+
+
+class Learning(NamedTuple):
+    """The state every gradient learner here carries."""
+
+    params: Params
+    optimizer: Any
+    advantage: State
+
+
+def draw_prompts(stream: Array, environment: Environment, task: Task, num_groups: int) -> Array:
+    """The prompts [G] int32 of one update."""
+    words = keys.words(stream, (num_groups,))
+    return jax.vmap(environment.prompt, (0, None))(words, task)
+
+
+def group_words(stream: Array, num_groups: int, size: int, length: int) -> Array:
+    """Random words [G, B, L] for one purpose of one update: one draw for the whole batch."""
+    return keys.words(stream, (num_groups, size, length))
+
+
+def weighted_score(
+    policy: Policy, params: Params, prompts: Array, answers: Array, weights: Array
+) -> Params:
+    """Gradient of the weighted log-likelihood: summed over positions, averaged over trajectories.
+
+    prompts [G], answers and weights [G, B, L]. What depends on a prompt alone is computed once a
+    group, because the inner map is over answers only.
+    """
+
+    def objective(params: Params) -> Array:
+        over_answers = jax.vmap(policy.log_prob, (None, None, 0))
+        log_prob = jax.vmap(over_answers, (None, 0, 0))(params, prompts, answers)
+        return jnp.sum(weights * log_prob) / (answers.shape[0] * answers.shape[1])
+
+    return jax.grad(objective)(params)
+
+
+def ascend(
+    optimizer: optax.GradientTransformation, state: Learning, gradient: Params, advantage: State
+) -> Learning:
+    """One optimiser step up the gradient."""
+    descent = jax.tree.map(jnp.negative, gradient)
+    updates, opt_state = optimizer.update(descent, state.optimizer, state.params)
+    return Learning(optax.apply_updates(state.params, updates), opt_state, advantage)
+
+
+def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
+    """The learner's log-probabilities [L, V] over answers to a prompt."""
+    nothing = jnp.zeros((length,), jnp.int32)
+    return lambda state, prompt: policy.log_probs(state.params, prompt, nothing)
+
+
+def report(
+    kind: str, policy: Policy, prompts: Array, answers: Array, success: Array, samples: int
+) -> Info:
+    """Info of one update; `samples` is per group. Each group is charged by the 2N/4N convention."""
+    num_groups, size, length = answers.shape
+    charge = phases.words_of(flops.ledger(policy.num_active_params, size * length, kind))
+    return Info(
+        prompts=prompts,
+        answers=answers,
+        success=success,
+        num_samples=jnp.full((num_groups,), samples, jnp.uint32),
+        num_tokens=jnp.full((num_groups,), size * length, jnp.uint32),
+        flops=jnp.tile(jnp.asarray(charge), (num_groups, 1)),
+    )
+
+
+def over_prompts(trace: Array, squared_norm: Array, num_groups: int) -> tuple[Array, Array]:
+    """Trace of covariance and squared mean of an average over G groups with uniform prompts.
+
+    trace, squared_norm [M]: those of one group's estimator for each prompt, whose parameters are
+    disjoint. Law of total covariance; equal to trace / G when M = 1.
+    """
+    num_prompts = trace.shape[0]
+    between = (1 - 1 / num_prompts) * jnp.mean(squared_norm)
+    return (jnp.mean(trace) + between) / num_groups, jnp.mean(squared_norm) / num_prompts

@@ -1,0 +1,83 @@
+"""Phases of training: bins of the pass rate before an update, and exact counters for the bins.
+
+Counters of samples and FLOPs pass 2^31 and 2^53, and JAX has no 64-bit integers by default, so a
+count is carried as two uint32 words (high, low) along the last axis and read as uint64 on the host.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+class Bins(NamedTuple):
+    """Uniform bins of a coordinate between `low` and `high`; the end bins are open."""
+
+    low: Array
+    high: Array
+    num: int
+
+    def index(self, coordinate: Array) -> Array:
+        """The bin of each coordinate, int32, same shape; -inf and +inf go to the end bins."""
+        position = (coordinate - self.low) / (self.high - self.low) * self.num
+        return jnp.clip(jnp.floor(position), 0, self.num - 1).astype(jnp.int32)
+
+
+def edges(low: float, high: float, num: int) -> np.ndarray:
+    """Bin edges [num + 1] in the units of the coordinate."""
+    return np.linspace(low, high, num + 1)
+
+
+def words_of(count: int) -> np.ndarray:
+    """A non-negative count below 2^64 as two words [2] uint32 (high, low)."""
+    if not 0 <= count < 2**64:
+        raise ValueError(f"a count must lie in 0 ... 2^64 - 1, not {count}")
+    return np.array([count >> 32, count & 0xFFFFFFFF], np.uint32)
+
+
+def count_of(words: Array) -> np.ndarray:
+    """Words [..., 2] as counts [...] uint64."""
+    words = np.asarray(words).astype(np.uint64)
+    return (words[..., 0] << np.uint64(32)) | words[..., 1]
+
+
+def add_words(a: Array, b: Array) -> Array:
+    """Exact sum of two counts, each [..., 2] uint32."""
+    low = a[..., 1] + b[..., 1]
+    carry = (low < a[..., 1]).astype(jnp.uint32)
+    return jnp.stack([a[..., 0] + b[..., 0] + carry, low], axis=-1)
+
+
+def subtract_words(a: Array, b: Array) -> Array:
+    """Exact difference a - b of two counts with a >= b, each [..., 2] uint32."""
+    borrow = (a[..., 1] < b[..., 1]).astype(jnp.uint32)
+    return jnp.stack([a[..., 0] - b[..., 0] - borrow, a[..., 1] - b[..., 1]], axis=-1)
+
+
+def sum_words(words: Array) -> Array:
+    """Exact sum over the first axis of counts [N, ..., 2] uint32."""
+    total = words[0]
+    for i in range(1, words.shape[0]):
+        total = add_words(total, words[i])
+    return total
+
+
+def scatter_sums(sums: Array, index: Array, values: Array) -> Array:
+    """Add `values` [M, Q] to the rows `index` [M] of `sums` [P, Q].
+
+    A mask rather than a product with a one-hot row: 0 times an infinite measure is NaN.
+    """
+    rows = jnp.arange(sums.shape[0])[:, None, None] == index[None, :, None]
+    return sums + jnp.sum(jnp.where(rows, values[None], 0), axis=1)
+
+
+def scatter_words(counts: Array, index: Array, words: Array) -> Array:
+    """Add `words` [M, C, 2] to the rows `index` [M] of `counts` [P, C, 2], exactly."""
+    phases = jnp.arange(counts.shape[0])[:, None, None]
+    for m in range(words.shape[0]):
+        chosen = jnp.where(phases == index[m], words[m][None], jnp.uint32(0))
+        counts = add_words(counts, chosen)
+    return counts

@@ -1,0 +1,51 @@
+"""Arithmetic on probabilities that keeps its digits where one of them is nearly 0 or nearly 1."""
+
+import jax
+import jax.numpy as jnp
+
+from simrl.types import Array
+
+
+def sum_of_others(values: Array, probs: Array) -> Array:
+    """Sum along the last axis without the entry itself, [..., V]; exact at the likeliest entry.
+
+    Only there can total - value lose every digit, so only there the others are added up.
+    """
+    top = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1], dtype=bool)
+    rest_of_top = jnp.sum(jnp.where(top, 0, values), axis=-1, keepdims=True)
+    total = rest_of_top + jnp.sum(jnp.where(top, values, 0), axis=-1, keepdims=True)
+    return jnp.where(top, rest_of_top, total - values)
+
+
+def complement(probs: Array) -> Array:
+    """1 - probs along the last axis, [..., V], as the sum of the others for the likeliest."""
+    return jnp.where(probs > 0.5, sum_of_others(probs, probs), 1 - probs)
+
+
+def gini(probs: Array) -> Array:
+    """1 - sum of squares along the last axis, [...]: tr Cov of a one-hot draw; 0 if certain."""
+    return jnp.sum(probs * complement(probs), axis=-1)
+
+
+def deviations(probs: Array, rewards: Array) -> Array:
+    """Advantage of each arm, r_a - sum_b pi_b r_b, [..., V], without cancelling at either end."""
+    top = jnp.argmax(probs, axis=-1, keepdims=True)
+    from_top = rewards - jnp.take_along_axis(rewards, top, axis=-1)
+    return from_top - jnp.sum(probs * from_top, axis=-1, keepdims=True)
+
+
+def divide(numerator: Array, denominator: Array) -> Array:
+    """Quotient, with 0 where the denominator is 0: for terms that carry a zero weight there."""
+    safe = jnp.where(denominator == 0, 1, denominator)
+    return jnp.where(denominator == 0, 0, numerator / safe)
+
+
+def log_of(value: Array, other: Array) -> Array:
+    """Log of `value` in nats, given `other` = 1 - value; -inf at 0."""
+    return jnp.where(value < 0.5, jnp.log(value), jnp.log1p(-jnp.minimum(other, 0.5)))
+
+
+def as_float(values: Array | float) -> Array:
+    """Array of floats; integers become the default float type."""
+    values = jnp.asarray(values)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)

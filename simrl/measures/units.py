@@ -1,0 +1,86 @@
+"""Credited units: the statistics of their rewards and scores, and units whose reward is 0 or 1."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simrl.measures.simplex import complement, deviations, divide, gini
+from simrl.types import Array
+
+
+class ScoreStatistics(NamedTuple):
+    """Moments of one sample's reward r and score s, per credited unit (U units)."""
+
+    mean: Array  # [L, V] reward/logit: gradient of the expected reward (ascent), G
+    squared_mean: Array  # [U] |G|^2
+    variance: Array  # [U] E r^2 |s|^2 - |G|^2: trace of covariance with baseline 0
+    variance_centred: Array  # [U] E (r - J)^2 |s|^2 - |G|^2: the same with baseline J
+    cross: Array  # [U] E r |s|^2
+    score: Array  # [U] E |s|^2
+    reward_mean: Array  # [U] J
+    reward_variance: Array  # [U] Var r
+    success_spread: Array  # [U] tr Cov(s | r = 1); NaN unless r is 0 or 1
+    failure_spread: Array  # [U] tr Cov(s | r = 0); NaN unless r is 0 or 1
+
+
+class Hits(NamedTuple):
+    """Each position as a bandit of its own, whose reward is a hit (0 or 1)."""
+
+    rate: Array  # [L] m, probability of a hit
+    miss: Array  # [L] 1 - m
+    direction: Array  # [L, V] E[s_t | hit], so that E[hit s_t] = m * direction
+    square: Array  # [L] |direction|^2
+    hit_spread: Array  # [L] tr Cov(s_t | hit)
+    miss_spread: Array  # [L] tr Cov(s_t | miss)
+    score: Array  # [L] E |s_t|^2
+
+
+def hit_law(probs: Array, target: Array) -> Array:
+    """Probability [L, V] that symbol a at position t is called right, from a target or its law."""
+    target = jnp.asarray(target)
+    if target.shape == probs.shape:
+        return target.astype(probs.dtype)
+    if target.shape == probs.shape[:-1] and jnp.issubdtype(target.dtype, jnp.integer):
+        return jax.nn.one_hot(target, probs.shape[-1], dtype=probs.dtype)
+    raise ValueError(
+        f"target must be integers of shape {probs.shape[:-1]} or a law of shape {probs.shape}, "
+        f"got {target.dtype} of shape {target.shape}"
+    )
+
+
+def hits_of(probs: Array, law: Array) -> Hits:
+    """Each position [L, V] as a bandit of its own, hit with probability law[t, a]."""
+    rate = jnp.sum(probs * law, axis=-1)
+    missed = probs * complement(law)
+    miss = jnp.sum(missed, axis=-1)
+    given_hit = divide(probs * law, rate[:, None])
+    direction = divide(probs, rate[:, None]) * deviations(probs, law)
+    return Hits(
+        rate=rate,
+        miss=miss,
+        direction=direction,
+        square=jnp.sum(direction**2, axis=-1),
+        hit_spread=gini(given_hit),
+        miss_spread=gini(divide(missed, miss[:, None])),
+        score=gini(probs),
+    )
+
+
+def binary_statistics(hits: Hits) -> ScoreStatistics:
+    """Statistics of units whose reward is 0 or 1: a hit at each position, or of a whole answer."""
+    p, f, square = hits.rate, hits.miss, hits.square
+    within = p * f * (f * hits.hit_spread + p * hits.miss_spread)
+    between = p * divide((f - p) ** 2 * square, f)
+    return ScoreStatistics(
+        mean=p[:, None] * hits.direction,
+        squared_mean=p**2 * square,
+        variance=p * hits.hit_spread + p * f * square,
+        variance_centred=within + between,
+        cross=p * (hits.hit_spread + square),
+        score=hits.score,
+        reward_mean=p,
+        reward_variance=p * f,
+        success_spread=hits.hit_spread,
+        failure_spread=hits.miss_spread,
+    )

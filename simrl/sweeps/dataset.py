@@ -1,0 +1,174 @@
+"""Stored blocks as an `xarray.Dataset`: per-seed values with units, long names and exactness."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from simrl.measures import phases
+from simrl.sweeps import spec as specs
+from simrl.sweeps import store
+from simrl.sweeps.grid import Cell, Sweep
+from simrl.sweeps.spec import SpecError
+from simrl.sweeps.store import Block
+
+DIMS = {
+    "look": ("seed", "log_point"),
+    "phase": ("seed", "phase"),
+    "hit": ("seed", "threshold"),
+    "total": ("seed",),
+    "stopped": ("seed",),
+}
+BELIEF_DIMS = ("seed", "log_point", "prompt", "position", "symbol")
+
+MEANINGS = {  # name -> (units, long name)
+    "step": ("updates", "updates done"),
+    "time": ("updates", "updates done, interpolated in log-odds"),
+    "pass_rate": ("1", "probability that the whole answer is right"),
+    "success": ("1", "answers that were right"),
+    "log_odds": ("nat", "log-odds of the pass rate"),
+    "log2_answer": ("bit", "log2 of the probability of the right answer"),
+    "nominal": ("bit", "nominal information (the essay's curve) per trajectory"),
+    "expected": ("bit", "expected information (truth drawn from the policy) per trajectory"),
+    "realised": ("bit", "realised information about the right answer per trajectory"),
+    "expected_update": ("bit", "expected joint information of an update's group"),
+    "realised_update": ("bit", "realised joint information of an update's group"),
+    "absorbed": ("bit", "information absorbed about the right answer"),
+    "absorbed_label": ("bit", "information absorbed about labels drawn from their law"),
+    "gap": ("bit", "excess loss KL(labels || policy)"),
+    "trace_covariance": ("1", "trace of the covariance of the update's gradient estimate"),
+    "squared_norm": ("1", "squared norm of the mean of the update's gradient estimate"),
+    "samples": ("samples", "labelled tokens (supervised) or trajectories (policy gradient)"),
+    "tokens": ("tokens", "tokens labelled or decoded"),
+    "trajectories": ("trajectories", "whole answers labelled or tried"),
+    "flops": ("FLOP", "FLOPs by the 2N/4N convention"),
+    "flops_counted": ("FLOP", "FLOPs of the learner counted from its program"),
+    "stopped": ("1", "the seed reached the stopping pass rate"),
+    "belief": ("nat", "log-probabilities of the policy"),
+}
+
+
+def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray) -> xr.Dataset:
+    """One Dataset of the chosen seeds: dims are the sweep's axes (or `cell`), seed, and more.
+
+    Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
+    does not have is NaN there (0 for counts).
+    """
+    parts = [_cell_dataset(cell, blocks, seeds) for cell, blocks in found]
+    joined = xr.concat(parts, dim="cell", join="outer", data_vars="all", coords="minimal")
+    joined = _label(joined, [cell for cell, _ in found])
+    axes = list(found[0][0].coordinates)
+    whole = sweep.mode == "product" and len(found) == len(sweep.cells()) and axes
+    if whole:
+        sizes = [len(dict.fromkeys(cell.coordinates[axis] for cell, _ in found)) for axis in axes]
+        joined = _unfold(joined, axes, sizes)
+    joined.attrs["simrl_sweep"] = sweep.name
+    return joined
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """Everything stored at `path`: the seeds that every stored cell has."""
+    manifest = store.read_manifest(path)["sweep"]
+    found, common = [], None
+    for entry in manifest["cells"]:
+        name = specs.hash_of(entry["spec"])
+        blocks = [store.load_block(path, name, *ends) for ends in store.blocks_in(path, name)]
+        if not blocks:
+            continue
+        own = np.concatenate([block["seed"] for block in blocks])
+        common = own if common is None else np.intersect1d(common, own)
+        found.append((Cell(entry["coordinates"], _Stored(entry["spec"])), blocks))
+    if not found or common is None:
+        raise SpecError(f"{path} holds a manifest but no finished blocks yet")
+    sweep = _StoredSweep(manifest)
+    return dataset(sweep, found, np.sort(common))  # type: ignore[arg-type]
+
+
+class _Stored:
+    """A stored spec: its description, read by attribute as the live one is."""
+
+    def __init__(self, description: dict[str, Any]):
+        self._description = description
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self._description[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return _Stored(value) if isinstance(value, dict) else value
+
+
+class _StoredSweep:
+    """What `dataset` asks of a sweep, from its manifest."""
+
+    def __init__(self, manifest: dict[str, Any]):
+        self.name, self.mode, self._cells = manifest["name"], manifest["mode"], manifest["cells"]
+
+    def cells(self) -> list[Any]:
+        """The stored cells."""
+        return self._cells
+
+
+def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Dataset:
+    have = np.concatenate([block["seed"] for block in blocks])
+    order = np.argsort(have)
+    rows = order[np.searchsorted(have, seeds, sorter=order)]
+    variables = {}
+    for key in blocks[0]:
+        if key == "seed":
+            continue
+        group, _, name = key.partition(".")
+        values = np.concatenate([block[key] for block in blocks])[rows]
+        dims = BELIEF_DIMS if name == "belief" else DIMS[group]
+        title = name if group == "look" else key.replace(".", "_")
+        variables[title] = (dims, values, _meaning(group, name or group))
+    spec = cell.spec
+    ends = phases.edges(spec.phases.low, spec.phases.high, spec.phases.num)
+    kind = {"long_name": f"phase coordinate: {spec.phases.coordinate}", "units": "nat or bit"}
+    variables["phase_low"] = (("phase",), ends[:-1], kind)
+    variables["phase_high"] = (("phase",), ends[1:], kind)
+    batch = _batch_size(spec)
+    variables["batch_size"] = ((), batch, {"units": "trajectories", "long_name": "batch size"})
+    return xr.Dataset(variables, coords={"seed": seeds, "threshold": list(spec.thresholds)})
+
+
+def _batch_size(spec: Any) -> float:
+    learner = spec.learner
+    for name in ("group_size", "batch_size"):
+        if hasattr(learner, name):
+            return float(getattr(learner, name) * getattr(learner, "num_groups", 1))
+    return float("nan")
+
+
+def _meaning(group: str, name: str) -> dict[str, Any]:
+    units, long_name = MEANINGS.get(name, ("1", name))
+    estimated = name in ("trace_covariance", "squared_norm", "success")
+    if group == "phase":
+        weighted = (
+            "" if name in ("absorbed", "absorbed_label", "success") else ", summed with weights"
+        )
+        long_name = f"{long_name}{weighted}, over the phase"
+    return {"units": units, "long_name": long_name, "exact": int(not estimated)}
+
+
+def _label(joined: xr.Dataset, cells: list[Cell]) -> xr.Dataset:
+    names = list(cells[0].coordinates)
+    labels = {name: ("cell", [cell.coordinates[name] for cell in cells]) for name in names}
+    return joined.assign_coords(labels)
+
+
+def _unfold(joined: xr.Dataset, axes: list[str], sizes: list[int]) -> xr.Dataset:
+    """From one `cell` dim, in the order of a product, to one dim per axis."""
+    coords = {axis: list(dict.fromkeys(joined[axis].values.tolist())) for axis in axes}
+    variables = {}
+    for name, array in joined.data_vars.items():
+        if "cell" not in array.dims:
+            variables[name] = array.variable
+            continue
+        moved = array.transpose("cell", ...)
+        shape = (*sizes, *moved.shape[1:])
+        dims = (*axes, *moved.dims[1:])
+        variables[name] = xr.Variable(dims, moved.values.reshape(shape), array.attrs)
+    rest = {k: v for k, v in joined.coords.items() if "cell" not in v.dims}
+    return xr.Dataset(variables, coords={**rest, **coords})

@@ -1,0 +1,204 @@
+"""Running a sweep: which blocks are missing, on which devices, and what to say meanwhile."""
+
+import importlib.metadata
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from simrl.engine import lanes, train
+from simrl.sweeps import dataset as datasets
+from simrl.sweeps import spec as specs
+from simrl.sweeps.grid import Cell, Sweep
+from simrl.sweeps.spec import Spec, SpecError
+from simrl.sweeps.store import Block, Store
+
+BLOCK = 256  # seeds in a stored block: the unit that an interrupted run repeats
+
+
+class Progress(NamedTuple):
+    """What a progress function is told after each launch."""
+
+    cell: int
+    num_cells: int
+    coordinates: dict[str, Any]
+    seeds_done: int  # of all cells, those found on disk not counted
+    seeds_total: int
+
+
+def use_cpu_cores(num_devices: int | None = None) -> None:
+    """Let the CPU show one device per core; must come before the first JAX operation.
+
+    Too late, it warns in one line and leaves things as they are.
+    """
+    wanted = (
+        num_devices or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else (num_devices or os.cpu_count() or 1)
+    )
+    if jax.config.jax_num_cpu_devices == wanted:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", wanted)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and len(jax.devices()) < wanted:
+            warnings.warn(
+                f"simrl runs on {len(jax.devices())} of {wanted} CPU cores: JAX was used before "
+                "simrl.run; call simrl.use_cpu_cores() first",
+                stacklevel=3,
+            )
+
+
+def run(
+    sweep: Sweep | Spec,
+    seeds: int | Iterable[int] = 256,
+    out: str | Path | None = None,
+    *,
+    devices: int | None = None,
+    only: Iterable[int] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Any:
+    """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
+
+    `seeds`: how many, or which (`range(300, 400)`). `out`: the result folder; blocks that are there
+    are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
+    positions of the cells to run, all by default. Raises SpecError, one line, on a bad spec.
+    """
+    sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
+    cells = sweep.cells()
+    positions = list(range(len(cells))) if only is None else list(only)
+    wanted = _seed_list(seeds)
+    use_cpu_cores(devices)
+    mesh = lanes.mesh_of(devices)
+    store = None
+    if out is not None:
+        store = Store(out, sweep.describe())
+        store.open(session(mesh))
+    found: list[tuple[Cell, list[Block]]] = []
+    done = 0
+    total = 0
+    missing = {i: _missing(store, cells[i], wanted) for i in positions}
+    total = sum(last - first + 1 for ranges in missing.values() for first, last in ranges)
+    for order, i in enumerate(positions):
+        fresh = []
+        for first, last in missing[i]:
+            block = run_block(cells[i].spec, range(first, last + 1), mesh)
+            fresh.append(block)
+            if store is not None:
+                store.save(cell_hash(cells[i].spec), first, last, block)
+            done += last - first + 1
+            if progress is not None:
+                progress(Progress(order, len(positions), cells[i].coordinates, done, total))
+        found.append((cells[i], _stored(store, cells[i]) if store is not None else fresh))
+    return datasets.dataset(sweep, found, wanted)
+
+
+def open_results(path: str | Path) -> Any:
+    """The `xarray.Dataset` of everything stored at `path`."""
+    return datasets.open_dataset(Path(path))
+
+
+def cell_hash(spec: Spec) -> str:
+    """The name of a cell's folder."""
+    return specs.hash_of(specs.describe(spec))
+
+
+def session(mesh: Any) -> dict[str, Any]:
+    """Versions and devices of this process, for the manifest."""
+    device = mesh.devices.flat[0]
+    packages = ("simrl", "jax", "jaxlib", "optax", "numpy")
+    versions = {name: _version(name) for name in packages}
+    return {
+        "versions": {**versions, "python": platform.python_version()},
+        "device_kind": f"{device.platform}: {device.device_kind}",
+        "device_count": int(mesh.devices.size),
+    }
+
+
+def run_block(spec: Spec, seeds: range, mesh: Any) -> Block:
+    """Train the seeds of one block, a launch of devices * width lanes at a time."""
+    parts = (spec.environment, spec.policy, spec.learner)
+    trial = specs.build(parts)
+    setup = lanes.Setup(specs.build, plan_of(spec, trial), mesh)
+    shared = (specs.traced(parts), rules_of(spec), jax.random.key(spec.base_seed))
+    schedule = lanes.Schedule(log_points(spec), spec.observe_every, spec.keep_beliefs)
+    width = lanes.width_for(trial) * mesh.devices.size
+    pieces = []
+    for first in range(seeds.start, seeds.stop, width):
+        chosen = np.arange(first, min(first + width, seeds.stop))
+        padded = np.resize(chosen, width)
+        observed = lanes.launch(setup, shared, padded, schedule)
+        pieces.append({name: value[: len(chosen)] for name, value in observed.items()})
+    block = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+    return {"seed": np.arange(seeds.start, seeds.stop), **block}
+
+
+def plan_of(spec: Spec, trial: Any) -> train.Plan:
+    """The static part of the loop; counts the FLOPs of one update from its program."""
+    return train.Plan(
+        spec.phases.num,
+        spec.phases.coordinate,
+        lanes.count_update(trial)[0].total,
+        spec.num_redraws,
+    )
+
+
+def rules_of(spec: Spec) -> train.Rules:
+    """The traced numbers of the loop."""
+
+    def odds(p: float) -> float:
+        return float("inf") if p >= 1 else float(np.log(p) - np.log1p(-p))
+
+    return specs.traced(
+        train.Rules(
+            np.array([odds(p) for p in spec.thresholds]),
+            odds(spec.stop_pass_rate),
+            spec.phases.low,
+            spec.phases.high,
+        )
+    )
+
+
+def log_points(spec: Spec) -> tuple[int, ...]:
+    """Updates at which to look: 0, then `log_points` more up to `max_steps`, whole and distinct."""
+    if spec.log_spacing == "log":
+        points = np.geomspace(1, spec.max_steps, spec.log_points)
+    else:
+        points = np.linspace(0, spec.max_steps, spec.log_points + 1)
+    return tuple(sorted({0, spec.max_steps, *(int(p) for p in np.round(points))}))
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
+    chosen = np.arange(seeds) if isinstance(seeds, int) else np.unique(np.asarray(list(seeds)))
+    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= 2**32:
+        raise SpecError("seeds must be a positive number or distinct integers in 0 ... 2^32 - 1")
+    return chosen
+
+
+def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:
+    """Runs of consecutive wanted seeds that are not stored, cut at multiples of BLOCK."""
+    absent = wanted
+    for first, last in [] if store is None else store.blocks(cell_hash(cell.spec)):
+        absent = absent[(absent < first) | (absent > last)]
+    if absent.size == 0:
+        return []
+    breaks = (np.diff(absent) != 1) | (absent[1:] % BLOCK == 0)
+    pieces = np.split(absent, np.flatnonzero(breaks) + 1)
+    return [(int(piece[0]), int(piece[-1])) for piece in pieces]
+
+
+def _stored(store: Store, cell: Cell) -> list[Block]:
+    name = cell_hash(cell.spec)
+    return [store.load(name, first, last) for first, last in store.blocks(name)]

@@ -1,0 +1,271 @@
+"""Specifications: every name simrl knows, one plain dict per family, and what makes a spec valid.
+
+A spec is a frozen dataclass whose numbers are traced and whose structure is static. A new
+environment, policy, learner or advantage is one file plus one line here.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from simrl.environments.bandit import Bandit
+from simrl.environments.sequence import Sequence
+from simrl.learners import advantages
+from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.supervised import Supervised
+from simrl.learners.updates import Optimizer
+from simrl.policies.tabular import Tabular
+from simrl.types import Advantage, Environment, Learner, Policy, Trial
+
+ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
+POLICIES: dict[str, Any] = {"tabular": Tabular}
+LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+ADVANTAGES: dict[str, Any] = advantages.NAMED
+FAMILIES: dict[str, dict[str, Any]] = {
+    "environment": ENVIRONMENTS,
+    "policy": POLICIES,
+    "learner": LEARNERS,
+    "advantage": ADVANTAGES,
+}
+
+
+class SpecError(ValueError):
+    """A specification that cannot be run; the message is one line, for a user to read."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Own:
+    """A user's own thing; `source` is "module:attribute" (stored with a version) or "" (not stored).
+
+    `thing` is an Environment, Policy, Advantage or Learner, or a function that makes one from what
+    the family's `build` is given.
+    """
+
+    thing: Any = field(metadata={"static": True})
+    source: str = field(default="", metadata={"static": True})
+    version: str = field(default="", metadata={"static": True})
+
+    def problems(self, *given: Any) -> list[str]:
+        """Nothing is known to be wrong with a user's own thing."""
+        return []
+
+    def build(self, *given: Any) -> Any:
+        """The thing, made from what the family gives if it is a function."""
+        built = isinstance(self.thing, Environment | Policy | Advantage | Learner)
+        return self.thing if built else self.thing(*given)
+
+
+def own(source: str, version: str) -> Own:
+    """A user's own thing by the name of where it lives, `"package.module:attribute"`.
+
+    The name and the version enter the hash of what is stored; change the version with the code.
+    """
+    module, _, attribute = source.partition(":")
+    try:
+        thing = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(
+            f"{source!r} must be module:attribute that can be imported: {error}"
+        ) from None
+    return Own(thing, source, version)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Bins of the state before an update: `log_odds` of the pass rate (nats), or `excess_loss`,
+    log2 of KL(labels || belief) in bits, for worlds with noisy labels.
+    """
+
+    coordinate: str = "log_odds"
+    low: float = -7.0
+    high: float = 5.0
+    num: int = 12
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One condition: a world, a policy, a learner, and how long to train and when to look."""
+
+    environment: Any = field(default_factory=Sequence)
+    learner: Any = field(default_factory=PolicyGradient)
+    policy: Any = field(default_factory=Tabular)
+    max_steps: int = 1000  # updates
+    stop_pass_rate: float = 1.0  # a seed is frozen once its pass rate is this high
+    log_points: int = 20  # how many times to look, besides the start
+    log_spacing: str = "log"  # or "linear"
+    observe_every: int = 1  # updates in a stretch that is measured once for the phases
+    phases: Phases = field(default_factory=Phases)
+    thresholds: tuple[float, ...] = (0.5, 0.9, 0.99)
+    keep_beliefs: bool = False
+    num_redraws: int = 64  # of the estimator at each log point, where no exact moments are known
+    base_seed: int = 0
+
+
+def resolve(family: str, value: Any) -> Any:
+    """A name, a dict with a `name`, or a thing of the user's own, as a frozen dataclass."""
+    known = FAMILIES[family]
+    if isinstance(value, str):
+        value = {"name": value}
+    if isinstance(value, dict):
+        return _from_dict(family, dict(value), known)
+    if isinstance(value, Environment | Policy | Advantage | Learner) or (
+        callable(value) and not isinstance(value, type)
+    ):
+        return Own(value)
+    if not hasattr(value, "build"):
+        raise SpecError(
+            f"{family} must be one of {', '.join(known)} or a thing of your own, not {value!r}"
+        )
+    return value
+
+
+def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any:
+    name = value.pop("name", None)
+    if isinstance(name, str) and ":" in name:
+        return own(name, str(value.pop("version", "")))
+    if name not in known:
+        raise SpecError(f"{family} must be one of {', '.join(known)}, not {name!r}")
+    base = known[name]() if isinstance(known[name], type) else known[name]
+    for key, item in value.items():
+        base = put(base, key, item)
+    return base
+
+
+def put(thing: Any, path: str, value: Any) -> Any:
+    """`thing` with the field at a dotted path replaced, e.g. `learner.optimizer.learning_rate`."""
+    head, _, rest = path.partition(".")
+    if isinstance(thing, Optimizer) and head not in ("name", "numbers") and not rest:
+        return dataclasses.replace(thing, numbers={**thing.numbers, head: value})
+    names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
+    if head not in names:
+        kind = type(thing).__name__
+        raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}")
+    if rest:
+        value = put(getattr(thing, head), rest, value)
+    elif head in FAMILIES:
+        value = resolve(head, value)
+    elif head == "optimizer":
+        value = _optimizer(value)
+    elif head == "phases" and isinstance(value, dict):
+        value = _fields(Phases(), value)
+    return dataclasses.replace(thing, **{head: value})
+
+
+def _fields(thing: Any, values: dict[str, Any]) -> Any:
+    for key, item in values.items():
+        thing = put(thing, key, item)
+    return thing
+
+
+def _optimizer(value: Any) -> Optimizer:
+    if isinstance(value, Optimizer):
+        return value
+    numbers = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
+    return Optimizer(numbers.pop("name", "sgd"), numbers)
+
+
+def resolved(spec: Spec) -> Spec:
+    """The spec with every name replaced by the thing it names."""
+    for family in ("environment", "policy", "learner"):
+        spec = put(spec, family, getattr(spec, family))
+    learner = spec.learner
+    if isinstance(learner, PolicyGradient):
+        learner = put(learner, "advantage", learner.advantage)
+    if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
+        learner = put(learner, "optimizer", learner.optimizer)
+    return dataclasses.replace(spec, learner=learner, thresholds=tuple(spec.thresholds))
+
+
+def validate(spec: Spec) -> None:
+    """Raise SpecError with one line that says what is wrong and what is allowed."""
+    found = [f"environment: {line}" for line in spec.environment.problems()]
+    found += [f"learner: {line}" for line in spec.learner.problems()]
+    found += _run_problems(spec)
+    if not found:
+        found += _match_problems(spec)
+    if found:
+        raise SpecError("; ".join(found))
+
+
+def _run_problems(spec: Spec) -> list[str]:
+    phases = spec.phases
+    checks = {
+        f"max_steps must be in 1 ... 2147483647, not {spec.max_steps}": 1 <= spec.max_steps < 2**31,
+        f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
+        f"observe_every must be at least 1, not {spec.observe_every}": spec.observe_every >= 1,
+        f"num_redraws must be at least 2, not {spec.num_redraws}": spec.num_redraws >= 2,
+        f"log_spacing must be log or linear, not {spec.log_spacing!r}": spec.log_spacing
+        in ("log", "linear"),
+        f"stop_pass_rate must be in (0, 1], not {spec.stop_pass_rate}": 0
+        < spec.stop_pass_rate
+        <= 1,
+        f"thresholds must lie between 0 and 1, not {spec.thresholds}": len(spec.thresholds) > 0
+        and all(0 < t < 1 for t in spec.thresholds),
+        f"phases.coordinate must be log_odds or excess_loss, not {phases.coordinate!r}": (
+            phases.coordinate in ("log_odds", "excess_loss")
+        ),
+        f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
+            phases.low < phases.high and phases.num >= 1
+        ),
+    }
+    return [line for line, holds in checks.items() if not holds]
+
+
+def _match_problems(spec: Spec) -> list[str]:
+    if spec.phases.coordinate == "excess_loss" and not spec.environment.build().noisy:
+        return ["phases.coordinate excess_loss needs an environment with noisy labels"]
+    return []
+
+
+def build(parts: tuple[Any, Any, Any]) -> Trial:
+    """(environment, policy, learner) specs to a Trial; called inside the trace, numbers traced."""
+    environment_spec, policy_spec, learner_spec = parts
+    environment = environment_spec.build()
+    policy = policy_spec.build(environment.shape)
+    return Trial(environment, policy, learner_spec.build(environment, policy))
+
+
+def traced(tree: Any) -> Any:
+    """Every number as float32, so that float, int and np.float32 are one program and not three."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+
+
+def describe(thing: Any) -> Any:
+    """A spec as plain JSON values; the inverse of reading it from a file."""
+    if isinstance(thing, Own):
+        if not thing.source:
+            raise SpecError(
+                "a thing given as an object cannot be stored; name it with "
+                'simrl.own("module:attribute", version="1"), or run with out=None'
+            )
+        return {"name": thing.source, "version": thing.version}
+    if isinstance(thing, Optimizer):
+        return {
+            "name": thing.name,
+            **{key: float(thing.numbers[key]) for key in sorted(thing.numbers)},
+        }
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        names = [
+            name
+            for kinds in FAMILIES.values()
+            for name, kind in kinds.items()
+            if kind is type(thing)
+        ]
+        return {"name": names[0], **fields} if names else {"kind": type(thing).__name__, **fields}
+    if isinstance(thing, tuple | list):
+        return [describe(item) for item in thing]
+    return thing.item() if isinstance(thing, np.generic) else thing
+
+
+def hash_of(description: Any) -> str:
+    """A short name for what a cell is: 16 hex digits of the SHA-256 of its canonical JSON."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

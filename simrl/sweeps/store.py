@@ -1,0 +1,140 @@
+"""Results on disk: a manifest and immutable blocks of seeds, each complete or absent.
+
+results/<name>/manifest.json and blocks/<cell hash>/<first seed>-<last seed>.npz. Every file is
+written under a temporary name, synced, then renamed: an interrupted run never leaves half a block,
+and resuming is running what is missing.
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simrl.sweeps.spec import SpecError
+
+FORMAT = 1
+_BLOCK = re.compile(r"(\d+)-(\d+)\.npz")
+
+Block = dict[str, np.ndarray]
+
+
+class Store:
+    """One result folder. `description` is the sweep's `describe()`; it must match what is there."""
+
+    def __init__(self, path: str | Path, description: dict[str, Any]):
+        self.path = Path(path)
+        self.description = description
+
+    def open(self, session: dict[str, Any]) -> None:
+        """Make the folder, or check that it holds this very sweep; note the session's machine."""
+        manifest = read_manifest(self.path) if (self.path / "manifest.json").exists() else None
+        if manifest is None:
+            manifest = {"format": FORMAT, "sweep": self.description, "sessions": []}
+        else:
+            refuse_change(manifest["sweep"], self.description, self.path)
+        if session not in manifest["sessions"]:
+            manifest["sessions"].append(session)
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(manifest, indent=1) + "\n"
+            with atomic(self.path / "manifest.json") as file:
+                file.write(text.encode())
+
+    def blocks(self, cell: str) -> list[tuple[int, int]]:
+        """First and last seed of each block of a cell, in order."""
+        return blocks_in(self.path, cell)
+
+    def save(self, cell: str, first: int, last: int, block: Block) -> None:
+        """Write one block; a block that is there already is left as it is."""
+        target = _block_path(self.path, cell, first, last)
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(target) as file:
+            np.savez(file, **block)
+
+    def load(self, cell: str, first: int, last: int) -> Block:
+        """Read one block."""
+        return load_block(self.path, cell, first, last)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a result folder."""
+    file = Path(path) / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text())
+    except OSError as error:
+        raise SpecError(f"no results at {path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{file} is damaged: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise SpecError(f"{file} is not a simrl manifest of format {FORMAT}")
+    return manifest
+
+
+def blocks_in(path: Path, cell: str) -> list[tuple[int, int]]:
+    """First and last seed of each block of a cell, in order."""
+    folder = Path(path) / "blocks" / cell
+    matches = [_BLOCK.fullmatch(f.name) for f in folder.iterdir()] if folder.exists() else []
+    return sorted((int(m[1]), int(m[2])) for m in matches if m)
+
+
+def load_block(path: Path, cell: str, first: int, last: int) -> Block:
+    """Read one block of a result folder."""
+    file = _block_path(Path(path), cell, first, last)
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SpecError(f"{file} is damaged ({error}); delete it and run again") from None
+
+
+def _block_path(path: Path, cell: str, first: int, last: int) -> Path:
+    return path / "blocks" / cell / f"{first}-{last}.npz"
+
+
+@contextlib.contextmanager
+def atomic(target: Path) -> Iterator[Any]:
+    """A binary file that appears under its name only when complete and on the disk."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-", suffix=target.suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def refuse_change(stored: Any, asked: Any, path: Path) -> None:
+    """Raise SpecError naming the first field in which two descriptions differ."""
+    found = _difference(stored, asked, "")
+    if found is not None:
+        field, there, here = found
+        raise SpecError(
+            f"{path} holds another sweep: {field} is {there!r} there and {here!r} here; "
+            "give the new sweep another name or out, or delete the old results"
+        )
+
+
+def _difference(stored: Any, asked: Any, field: str) -> tuple[str, Any, Any] | None:
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        pairs = [(key, stored.get(key), asked.get(key)) for key in {**stored, **asked}]
+    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(stored, asked, strict=True))]
+    else:
+        return None if stored == asked else (field, stored, asked)
+    for key, a, b in pairs:
+        found = _difference(a, b, f"{field}.{key}" if field else key)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,114 @@
+"""From per-seed values to tables: ratios of sums within a seed, then intervals over the seeds."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+
+RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
+    "pass_rate": ("pass_rate", "trajectories", "1"),
+    "nominal": ("nominal", "samples", "bit/sample"),
+    "expected": ("expected", "samples", "bit/sample"),
+    "realised": ("realised", "samples", "bit/sample"),
+    "expected_joint": ("expected_update", "samples", "bit/sample"),
+    "realised_joint": ("realised_update", "samples", "bit/sample"),
+    "absorbed": ("absorbed", "samples", "bit/sample"),
+    "absorbed_label": ("absorbed_label", "samples", "bit/sample"),
+    "excess_loss": ("gap", "trajectories", "bit"),
+    "efficiency": ("absorbed", "realised_update", "1"),
+    "noise_scale": ("trace_covariance", "squared_norm", "trajectories"),
+    "absorbed_per_flop": ("absorbed", "flops", "bit/FLOP"),
+    "absorbed_per_flop_counted": ("absorbed", "flops_counted", "bit/FLOP"),
+    "realised_per_flop": ("realised_update", "flops", "bit/FLOP"),
+    "realised_per_flop_counted": ("realised_update", "flops_counted", "bit/FLOP"),
+}
+
+
+def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean and Student t interval over seeds; `values` [N], all finite. Ends are NaN below two."""
+    mean = float(np.mean(values)) if len(values) else float("nan")
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = scipy.stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * scipy.stats.sem(values)
+    return mean, mean - float(half), mean + float(half)
+
+
+def phase_values(cell: xr.Dataset, column: str) -> np.ndarray:
+    """One ratio per seed and phase [N, P]; NaN where the seed did not visit the phase."""
+    numerator, denominator, _ = RATIOS[column]
+    names = (f"phase_{numerator}", f"phase_{denominator}")
+    if any(name not in cell for name in names):
+        return np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
+    top, bottom = (cell[name].values.astype(np.float64) for name in names)
+    visited = cell["phase_trajectories"].values > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(visited, top / bottom, np.nan)
+    return ratio * float(cell["batch_size"]) if column == "noise_scale" else ratio
+
+
+def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
+    """Long-form table: one row per cell, phase and quantity.
+
+    Columns: the sweep's axes, phase, phase_low, phase_high, quantity, units, mean, low, high (the
+    t interval over the seeds that visited the phase with a finite value) and num_seeds, their
+    number. A phase nobody visited has num_seeds 0: it is stated as not reached.
+    """
+    rows = []
+    for labels, cell in each_cell(data):
+        low, high = cell["phase_low"].values, cell["phase_high"].values
+        for column, (_, _, units) in RATIOS.items():
+            values = phase_values(cell, column)
+            for phase in range(values.shape[1]):
+                if np.isnan(low[phase]):
+                    continue
+                kept = values[:, phase][np.isfinite(values[:, phase])]
+                mean, below, above = interval(kept, confidence)
+                place = {"phase": phase, "phase_low": low[phase], "phase_high": high[phase]}
+                measured = {"mean": mean, "low": below, "high": above, "num_seeds": len(kept)}
+                rows.append({**labels, **place, "quantity": column, "units": units, **measured})
+    return pd.DataFrame(rows)
+
+
+def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
+    """Updates, samples and FLOPs to each threshold of the pass rate: a row per cell and threshold.
+
+    Means with t intervals are over the seeds that reached it, `num_reached`; medians count the
+    others as later than all. `num_censored` had not reached it when the run ended, of which
+    `num_stuck` ended below the pass rate they began with.
+    """
+    rows = []
+    for labels, cell in each_cell(data):
+        odds = cell["log_odds"].values
+        last = np.array([row[np.isfinite(row)][-1] for row in odds])
+        for h, threshold in enumerate(cell["threshold"].values):
+            reached = cell["hit_step"].values[:, h] >= 0
+            row: dict[str, Any] = {**labels, "pass_rate": float(threshold)}
+            row |= {"num_seeds": len(reached), "num_reached": int(reached.sum())}
+            row["num_censored"] = int((~reached).sum())
+            row["num_stuck"] = int((~reached & (last < odds[:, 0])).sum())
+            for name in ("step", "samples", "flops", "flops_counted"):
+                values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
+                mean, low, high = interval(values[reached], confidence)
+                row |= {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}
+                row[f"{name}_median"] = float(np.median(np.where(reached, values, np.inf)))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
+    """The cells of a Dataset, each with its labels on the sweep's axes."""
+    if "cell" in data.dims:
+        axes = [str(name) for name, c in data.coords.items() if c.dims == ("cell",)]
+        cells = [data.isel(cell=i) for i in range(data.sizes["cell"])]
+        return [
+            ({axis: cell[axis].item() for axis in axes if axis != "cell"}, cell) for cell in cells
+        ]
+    inner = {"seed", "log_point", "phase", "threshold", "prompt", "position", "symbol"}
+    axes = [str(dim) for dim in data.dims if dim not in inner]
+    found = []
+    for index in np.ndindex(*(data.sizes[axis] for axis in axes)):
+        cell = data.isel(dict(zip(axes, index, strict=True)))
+        found.append(({axis: cell[axis].item() for axis in axes}, cell))
+    return found
