@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from simrl import plots
     from simrl.sweeps.run import Progress, run, use_cpu_cores
     from simrl.sweeps.run import open_results as open
-    from simrl.sweeps.table import hitting_table, interval, phase_table, phase_values
+    from simrl.sweeps.table import (
+        curve_table,
+        each_cell,
+        hitting_table,
+        interval,
+        last_values,
+        phase_table,
+        phase_values,
+    )
 
 __version__ = "0.1.0"
 
@@ -39,6 +47,9 @@ _LAZY = {
     "phase_table": ("simrl.sweeps.table", "phase_table"),
     "phase_values": ("simrl.sweeps.table", "phase_values"),
     "hitting_table": ("simrl.sweeps.table", "hitting_table"),
+    "curve_table": ("simrl.sweeps.table", "curve_table"),
+    "each_cell": ("simrl.sweeps.table", "each_cell"),
+    "last_values": ("simrl.sweeps.table", "last_values"),
     "interval": ("simrl.sweeps.table", "interval"),
     "plots": ("simrl.plots", None),
 }
@@ -66,9 +77,12 @@ __all__ = [
     "Supervised",
     "Sweep",
     "Tabular",
+    "curve_table",
+    "each_cell",
     "hitting_table",
     "interval",
     "keys",
+    "last_values",
     "load",
     "measures",
     "open",

@@ -236,18 +236,20 @@ def group_information(num_answers: ArrayLike, num_distinct: ArrayLike) -> Array:
     return (found - weighted(1.0 - share, jnp.log1p(-share))) / NATS_PER_BIT
 
 
-def samples_to_success(pass_rate: ArrayLike, confidence: ArrayLike | None = None) -> Array:
-    """Guesses a memoryless searcher needs, elementwise: a float count.
+def samples_to_success(pass_rate: ArrayLike, confidence: float | None = None) -> Array:
+    """Guesses a memoryless searcher needs at pass rate p [...], elementwise: a float count.
 
-    `confidence` None: the mean, 1/p. A number c in [0, 1): the fewest guesses that succeed with
-    probability >= c, ceil(ln(1 - c) / ln(1 - p)). +inf at p = 0. Source: geometric law; THEORY.md,
-    section 2. Up to the rounding of the float type: float32 counts are exact to about 1e6.
+    `confidence` None: the mean, 1/p. A number c in [0, 1), else ValueError: the fewest guesses that
+    succeed with probability >= c, ceil(ln(1 - c) / ln(1 - p)). +inf at p = 0. Source: the geometric
+    law; THEORY.md, section 2. float32 counts are exact to about 1e6.
     """
     p = floats(pass_rate)
     if confidence is None:
         return 1.0 / p
-    c = floats(confidence)
-    guesses = jnp.abs(jnp.log1p(-c)) / jnp.abs(jnp.log1p(-jnp.minimum(p, 1.0)))
+    if not 0.0 <= confidence < 1.0:
+        raise ValueError(f"confidence {confidence!r} is not in [0, 1)")
+    # log1p(-c) on the host: 1 - 0.999 has five digits in float32.
+    guesses = -math.log1p(-confidence) / jnp.abs(jnp.log1p(-p))
     # A quotient that should be whole may come out a rounding above it.
     guesses = jnp.ceil(guesses * (1.0 - 4.0 * jnp.finfo(guesses.dtype).eps))
-    return jnp.where(c > 0, jnp.maximum(guesses, 1.0), 0.0)
+    return jnp.maximum(guesses, 1.0 if confidence > 0 else 0.0)

@@ -23,7 +23,7 @@ from simrl.measures.simplex import (
     log_of,
     sum_of_others,
 )
-from simrl.measures.units import Hits, ScoreStatistics, binary_statistics, hit_law, hits_of
+from simrl.measures.units import Hits, ScoreStatistics, binary_statistics, hit_law, hits_at, hits_of
 from simrl.types import Array
 
 SEQUENCE_REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
@@ -178,7 +178,10 @@ def sequence_statistics(probs: Array, target: Array, reward: str) -> ScoreStatis
         raise ValueError(f"reward must be one of {', '.join(SEQUENCE_REWARDS)}, got {reward!r}")
     probs = as_float(probs)
     law = hit_law(probs, target)
-    hits = hits_of(probs, law)
+    fixed = jnp.asarray(target).ndim == probs.ndim - 1
+    hits = hits_at(probs, jnp.asarray(target)) if fixed else hits_of(probs, law)
+    if len(probs) == 1:  # one position: the five rewards are one
+        return binary_statistics(hits)
     if reward == "exact":
         return _exact(probs, law, hits)
     token = binary_statistics(hits)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from simrl.types import Array
 
+_LARGE = 0.75  # a probability above this is dominant
+
 
 def sum_of_others(values: Array, probs: Array) -> Array:
     """Sum along the last axis without the entry itself, [..., V]; exact at the likeliest entry.
@@ -18,8 +20,14 @@ def sum_of_others(values: Array, probs: Array) -> Array:
 
 
 def complement(probs: Array) -> Array:
-    """1 - probs along the last axis, [..., V], as the sum of the others for the likeliest."""
-    return jnp.where(probs > 0.5, sum_of_others(probs, probs), 1 - probs)
+    """1 - probs along the last axis, [..., V], as the sum of the others for a dominant entry.
+
+    At most one entry passes 3/4 (ties at 1/2 do not), and below it 1 - p keeps its digits: no
+    argmax, which costs more than all the rest.
+    """
+    large = probs > _LARGE
+    others = jnp.sum(jnp.where(large, 0, probs), axis=-1, keepdims=True)
+    return jnp.where(large, others, 1 - probs)
 
 
 def gini(probs: Array) -> Array:
@@ -28,10 +36,17 @@ def gini(probs: Array) -> Array:
 
 
 def deviations(probs: Array, rewards: Array) -> Array:
-    """Advantage of each arm, r_a - sum_b pi_b r_b, [..., V], without cancelling at either end."""
-    top = jnp.argmax(probs, axis=-1, keepdims=True)
-    from_top = rewards - jnp.take_along_axis(rewards, top, axis=-1)
-    return from_top - jnp.sum(probs * from_top, axis=-1, keepdims=True)
+    """Advantage of each arm, r_a - sum_b pi_b r_b, [..., V], without cancelling at either end.
+
+    Rewards are first taken from that of a dominant arm (else the least): its own advantage is then
+    a sum over the others, and a large constant in the rewards drops out.
+    """
+    large = probs > _LARGE
+    dominant = jnp.sum(jnp.where(large, rewards, 0), axis=-1, keepdims=True)
+    exists = jnp.any(large, axis=-1, keepdims=True)
+    least = jnp.min(rewards, axis=-1, keepdims=True)
+    shifted = rewards - jnp.where(exists, dominant, least)
+    return shifted - jnp.sum(probs * shifted, axis=-1, keepdims=True)
 
 
 def divide(numerator: Array, denominator: Array) -> Array:

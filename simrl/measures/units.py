@@ -67,6 +67,23 @@ def hits_of(probs: Array, law: Array) -> Hits:
     )
 
 
+def hits_at(probs: Array, target: Array) -> Hits:
+    """`hits_of` for right answers [L] rather than laws: a third of the work, which is the engine's."""
+    right = jnp.arange(probs.shape[-1]) == target[:, None]
+    others = jnp.where(right, 0, probs)
+    miss = jnp.sum(others, axis=-1)
+    direction = jnp.where(right, miss[:, None], -probs)
+    return Hits(
+        rate=jnp.sum(jnp.where(right, probs, 0), axis=-1),
+        miss=miss,
+        direction=direction,
+        square=miss**2 + jnp.sum(others**2, axis=-1),
+        hit_spread=jnp.zeros_like(miss),
+        miss_spread=gini(divide(others, miss[:, None])),
+        score=gini(probs),
+    )
+
+
 def binary_statistics(hits: Hits) -> ScoreStatistics:
     """Statistics of units whose reward is 0 or 1: a hit at each position, or of a whole answer."""
     p, f, square = hits.rate, hits.miss, hits.square

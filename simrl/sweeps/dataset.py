@@ -56,7 +56,17 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     does not have is NaN there (0 for counts).
     """
     parts = [_cell_dataset(cell, blocks, seeds) for cell, blocks in found]
-    joined = xr.concat(parts, dim="cell", join="outer", data_vars="all", coords="minimal")
+    # Counts stay integers where a cell has fewer log points or phases than another.
+    whole_numbers = {str(k): 0 for part in parts for k, v in part.items() if v.dtype.kind in "iub"}
+    joined = xr.concat(
+        parts,
+        dim="cell",
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        fill_value={**{str(k): np.nan for part in parts for k in part}, **whole_numbers},
+    )
     joined = _label(joined, [cell for cell, _ in found])
     axes = list(found[0][0].coordinates)
     whole = sweep.mode == "product" and len(found) == len(sweep.cells()) and axes
@@ -130,7 +140,9 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     variables["phase_high"] = (("phase",), ends[1:], kind)
     batch = _batch_size(spec)
     variables["batch_size"] = ((), batch, {"units": "trajectories", "long_name": "batch size"})
-    return xr.Dataset(variables, coords={"seed": seeds, "threshold": list(spec.thresholds)})
+    coords = {"seed": seeds, "threshold": list(spec.thresholds)}
+    made = xr.Dataset(variables, coords=coords)
+    return made.assign_coords({d: np.arange(made.sizes[d]) for d in ("log_point", "phase")})
 
 
 def _batch_size(spec: Any) -> float:

@@ -35,6 +35,28 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
     return mean, mean - float(half), mean + float(half)
 
 
+def curve_table(data: xr.Dataset, quantity: str, confidence: float = 0.95) -> pd.DataFrame:
+    """Long-form table of a measure at the log points: one row per cell and log point.
+
+    Columns: the sweep's axes, step and samples (means over seeds; a finished seed stays where it
+    stopped), quantity, units, mean, low, high (t interval over seeds) and num_seeds.
+    """
+    rows = []
+    units = data[quantity].attrs.get("units", "1")
+    for labels, cell in each_cell(data):
+        values, steps = cell[quantity].values, cell["step"].values
+        per_step = cell["total_samples"].values / np.maximum(cell["total_step"].values, 1)
+        for point in range(values.shape[1]):
+            kept = values[:, point][np.isfinite(values[:, point])]
+            if len(kept) == 0:
+                continue
+            mean, low, high = interval(kept, confidence)
+            place = {"step": steps[:, point].mean(), "samples": (steps[:, point] * per_step).mean()}
+            measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
+            rows.append({**labels, **place, "quantity": quantity, "units": units, **measured})
+    return pd.DataFrame(rows)
+
+
 def phase_values(cell: xr.Dataset, column: str) -> np.ndarray:
     """One ratio per seed and phase [N, P]; NaN where the seed did not visit the phase."""
     numerator, denominator, _ = RATIOS[column]
@@ -80,14 +102,13 @@ def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for labels, cell in each_cell(data):
-        odds = cell["log_odds"].values
-        last = np.array([row[np.isfinite(row)][-1] for row in odds])
+        first, last = cell["log_odds"].values[:, 0], last_values(cell, "log_odds")
         for h, threshold in enumerate(cell["threshold"].values):
             reached = cell["hit_step"].values[:, h] >= 0
             row: dict[str, Any] = {**labels, "pass_rate": float(threshold)}
             row |= {"num_seeds": len(reached), "num_reached": int(reached.sum())}
             row["num_censored"] = int((~reached).sum())
-            row["num_stuck"] = int((~reached & (last < odds[:, 0])).sum())
+            row["num_stuck"] = int((~reached & (last < first)).sum())
             for name in ("step", "samples", "flops", "flops_counted"):
                 values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
                 mean, low, high = interval(values[reached], confidence)
@@ -95,6 +116,13 @@ def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
                 row[f"{name}_median"] = float(np.median(np.where(reached, values, np.inf)))
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
+    """A measure at each seed's last log point [N]; cells with fewer log points are padded by NaN."""
+    values = cell[name].values
+    present = ~np.isnan(values).all(axis=0)
+    return values[:, np.flatnonzero(present)[-1]] if present.any() else values[:, -1]
 
 
 def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:

@@ -218,6 +218,11 @@ def test_samples_to_success(x64):
         for confidence in (0.5, 0.875, 0.95, 0.99):
             got = samples_to_success(p, confidence)
             assert got == oracle.fewest_guesses(p, confidence), (p, confidence)
+    for count in (1, 2, 3):  # whole quotients
+        assert samples_to_success(0.9, 1 - 0.1**count) == count
+    assert samples_to_success(0.3, 0.0) == 0
+    with pytest.raises(ValueError, match="confidence"):
+        samples_to_success(0.5, 1.0)
     assert samples_to_success(0.0) == samples_to_success(0.0, 0.9) == np.inf
     np.testing.assert_allclose(samples_to_success(1e-12, 0.95), -np.log(0.05) * 1e12, rtol=1e-6)
 

@@ -1,0 +1,112 @@
+"""What every experiment's command shares: arguments, progress, tables on the screen."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import simrl
+
+QUIET_SECONDS = 10.0  # between progress lines where there is no terminal to draw a bar on
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return number
+
+
+def parser(name: str, description: str, seeds: int) -> argparse.ArgumentParser:
+    """The arguments of an experiment that keeps its results in results/<name>."""
+    made = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=description)
+    made.add_argument("--seeds", type=positive, help=f"seeds per condition (default {seeds})")
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results") / name,
+        help="result folder (default %(default)s)",
+    )
+    made.add_argument("--quick", action="store_true", help="few seeds, to see that it works")
+    made.add_argument("--devices", type=positive, help="how many devices (default all)")
+    return made
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a command; what is the user's to mend is one line on stderr and exit status 2."""
+    try:
+        main()
+    except (simrl.SpecError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished blocks are kept, run again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+class Watch:
+    """Progress of a run: conditions done, seeds per second, time left."""
+
+    def __init__(self, title: str, console: Console):
+        self.title, self.console = title, console
+        self.began = self.spoke = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} seed-runs, {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(title, total=None, rate="compiling")
+
+    def __enter__(self) -> "Watch":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, told: "simrl.Progress") -> None:
+        """Take a step of `simrl.run`."""
+        now = time.monotonic()
+        rate = told.seeds_done / (now - self.began)
+        text = f"{self.title}: condition {told.cell + 1} of {told.num_cells}"
+        self.bar.update(
+            self.task,
+            description=text,
+            completed=told.seeds_done,
+            total=told.seeds_total,
+            rate=f"{rate:,.0f} seeds/s",
+        )
+        last = told.seeds_done == told.seeds_total
+        if not self.console.is_terminal and (last or now - self.spoke > QUIET_SECONDS):
+            self.spoke = now
+            left = (told.seeds_total - told.seeds_done) / rate
+            self.console.print(f"{text}, {rate:,.0f} seeds/s, {left:.0f} s left", highlight=False)
+
+
+def show(frame: pd.DataFrame, title: str, console: Console) -> None:
+    """Print a table of strings and numbers."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for column in frame.columns:
+        right = pd.api.types.is_numeric_dtype(frame[column])
+        drawn.add_column(str(column), justify="right" if right else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        drawn.add_row(*(number(value) for value in row))
+    console.print(drawn)
+
+
+def number(value: object) -> str:
+    """A cell of a printed table: four digits, a dash for what is not defined."""
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,155 @@
+"""The efficiency map: bits, gradient noise and FLOPs through the phases of training.
+
+Claim (Patel 2025): a supervised sample is worth -log p bits and a right/wrong reward at most the
+binary entropy of the pass rate p, so policy gradient learns next to nothing while p is small; its
+gradient is noisy early, supervised learning's late. Measured here in four worlds for supervised
+learning and three policy gradients, each at its best of 8 learning rates.
+"""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from rich.console import Console
+
+import simrl
+from experiments import command
+
+SEEDS, RATE_SEEDS = 4096, 256
+QUICK_SEEDS, QUICK_RATE_SEEDS = 128, 32
+GROUP = 32
+
+# Learning rates per sample, for both kinds of learner: the update of a batch of B uses B times it.
+# At 1 the logit of the right answer moves by at most 1 nat per right sample, so no phase is jumped
+# over while successes are rare. In a world with one right answer there is no best rate below
+# infinity (one success tells all), hence a cap.
+RATES = tuple(2.0**-k for k in range(7, -1, -1))
+
+CLEAN = simrl.Phases("log_odds", low=-7.0, high=4.6, num=12)
+NOISY = simrl.Phases("excess_loss", low=-12.0, high=3.0, num=15)
+
+WORLDS = {
+    "one token": {
+        "environment": {"name": "bandit", "kind": "one_right", "num_arms": 1000},
+        "phases": CLEAN,
+    },
+    "sequence, exact": {
+        "environment": {"name": "sequence", "vocab_size": 8, "length": 3, "reward": "exact"},
+        "phases": CLEAN,
+    },
+    "sequence, token": {
+        "environment": {"name": "sequence", "vocab_size": 8, "length": 3, "reward": "token"},
+        "phases": CLEAN,
+    },
+    "noisy labels": {
+        "environment": {"name": "sequence", "vocab_size": 10, "length": 1, "labels": "zipf"},
+        "phases": NOISY,
+    },
+}
+NOISY_WORLD = "noisy labels"
+LEARNERS = ("supervised", "none", "batch_mean", "leave_one_out")
+
+BASE = simrl.Spec(max_steps=16384, stop_pass_rate=0.99, log_points=20)
+
+
+def changes(world: str, learner: str, rate: float) -> dict[str, object]:
+    """The condition of one world, learner and learning rate per sample."""
+    supervised = learner == "supervised"
+    # Repeats of a fixed label teach nothing and would make supervised learning look poor.
+    batch = 1 if supervised and world != NOISY_WORLD else GROUP
+    made: dict[str, object] = dict(WORLDS[world])
+    if supervised:
+        made["learner"] = {"name": "supervised", "batch_size": batch}
+    else:
+        made["learner"] = {"name": "policy_gradient", "advantage": learner, "group_size": batch}
+    made["learner.optimizer.learning_rate"] = rate * batch
+    # A stretch is measured once: long enough to be cheap, short enough to stay in its phase.
+    made["observe_every"] = max(1, round(0.5 / rate))
+    if supervised and world == NOISY_WORLD:
+        made["max_steps"] = 4096  # it has a floor to sink to and no pass rate to stop at
+    return made
+
+
+SWEEP = simrl.Sweep(
+    BASE,
+    [
+        ({"world": world, "learner": learner, "rate": rate}, changes(world, learner, rate))
+        for world in WORLDS
+        for learner in LEARNERS
+        for rate in RATES
+    ],
+    name="efficiency_map",
+    mode="list",
+)
+
+
+def best(data: xr.Dataset) -> list[int]:
+    """Positions of each learner's best rate, by samples to p >= .9; ties and censoring count.
+
+    Supervised learning on noisy labels never gets there: it is judged by its last excess loss.
+    """
+    hits = simrl.hitting_table(data)
+    hits = hits[hits["pass_rate"] == 0.9].reset_index(drop=True)
+    last_gap = [simrl.last_values(cell, "gap").mean() for _, cell in simrl.each_cell(data)]
+    noisy = (hits["world"] == NOISY_WORLD) & (hits["learner"] == "supervised")
+    score = np.where(noisy, last_gap, hits["samples_mean"])
+    order = hits.assign(score=score, late=np.where(noisy, 0, hits["num_censored"]))
+    chosen = order.sort_values(["late", "score"]).groupby(["world", "learner"], sort=False).head(1)
+    return sorted(int(i) for i in chosen.index)
+
+
+def main() -> None:
+    """Run what is missing, print the tables, draw the figure."""
+    arguments = command.parser("efficiency_map", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
+    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
+    rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
+    console = Console()
+    options = {"out": arguments.out, "devices": arguments.devices}
+    with command.Watch("learning rates", console) as watch:
+        rates = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
+    chosen = best(rates)
+    with command.Watch("all seeds", console) as watch:
+        data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
+    table, hits = simrl.phase_table(data), simrl.hitting_table(data)
+    show(table, hits, console)
+    table.to_csv(arguments.out / "table.csv", index=False)
+    hits.to_csv(arguments.out / "hitting.csv", index=False)
+    faint = simrl.phase_table(rates)
+    faint.to_csv(arguments.out / "rates.csv", index=False)
+    console.print(f"wrote table.csv, hitting.csv, rates.csv in {arguments.out}")
+
+
+COLUMNS = {
+    "pass_rate": "pass rate",
+    "excess_loss": "excess loss",
+    "nominal": "nominal",
+    "expected": "expected",
+    "realised": "realised",
+    "realised_joint": "real. joint",
+    "absorbed": "absorbed",
+    "noise_scale": "noise scale",
+    "absorbed_per_flop": "bit/FLOP 2N4N",
+    "absorbed_per_flop_counted": "bit/FLOP cntd",
+}
+
+
+def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
+    """Print the map, one table per world, and the hitting table."""
+    keys = ["learner", "rate", "phase", "phase_low", "phase_high"]
+    for world, part in table.groupby("world", sort=False):
+        wide = part.pivot_table(index=keys, columns="quantity", values="mean", sort=False)
+        visits = part[part["quantity"] == "pass_rate"].set_index(keys)["num_seeds"]
+        wide = wide.assign(seeds=visits).reset_index().dropna(subset=["pass_rate"])
+        missed = visits[visits == 0].reset_index()
+        shown = [c for c in COLUMNS if c in wide]
+        frame = wide[["learner", "phase", "seeds", *shown]].rename(columns=COLUMNS)
+        command.show(frame, f"{world}: means over seeds, bits per sample", console)
+        for learner, rest in missed.groupby("learner", sort=False):
+            places = ", ".join(str(p) for p in rest["phase"])
+            console.print(f"{learner}: phases not reached: {places}", highlight=False)
+    columns = ["world", "learner", "rate", "pass_rate", "num_seeds", "num_censored", "num_stuck"]
+    columns += ["samples_mean", "samples_median", "flops_mean", "flops_counted_mean"]
+    command.show(hits[columns], "samples and FLOPs to a pass rate", console)
+
+
+if __name__ == "__main__":
+    command.guarded(main)

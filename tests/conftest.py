@@ -1,0 +1,87 @@
+"""Two host devices, and the compiled runs that many tests read."""
+
+import dataclasses
+
+import pytest
+
+import simrl
+
+simrl.use_cpu_cores(2)  # before any test touches JAX
+
+SEEDS = 192
+GUESSING = simrl.Spec(
+    environment=simrl.Bandit(num_arms=4),
+    learner=simrl.PolicyGradient(
+        simrl.Affine(),
+        group_size=4,
+        optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.5, "momentum": 0.0}),
+    ),
+    max_steps=60,
+    log_points=60,
+    log_spacing="linear",
+    keep_beliefs=True,
+)
+SEVERAL = dataclasses.replace(
+    GUESSING,
+    environment=simrl.Sequence(vocab_size=3, length=2, num_prompts=2),
+    learner=simrl.PolicyGradient(
+        simrl.Affine(1.0, 1.0),
+        group_size=4,
+        num_groups=3,
+        optimizer=simrl.Optimizer("adam", {"learning_rate": 0.1}),
+    ),
+    max_steps=40,
+    log_points=40,
+)
+LABELLED = dataclasses.replace(
+    SEVERAL,
+    learner=simrl.Supervised(
+        batch_size=2, num_groups=3, optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.3})
+    ),
+    keep_beliefs=False,
+)
+SMALL = simrl.Spec(
+    environment=simrl.Bandit(num_arms=4), learner=simrl.Supervised(), max_steps=8, log_points=2
+)
+
+
+@pytest.fixture(scope="session")
+def guessing():
+    """One choice, told right or wrong: the cheapest policy-gradient program."""
+    return GUESSING
+
+
+@pytest.fixture(scope="session")
+def several():
+    """Two prompts, three groups an update, adam."""
+    return SEVERAL
+
+
+@pytest.fixture(scope="session")
+def labelled():
+    """The same world, told the labels."""
+    return LABELLED
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The cheapest program there is."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def guessed():
+    """Every step of `guessing`, looked at."""
+    return simrl.run(GUESSING, SEEDS).isel(cell=0)
+
+
+@pytest.fixture(scope="session")
+def severally():
+    """Every step of `several`, looked at."""
+    return simrl.run(SEVERAL, SEEDS).isel(cell=0)
+
+
+@pytest.fixture(scope="session")
+def taught():
+    """Every step of `labelled`, looked at."""
+    return simrl.run(LABELLED, SEEDS).isel(cell=0)
