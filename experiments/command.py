@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -94,9 +95,15 @@ class Watch:
             self.console.print(f"{text}, {rate:,.0f} seeds/s, {left:.0f} s left", highlight=False)
 
 
+def console() -> Console:
+    """The screen; where there is no terminal, wide enough for the tables."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=132)
+
+
 def show(frame: pd.DataFrame, title: str, console: Console) -> None:
     """Print a table of strings and numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in frame.columns:
         right = pd.api.types.is_numeric_dtype(frame[column])
         drawn.add_column(str(column), justify="right" if right else "left", no_wrap=True)
@@ -108,5 +115,5 @@ def show(frame: pd.DataFrame, title: str, console: Console) -> None:
 def number(value: object) -> str:
     """A cell of a printed table: four digits, a dash for what is not defined."""
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
+        return "–" if value != value else f"{value:.3g}"
     return str(value)

@@ -22,7 +22,8 @@ GROUP = 32
 # At 1 the logit of the right answer moves by at most 1 nat per right sample, so no phase is jumped
 # over while successes are rare. In a world with one right answer there is no best rate below
 # infinity (one success tells all), hence a cap.
-RATES = tuple(2.0**-k for k in range(7, -1, -1))
+CLEAN_RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))
+NOISY_RATES = tuple(2.0**-k for k in range(7, -1, -1))  # noise has a best rate below the cap
 
 CLEAN = simrl.Phases("log_odds", low=-7.0, high=4.6, num=12)
 NOISY = simrl.Phases("excess_loss", low=-12.0, high=3.0, num=15)
@@ -64,8 +65,10 @@ def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     made["learner.optimizer.learning_rate"] = rate * batch
     # A stretch is measured once: long enough to be cheap, short enough to stay in its phase.
     made["observe_every"] = max(1, round(0.5 / rate))
-    if supervised and world == NOISY_WORLD:
-        made["max_steps"] = 4096  # it has a floor to sink to and no pass rate to stop at
+    if world == NOISY_WORLD:
+        # Supervised learning has a floor to sink to and no pass rate to stop at; policy gradient
+        # at a high rate commits to a wrong answer and would never stop.
+        made["max_steps"] = 4096
     return made
 
 
@@ -75,7 +78,7 @@ SWEEP = simrl.Sweep(
         ({"world": world, "learner": learner, "rate": rate}, changes(world, learner, rate))
         for world in WORLDS
         for learner in LEARNERS
-        for rate in RATES
+        for rate in (NOISY_RATES if world == NOISY_WORLD else CLEAN_RATES)
     ],
     name="efficiency_map",
     mode="list",
@@ -102,7 +105,7 @@ def main() -> None:
     arguments = command.parser("efficiency_map", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
     seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
     rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
-    console = Console()
+    console = command.console()
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.Watch("learning rates", console) as watch:
         rates = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
@@ -124,11 +127,11 @@ COLUMNS = {
     "nominal": "nominal",
     "expected": "expected",
     "realised": "realised",
-    "realised_joint": "real. joint",
+    "realised_joint": "joint",
     "absorbed": "absorbed",
-    "noise_scale": "noise scale",
-    "absorbed_per_flop": "bit/FLOP 2N4N",
-    "absorbed_per_flop_counted": "bit/FLOP cntd",
+    "noise_scale": "noise",
+    "absorbed_per_flop": "bit/FLOP",
+    "absorbed_per_flop_counted": "counted",
 }
 
 
@@ -141,8 +144,9 @@ def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
         wide = wide.assign(seeds=visits).reset_index().dropna(subset=["pass_rate"])
         missed = visits[visits == 0].reset_index()
         shown = [c for c in COLUMNS if c in wide]
-        frame = wide[["learner", "phase", "seeds", *shown]].rename(columns=COLUMNS)
-        command.show(frame, f"{world}: means over seeds, bits per sample", console)
+        frame = wide[["learner", "rate", "phase", "seeds", *shown]].rename(columns=COLUMNS)
+        title = f"{world}: means over seeds; bits per sample, noise scale in trajectories"
+        command.show(frame, title, console)
         for learner, rest in missed.groupby("learner", sort=False):
             places = ", ".join(str(p) for p in rest["phase"])
             console.print(f"{learner}: phases not reached: {places}", highlight=False)

@@ -97,7 +97,7 @@ def of_state(trial: Trial, state: State, task: Task, known: Truth) -> dict[str, 
 
 
 def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array:
-    """The essay's curve [M]: -log2 p of a label, h(p) of a verdict; under noise the expected ones."""
+    """The essay's curve [M]: -log2 p of a label, h(p) of a verdict; their means if noisy."""
     if not trial.environment.noisy:
         return information.nominal_information(odds, trial.learner.kind)
     if trial.learner.kind == "supervised":

@@ -129,7 +129,7 @@ def mean_log_odds(odds: Array) -> Array:
 
 
 def _redraws(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
-    """Moments of the estimator by redrawing it at frozen parameters, where no closed form is known."""
+    """Moments of the estimator by redrawing it at frozen parameters: no closed form is known."""
 
     def estimate(key: Array) -> Any:
         return trial.learner.estimate(keys.purposes(key), run.state, run.task)

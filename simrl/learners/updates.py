@@ -1,4 +1,4 @@
-"""What the learners share: the optimiser, the draw of groups, and the answers' log-probabilities."""
+"""What the learners share: the optimiser, the draw of groups and the weighted score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -68,7 +68,7 @@ def hits_of(probs: Array, law: Array) -> Hits:
 
 
 def hits_at(probs: Array, target: Array) -> Hits:
-    """`hits_of` for right answers [L] rather than laws: a third of the work, which is the engine's."""
+    """`hits_of` for right answers [L] rather than laws, for a third of the work."""
     right = jnp.arange(probs.shape[-1]) == target[:, None]
     others = jnp.where(right, 0, probs)
     miss = jnp.sum(others, axis=-1)

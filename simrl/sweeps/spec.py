@@ -42,7 +42,7 @@ class SpecError(ValueError):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Own:
-    """A user's own thing; `source` is "module:attribute" (stored with a version) or "" (not stored).
+    """A user's own thing; `source` is "module:attribute" (stored, with a version) or "" (not).
 
     `thing` is an Environment, Policy, Advantage or Learner, or a function that makes one from what
     the family's `build` is given.

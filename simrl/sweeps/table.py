@@ -119,7 +119,7 @@ def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
-    """A measure at each seed's last log point [N]; cells with fewer log points are padded by NaN."""
+    """A measure at each seed's last log point [N]; cells with fewer of them are padded by NaN."""
     values = cell[name].values
     present = ~np.isnan(values).all(axis=0)
     return values[:, np.flatnonzero(present)[-1]] if present.any() else values[:, -1]

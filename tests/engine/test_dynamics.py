@@ -115,7 +115,7 @@ def test_stored_noise_scale_is_one_minus_p_over_p(guessed):
     odds = guessed["log_odds"].values.astype(np.float64)
     scale = 4 * guessed["trace_covariance"].values / guessed["squared_norm"].values
     np.testing.assert_allclose(scale, np.exp(-odds), rtol=1e-4)
-    assert p.max() > 0.98
+    assert p.max() > 0.95
     sums = guessed["phase_trace_covariance"].sum("seed") / guessed["phase_squared_norm"].sum("seed")
     # A phase spans one nat of log-odds, and so must its noise scale.
     visited = guessed["phase_trajectories"].sum("seed").values > 0
@@ -127,7 +127,7 @@ def test_stored_noise_scale_is_one_minus_p_over_p(guessed):
 
 def test_redrawn_noise_scale_is_one_minus_p_over_p(trial, guessed):
     """At stored policies of a run without baseline; numerators and denominators apart."""
-    beliefs = guessed["belief"].isel(log_point=[5, 15, 25]).values  # logits as good as any
+    beliefs = guessed["belief"].isel(log_point=[0, 2, 5, 12]).values  # logits as good as any
     policies = beliefs.reshape(-1, 1, 1, 4)
     p = np.exp(policies[:, 0, 0, 0].astype(np.float64))
     start = trial.learner.init(keys.streams(jax.random.key(0), jnp.uint32(0)))
@@ -143,7 +143,7 @@ def test_redrawn_noise_scale_is_one_minus_p_over_p(trial, guessed):
     found = jax.jit(jax.vmap(redraw))(policies, jax.random.split(jax.random.key(5), len(policies)))
     numerator = np.asarray(found.noise_numerator, np.float64)
     denominator = np.asarray(found.noise_denominator, np.float64)
-    for low, high in ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0)):
+    for low, high in ((0.0, 0.4), (0.4, 0.7), (0.7, 1.0)):
         chosen = (p > low) & (p <= high)
         assert chosen.sum() > 30
         scale = (1 - p[chosen]) / p[chosen]

@@ -179,10 +179,10 @@ def test_hits_are_the_first_steps_at_the_threshold(name, request):
 
 
 def test_stop_freezes_each_seed_at_its_first_step_at_the_stop(guessing, guessed):
-    spec = change(guessing, stop_pass_rate=0.985)
+    spec = change(guessing, stop_pass_rate=0.965)
     data = simrl.run(spec, guessed.sizes["seed"]).isel(cell=0)
     odds = guessed["log_odds"].values
-    over = odds >= np.float32(np.log(0.985 / 0.015))
+    over = odds >= np.float32(np.log(0.965 / 0.035))
     last = np.where(over.any(axis=1), over.argmax(axis=1), 60)
     np.testing.assert_array_equal(data["total_step"].values, last)
     np.testing.assert_array_equal(data["stopped"].values, over.any(axis=1))
