@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         interval,
         last_values,
         phase_table,
-        phase_values,
+        pooled_ratio,
     )
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _LAZY = {
     "use_cpu_cores": ("simrl.sweeps.run", "use_cpu_cores"),
     "Progress": ("simrl.sweeps.run", "Progress"),
     "phase_table": ("simrl.sweeps.table", "phase_table"),
-    "phase_values": ("simrl.sweeps.table", "phase_values"),
+    "pooled_ratio": ("simrl.sweeps.table", "pooled_ratio"),
     "hitting_table": ("simrl.sweeps.table", "hitting_table"),
     "curve_table": ("simrl.sweeps.table", "curve_table"),
     "each_cell": ("simrl.sweeps.table", "each_cell"),
@@ -88,8 +88,8 @@ __all__ = [
     "open",
     "own",
     "phase_table",
-    "phase_values",
     "plots",
+    "pooled_ratio",
     "run",
     "use_cpu_cores",
 ]

@@ -1,4 +1,4 @@
-"""From per-seed values to tables: ratios of sums within a seed, then intervals over the seeds."""
+"""From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds."""
 
 from typing import Any
 
@@ -57,38 +57,56 @@ def curve_table(data: xr.Dataset, quantity: str, confidence: float = 0.95) -> pd
     return pd.DataFrame(rows)
 
 
-def phase_values(cell: xr.Dataset, column: str) -> np.ndarray:
-    """One ratio per seed and phase [N, P]; NaN where the seed did not visit the phase."""
+def pooled_ratio(
+    top: np.ndarray, bottom: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Sum of `top` over sum of `bottom`, both [N] over seeds, with a t interval.
+
+    The interval is that of the ratio estimator (Cochran 1977, section 6.4): seeds are independent,
+    the residuals are top - ratio * bottom. A mean of each seed's own ratio would be badly biased: a
+    seed that leaves a phase by its first success has one success over however long it waited, and
+    the mean of 1 / waiting time is far above 1 / mean waiting time.
+    """
+    if len(top) == 0 or bottom.sum() == 0:
+        return float("nan"), float("nan"), float("nan")
+    ratio = float(top.sum() / bottom.sum())
+    if len(top) < 2 or not np.isfinite(ratio):
+        return ratio, float("nan"), float("nan")
+    quantile = float(scipy.stats.t.ppf(0.5 + confidence / 2, len(top) - 1))
+    half = quantile * float(scipy.stats.sem(top - ratio * bottom)) / float(bottom.mean())
+    return ratio, ratio - abs(half), ratio + abs(half)
+
+
+def phase_sums(cell: xr.Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Numerator and denominator of a ratio per seed and phase, [N, P] each; NaN where undefined."""
     numerator, denominator, _ = RATIOS[column]
     names = (f"phase_{numerator}", f"phase_{denominator}")
     if any(name not in cell for name in names):
-        return np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
+        nothing = np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
+        return nothing, nothing
     top, bottom = (cell[name].values.astype(np.float64) for name in names)
-    visited = cell["phase_trajectories"].values > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(visited, top / bottom, np.nan)
-    return ratio * float(cell["batch_size"]) if column == "noise_scale" else ratio
+    return (top * float(cell["batch_size"]) if column == "noise_scale" else top), bottom
 
 
 def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     """Long-form table: one row per cell, phase and quantity.
 
-    Columns: the sweep's axes, phase, phase_low, phase_high, quantity, units, mean, low, high (the
-    t interval over the seeds that visited the phase with a finite value) and num_seeds, their
-    number. A phase nobody visited has num_seeds 0: it is stated as not reached.
+    Columns: the sweep's axes, phase, phase_low, phase_high, quantity, units, mean (`pooled_ratio`:
+    sums over seeds divided last, so that bits/FLOP = samples/FLOP x bits/sample holds in each row),
+    low, high (its t interval over the seeds that visited the phase) and num_seeds, their number. A
+    phase nobody visited has num_seeds 0: it is stated as not reached.
     """
     rows = []
     for labels, cell in each_cell(data):
         low, high = cell["phase_low"].values, cell["phase_high"].values
+        visited = cell["phase_trajectories"].values > 0
         for column, (_, _, units) in RATIOS.items():
-            values = phase_values(cell, column)
-            for phase in range(values.shape[1]):
-                if np.isnan(low[phase]):
-                    continue
-                kept = values[:, phase][np.isfinite(values[:, phase])]
-                mean, below, above = interval(kept, confidence)
+            top, bottom = phase_sums(cell, column)
+            for phase in np.flatnonzero(~np.isnan(low)).tolist():
+                kept = visited[:, phase] & ~np.isnan(top[:, phase])
+                mean, below, above = pooled_ratio(top[kept, phase], bottom[kept, phase], confidence)
                 place = {"phase": phase, "phase_low": low[phase], "phase_high": high[phase]}
-                measured = {"mean": mean, "low": below, "high": above, "num_seeds": len(kept)}
+                measured = {"mean": mean, "low": below, "high": above, "num_seeds": int(kept.sum())}
                 rows.append({**labels, **place, "quantity": column, "units": units, **measured})
     return pd.DataFrame(rows)
 

@@ -96,7 +96,7 @@ def test_the_policy_draws_by_this_sampler():
     logits = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2, 4)), jnp.float32)
     words = keys.words(jax.random.key(0), (500, 2))
     sampled = jax.vmap(policy.sample, (0, None, None))(words, logits, jnp.int32(1))
-    probs = jax.nn.softmax(logits[1], axis=-1)
+    probs = jnp.exp(policy.log_probs(logits, jnp.int32(1), jnp.zeros(2, jnp.int32)))
     for position in range(2):
         table = keys.cumulative(probs[position])
         np.testing.assert_array_equal(sampled[:, position], arms(words[:, position], table))

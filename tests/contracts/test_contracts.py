@@ -1,0 +1,247 @@
+"""What every registered world, policy, learner and advantage keeps."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl import keys
+from simrl.engine import observe
+from simrl.measures.sequences import CHANNELS
+from simrl.sweeps import spec as specs
+from tests.contracts.worlds import (
+    POLICIES,
+    WORLDS,
+    build,
+    learner_spec,
+    some_logits,
+    streams,
+)
+
+NUM_DRAWS = 20_000
+LEARNERS = [
+    *(("policy_gradient", advantage) for advantage in specs.ADVANTAGES),
+    *((name, "none") for name in specs.LEARNERS if name != "policy_gradient"),
+]
+ALL_LEARN_HERE = ("bandit-gaussian", "sequence-token-zipf")
+
+
+def all_answers(shape):
+    return np.array(list(itertools.product(range(shape.vocab_size), repeat=shape.length)), np.int32)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_world(world):
+    environment = WORLDS[world].build()
+    num_prompts, length, vocab_size = environment.shape
+    assert WORLDS[world].problems() == []
+    task = environment.init(jax.random.key(3))
+    prompts = jax.vmap(environment.prompt, (0, None))(keys.words(jax.random.key(4), (50,)), task)
+    chex.assert_type(prompts, jnp.int32)
+    assert set(prompts.tolist()) <= set(range(num_prompts))
+    law = environment.target(task, prompts[0])
+    chex.assert_shape(law, (length, vocab_size))
+    chex.assert_type(law, jnp.float32)
+    np.testing.assert_allclose(law.sum(axis=-1), 1, rtol=1e-6)
+    assert law.min() >= 0
+    assert environment.noisy == bool((law.max(axis=-1) < 1).any())
+    assert environment.channel is None or environment.channel in CHANNELS
+    assert environment.reward_law is None or environment.channel is None
+    answers = all_answers(environment.shape)
+    words = keys.words(jax.random.key(5), answers.shape)
+    told = jax.vmap(environment.reward, (0, None, None, 0))(words, task, prompts[0], answers)
+    chex.assert_shape(told.credit, answers.shape)
+    chex.assert_shape(told.success, answers.shape[:1])
+    chex.assert_type([told.credit, told.success], jnp.float32)
+    right = np.all(answers == np.argmax(law, axis=-1), axis=-1)
+    np.testing.assert_array_equal(told.success, right)
+    assert right.sum() == 1
+    if environment.channel is not None and not environment.noisy:
+        assert told.credit[right].min() >= told.credit.max(axis=0).min()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_labels_and_rewards_follow_their_laws(world):
+    environment = WORLDS[world].build()
+    length = environment.shape.length
+    task, prompt = environment.init(jax.random.key(3)), jnp.int32(0)
+    law = np.asarray(environment.target(task, prompt), np.float64)
+    words = keys.words(jax.random.key(6), (NUM_DRAWS, length))
+    labels = np.asarray(jax.vmap(environment.label, (0, None, None))(words, task, prompt))
+    assert labels.dtype == np.int32
+    shares = (labels[..., None] == np.arange(law.shape[-1])).mean(axis=0)
+    error = np.sqrt(law * (1 - law) / NUM_DRAWS)
+    assert np.all(np.abs(shares - law) <= 4 * error + 1e-12)
+    if environment.reward_law is None:
+        return
+    mean, variance = (np.asarray(x, np.float64) for x in environment.reward_law(task, prompt))
+    for arm in range(len(mean)):
+        answer = jnp.full((1,), arm, jnp.int32)
+        draw = jax.vmap(environment.reward, (0, None, None, None))(words, task, prompt, answer)
+        credit = np.asarray(draw.credit[:, 0], np.float64)
+        assert abs(credit.mean() - mean[arm]) < 4 * np.sqrt(variance[arm] / NUM_DRAWS)
+        spread = (credit - mean[arm]) ** 2
+        assert abs(spread.mean() - variance[arm]) < 4 * spread.std() / np.sqrt(NUM_DRAWS) + 1e-9
+
+
+def test_tasks_differ_from_seed_to_seed():
+    for name, world in WORLDS.items():
+        init = world.build().init
+        tasks = {np.asarray(init(jax.random.key(seed))).tobytes() for seed in range(12)}
+        assert (len(tasks) == 1) == (name == "bandit-one_right"), name
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+def test_policy(name, scale):
+    shape = simrl.Shape(num_prompts=2, length=2, vocab_size=3)
+    policy = POLICIES[name].build(shape)
+    start = policy.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(start)
+    chex.assert_type(leaves, jnp.float32)
+    drawn = [some_logits(leaf.shape, scale, i) for i, leaf in enumerate(leaves)]
+    params, prompt, answers = jax.tree.unflatten(tree, drawn), jnp.int32(1), all_answers(shape)
+    laws = jax.vmap(policy.log_probs, (None, None, 0))(params, prompt, answers)
+    chex.assert_shape(laws, (9, 2, 3))
+    np.testing.assert_allclose(jnp.exp(laws).sum(axis=-1), 1, rtol=1e-5)
+    own = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
+    np.testing.assert_array_equal(own, np.take_along_axis(laws, answers[..., None], -1)[..., 0])
+    probs = jnp.exp(own.sum(axis=1))
+    np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
+
+    def log_prob(params, answer):
+        return policy.log_prob(params, prompt, answer).sum()
+
+    scores = jax.vmap(jax.grad(log_prob), (None, 0))(params, answers)
+    chex.assert_tree_all_finite(scores)
+    identity = jax.tree.map(lambda s: jnp.tensordot(probs, s, 1), scores)  # E grad log pi = 0
+    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(identity)) < 1e-6
+    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(scores)) > 0.1
+    words = keys.words(jax.random.key(1), (NUM_DRAWS, 2))
+    sampled = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+    chex.assert_type(sampled, jnp.int32)
+    shares = np.bincount(np.asarray(sampled @ jnp.array([3, 1])), minlength=9) / NUM_DRAWS
+    error = np.sqrt(np.asarray(probs * (1 - probs)) / NUM_DRAWS)
+    assert np.all(np.abs(shares - probs) <= 4 * error + 1e-4)
+    assert policy.num_active_params > 0
+
+
+def cases():
+    for world in WORLDS:
+        for name, advantage in LEARNERS:
+            if world in ALL_LEARN_HERE or advantage in ("leave_one_out",) or name == "supervised":
+                yield pytest.param(world, name, advantage, id=f"{world}-{name}-{advantage}")
+
+
+def at_ends(start, target):
+    """States: the start, a random policy, one sure of the right answer, one sure of a wrong one."""
+    toward = 80.0 * (target[None] - 0.5) if target.max() == 1 else 40.0 * jnp.sign(target - 0.4)[None]
+    logits = [start.params, jnp.asarray(some_logits(start.params.shape)), toward, -toward]
+    return [start._replace(params=each) for each in logits]
+
+
+@pytest.mark.parametrize(("world", "name", "advantage"), list(cases()))
+def test_learner(world, name, advantage):
+    spec = learner_spec(name, advantage)
+    trial = build(WORLDS[world], spec)
+    environment, learner = trial.environment, trial.learner
+    shape, task = environment.shape, environment.init(jax.random.key(3))
+    start = learner.init(streams(0))
+    states = at_ends(start, environment.target(task, jnp.int32(0)))
+    company = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    @jax.jit
+    @jax.vmap
+    def update(seed, state):
+        new, info = learner.step(streams(seed), state, task)
+        seen = observe.of_state(trial, state, task, observe.truth(trial, task))
+        return new, info, learner.estimate(streams(seed), state, task), seen
+
+    new, info, estimate, seen = update(jnp.arange(4), company)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, company)
+    chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
+    chex.assert_tree_all_finite((new, estimate))
+    size = learner.batch_size
+    assert learner.kind == name
+    chex.assert_shape(info.prompts, (4, 1))
+    chex.assert_shape(info.answers, (4, 1, size, shape.length))
+    chex.assert_shape(info.success, (4, 1, size))
+    chex.assert_type([info.prompts, info.answers], jnp.int32)
+    chex.assert_type([info.num_samples, info.num_tokens, info.flops], jnp.uint32)
+    tokens = size * shape.length
+    assert set(info.num_tokens.ravel().tolist()) == {tokens}
+    assert set(info.num_samples.ravel().tolist()) == {tokens if name == "supervised" else size}
+    per_token = {"supervised": 6, "policy_gradient": 8}[name] * shape.vocab_size
+    np.testing.assert_array_equal(info.flops, np.broadcast_to([0, per_token * tokens], (4, 1, 2)))
+    for quantity, values in seen.items():
+        chex.assert_shape(values, (4, shape.num_prompts))
+        assert not jnp.isnan(values).any(), quantity
+        assert jnp.isfinite(values[:2]).all(), quantity
+        assert (values >= -1e-6).all(), quantity
+    for quantity in ("trace_covariance", "squared_norm", "pass_rate"):
+        assert jnp.isfinite(seen[quantity]).all()
+    assert seen["pass_rate"][2] > 0.99
+    assert seen["pass_rate"][3] < 1e-9
+    # One sgd step of rate 1 climbs its own estimate, and a seed alone is the seed in company.
+    np.testing.assert_allclose(new.params - company.params, estimate, rtol=1e-5, atol=1e-5)
+    alone, told = learner.step(streams(jnp.uint32(1)), states[1], task)
+    chex.assert_trees_all_equal(told, jax.tree.map(lambda leaf: leaf[1], info))
+    chex.assert_trees_all_close(alone, jax.tree.map(lambda leaf: leaf[1], new), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jnp.exp(learner.belief(alone, 0)).sum(axis=-1), 1, rtol=1e-5)
+
+
+def numbers_of(world, name, advantage):
+    """The specs of one structure with different numbers in every traced field."""
+    for value in (0.5, 1, np.float32(0.25), 2.0):
+        parts = (WORLDS[world], POLICIES["tabular"], learner_spec(name, advantage))
+        yield jax.tree.map(lambda leaf: value, parts)  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    ("world", "name", "advantage"),
+    [
+        ("bandit-gaussian", "policy_gradient", "constant"),
+        ("sequence-token-zipf", "policy_gradient", "leave_one_out"),
+        ("sequence-exact-zipf", "supervised", "none"),
+    ],
+)
+def test_traced_numbers_do_not_compile_anew(world, name, advantage):
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def update(parts, seed):
+        trial = specs.build(parts)
+        task = trial.environment.init(streams(seed).task)
+        state = trial.learner.init(streams(seed))
+        return trial.learner.step(streams(seed), state, task)[0].params
+
+    specs_of = list(numbers_of(world, name, advantage))
+    assert len({type(leaf) for leaf in jax.tree.leaves(specs_of)}) == 3
+    results = [update(specs.traced(parts), jnp.uint32(0)) for parts in specs_of]
+    assert len({np.asarray(result).tobytes() for result in results}) == len(results)
+
+
+def test_every_named_advantage_and_learner_is_met():
+    met = {(name, advantage) for name, advantage in LEARNERS}
+    assert {advantage for _, advantage in met} == set(specs.ADVANTAGES)
+    assert {name for name, _ in met} == set(specs.LEARNERS)
+    assert {world.partition("-")[0] for world in WORLDS} == set(specs.ENVIRONMENTS)
+
+
+def test_running_mean_is_the_mean_of_earlier_rewards():
+    advantage = simrl.RunningMean().build(batch_size=2, length=1)
+    batches = np.float32([[1.0, 0.0], [1.0, 1.0], [0.0, 0.5]])
+    state, seen = advantage.init(), []
+    for batch in batches:
+        rollout = simrl.Rollout(0, None, jnp.asarray(batch)[:, None], None, None)
+        baseline = np.mean(seen) if seen else batch.mean()  # R_1 at t = 1 is its own
+        state, weights = advantage.weights(state, rollout)
+        np.testing.assert_allclose(weights[:, 0], batch - baseline, rtol=1e-6, atol=1e-7)
+        seen += batch.tolist()
+        np.testing.assert_allclose(state.mean, np.mean(seen), rtol=1e-6)
+        assert state.count == len(seen)
