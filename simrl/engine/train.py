@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl import keys
 from simrl.engine import observe
@@ -22,10 +23,10 @@ COUNTERS = ("samples", "tokens", "trajectories", "flops", "flops_counted")
 class Rules(NamedTuple):
     """Traced numbers of the loop; thresholds and stop are log-odds of the pass rate."""
 
-    thresholds: Array  # [H]
-    stop: Array  # []
-    phase_low: Array  # []
-    phase_high: Array  # []
+    thresholds: Array | np.ndarray  # [H]
+    stop: Array | np.ndarray  # []
+    phase_low: Array | np.ndarray  # []
+    phase_high: Array | np.ndarray  # []
 
 
 class Plan(NamedTuple):
@@ -226,7 +227,7 @@ def _account(
         beliefs_after = observe.beliefs(trial, after.state)
         values["absorbed_label"] = observe.absorbed_label(log_probs, beliefs_after, known)
     columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
-    index = phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).index(coordinate)
+    index = phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
     return Sums(
         values=phases.scatter_sums(sums.values, index, columns),
         counts=phases.scatter_words(sums.counts, index, spent),

@@ -76,7 +76,7 @@ class Running(NamedTuple):
     """Mean reward so far at each position, and of how many rollouts."""
 
     mean: Array  # [L]
-    count: Array  # [] float32
+    num_rewards: Array  # [] float32
 
 
 @jax.tree_util.register_dataclass
@@ -98,8 +98,8 @@ class RunningMean:
 
         def weights(state: Running, rollout: Rollout) -> tuple[Running, Array]:
             own = jnp.mean(rollout.credit, axis=0)
-            baseline = jnp.where(state.count == 0, own, state.mean)
-            count = state.count + batch_size
+            baseline = jnp.where(state.num_rewards == 0, own, state.mean)
+            count = state.num_rewards + batch_size
             mean = state.mean + (own - state.mean) * (batch_size / count)
             return Running(mean, count), rollout.credit - baseline
 
@@ -109,7 +109,7 @@ class RunningMean:
             units = statistics.reward_mean.shape[0]
             later = gradients.constant_moments(statistics, size, state.mean[:units])
             first = gradients.affine_moments(statistics, size, 1.0, 1.0)
-            return jax.tree.map(lambda a, b: jnp.where(state.count == 0, a, b), first, later)
+            return jax.tree.map(lambda a, b: jnp.where(state.num_rewards == 0, a, b), first, later)
 
         return Advantage(init, weights, moments)
 

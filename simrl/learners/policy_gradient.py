@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from simrl.learners import updates
 from simrl.learners.advantages import Affine
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import gradients, scores
+from simrl.measures import scores
 from simrl.types import (
     Advantage,
     Array,
@@ -125,23 +125,23 @@ def _moments(
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
     groups, size = batch
-    known = environment.channel is not None or environment.reward_law is not None
-    if advantage.moments is None or not known or (groups > 1 and jax.tree.leaves(advantage.init())):
+    channel, batch_moments = environment.channel, advantage.moments
+    reward_law: Any = environment.reward_law
+    remembers = groups > 1 and jax.tree.leaves(advantage.init())
+    if batch_moments is None or remembers or (channel is None and reward_law is None):
         return None
 
     def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
         probs = jnp.exp(belief(state, prompt))
-        if environment.reward_law is not None:
-            return scores.bandit_statistics(probs[0], *environment.reward_law(task, prompt))
+        if channel is None:
+            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
         law = environment.target(task, prompt)
         target = law if environment.noisy else jnp.argmax(law, axis=-1)
-        return scores.sequence_statistics(probs, target, environment.channel)
+        return scores.sequence_statistics(probs, target, channel)
 
     def moments(state: Learning, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
-            found: gradients.Moments = advantage.moments(
-                state.advantage, statistics(state, task, prompt), size
-            )
+            found = batch_moments(state.advantage, statistics(state, task, prompt), size)
             return found.trace_covariance, found.squared_norm
 
         prompts = jnp.arange(environment.shape.num_prompts)

@@ -16,11 +16,11 @@ Array = jax.Array
 class Bins(NamedTuple):
     """Uniform bins of a coordinate between `low` and `high`; the end bins are open."""
 
-    low: Array
-    high: Array
+    low: Array | np.ndarray
+    high: Array | np.ndarray
     num: int
 
-    def index(self, coordinate: Array) -> Array:
+    def find(self, coordinate: Array) -> Array:
         """The bin of each coordinate, int32, same shape; -inf and +inf go to the end bins."""
         position = (coordinate - self.low) / (self.high - self.low) * self.num
         return jnp.clip(jnp.floor(position), 0, self.num - 1).astype(jnp.int32)
@@ -40,8 +40,8 @@ def words_of(count: int) -> np.ndarray:
 
 def count_of(words: Array) -> np.ndarray:
     """Words [..., 2] as counts [...] uint64."""
-    words = np.asarray(words).astype(np.uint64)
-    return (words[..., 0] << np.uint64(32)) | words[..., 1]
+    high, low = np.moveaxis(np.asarray(words).astype(np.uint64), -1, 0)
+    return (high << np.uint64(32)) | low
 
 
 def add_words(a: Array, b: Array) -> Array:

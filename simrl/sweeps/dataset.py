@@ -124,7 +124,7 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     have = np.concatenate([block["seed"] for block in blocks])
     order = np.argsort(have)
     rows = order[np.searchsorted(have, seeds, sorter=order)]
-    variables = {}
+    variables: dict[str, Any] = {}
     for key in blocks[0]:
         if key == "seed":
             continue

@@ -16,7 +16,7 @@ class Cell(NamedTuple):
     """One condition of a sweep."""
 
     coordinates: dict[str, Any]  # axis -> label
-    spec: Spec  # resolved and valid
+    spec: Any  # a Spec, resolved and valid (from a manifest: what reads like one)
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,14 @@ def use_cpu_cores(num_devices: int | None = None) -> None:
 
     Too late, it warns in one line and leaves things as they are.
     """
-    wanted = (
-        num_devices or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else (num_devices or os.cpu_count() or 1)
-    )
-    if jax.config.jax_num_cpu_devices == wanted:
+    chosen = jax.config.read("jax_num_cpu_devices")
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if by_flag or (num_devices is None and chosen > 0):
+        return  # the user has decided
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    wanted = num_devices or cores
+    if chosen == wanted:
         return
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
@@ -158,10 +160,10 @@ def rules_of(spec: Spec) -> train.Rules:
 
     return specs.traced(
         train.Rules(
-            np.array([odds(p) for p in spec.thresholds]),
-            odds(spec.stop_pass_rate),
-            spec.phases.low,
-            spec.phases.high,
+            thresholds=np.array([odds(p) for p in spec.thresholds]),
+            stop=np.array(odds(spec.stop_pass_rate)),
+            phase_low=np.array(spec.phases.low),
+            phase_high=np.array(spec.phases.high),
         )
     )
 

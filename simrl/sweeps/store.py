@@ -57,7 +57,7 @@ class Store:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic(target) as file:
-            np.savez(file, **block)
+            np.savez(file, **block)  # type: ignore[arg-type]
 
     def load(self, cell: str, first: int, last: int) -> Block:
         """Read one block."""
