@@ -36,7 +36,7 @@ def use_cpu_cores(num_devices: int | None = None) -> None:
 
     Too late, it warns in one line and leaves things as they are.
     """
-    chosen = jax.config.read("jax_num_cpu_devices")
+    chosen = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if by_flag or (num_devices is None and chosen > 0):
         return  # the user has decided
