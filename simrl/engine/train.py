@@ -137,7 +137,12 @@ def _redraws(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
 
     probe = keys.fold_in(seed_streams.probe, run.step)
     found = gradients.redraw_moments(estimate, probe, plan.num_redraws)
-    return {"trace_covariance": found.trace_covariance, "squared_norm": found.squared_norm}
+    return {
+        "trace_covariance": found.trace_covariance,
+        "squared_norm": found.squared_norm,
+        "trace_covariance_error": found.trace_standard_error,
+        "squared_norm_error": found.norm_standard_error,
+    }
 
 
 def _updates(

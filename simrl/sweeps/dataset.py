@@ -39,6 +39,8 @@ MEANINGS = {  # name -> (units, long name)
     "gap": ("bit", "excess loss KL(labels || policy)"),
     "trace_covariance": ("1", "trace of the covariance of the update's gradient estimate"),
     "squared_norm": ("1", "squared norm of the mean of the update's gradient estimate"),
+    "trace_covariance_error": ("1", "standard error of trace_covariance over redraws"),
+    "squared_norm_error": ("1", "standard error of squared_norm over redraws"),
     "samples": ("samples", "labelled tokens (supervised) or trajectories (policy gradient)"),
     "tokens": ("tokens", "tokens labelled or decoded"),
     "trajectories": ("trajectories", "whole answers labelled or tried"),
@@ -124,6 +126,7 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     have = np.concatenate([block["seed"] for block in blocks])
     order = np.argsort(have)
     rows = order[np.searchsorted(have, seeds, sorter=order)]
+    closed_form = "phase.trace_covariance" in blocks[0]
     variables: dict[str, Any] = {}
     for key in blocks[0]:
         if key == "seed":
@@ -132,14 +135,16 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
         values = np.concatenate([block[key] for block in blocks])[rows]
         dims = BELIEF_DIMS if name == "belief" else DIMS[group]
         title = name if group == "look" else key.replace(".", "_")
-        variables[title] = (dims, values, _meaning(group, name or group))
+        variables[title] = (dims, values, _meaning(group, name or group, closed_form))
     spec = cell.spec
     ends = phases.edges(spec.phases.low, spec.phases.high, spec.phases.num)
-    kind = {"long_name": f"phase coordinate: {spec.phases.coordinate}", "units": "nat or bit"}
-    variables["phase_low"] = (("phase",), ends[:-1], kind)
-    variables["phase_high"] = (("phase",), ends[1:], kind)
-    batch = _batch_size(spec)
-    variables["batch_size"] = ((), batch, {"units": "trajectories", "long_name": "batch size"})
+    units = "nat" if spec.phases.coordinate == "log_odds" else "log2(bit)"
+    about = {"units": units, "exact": 1}
+    name = f"{spec.phases.coordinate} before the update"
+    variables["phase_low"] = (("phase",), ends[:-1], {**about, "long_name": f"least {name}"})
+    variables["phase_high"] = (("phase",), ends[1:], {**about, "long_name": f"largest {name}"})
+    about = {"units": "trajectories", "long_name": "trajectories in one update", "exact": 1}
+    variables["batch_size"] = ((), _batch_size(spec), about)
     coords = {"seed": seeds, "threshold": list(spec.thresholds)}
     made = xr.Dataset(variables, coords=coords)
     return made.assign_coords({d: np.arange(made.sizes[d]) for d in ("log_point", "phase")})
@@ -153,9 +158,12 @@ def _batch_size(spec: Any) -> float:
     return float("nan")
 
 
-def _meaning(group: str, name: str) -> dict[str, Any]:
+def _meaning(group: str, name: str, closed_form: bool) -> dict[str, Any]:
     units, long_name = MEANINGS.get(name, ("1", name))
-    estimated = name in ("trace_covariance", "squared_norm", "success")
+    redrawn = name in ("trace_covariance", "squared_norm") and not closed_form
+    # Joint information is that of the guesses drawn in the first update of each stretch.
+    sampled = name in ("success", "expected_update", "realised_update")
+    estimated = redrawn or sampled or name.endswith("_error")
     if group == "phase":
         weighted = (
             "" if name in ("absorbed", "absorbed_label", "success") else ", summed with weights"

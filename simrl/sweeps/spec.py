@@ -200,7 +200,7 @@ def _run_problems(spec: Spec) -> list[str]:
         f"max_steps must be in 1 ... 2147483647, not {spec.max_steps}": 1 <= spec.max_steps < 2**31,
         f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
         f"observe_every must be at least 1, not {spec.observe_every}": spec.observe_every >= 1,
-        f"num_redraws must be at least 2, not {spec.num_redraws}": spec.num_redraws >= 2,
+        f"num_redraws must be at least 3, not {spec.num_redraws}": spec.num_redraws >= 3,
         f"log_spacing must be log or linear, not {spec.log_spacing!r}": spec.log_spacing
         in ("log", "linear"),
         f"stop_pass_rate must be in (0, 1], not {spec.stop_pass_rate}": 0
