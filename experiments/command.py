@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -52,11 +53,38 @@ def guarded(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+class Clock:
+    """Wall time, the part of it spent compiling, and the updates done, of a whole command."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.compiling = 0.0
+        self.updates = self.seeds = 0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def _heard(self, event: str, seconds: float, **about: object) -> None:
+        if event.endswith(("backend_compile_duration", "jaxpr_to_mlir_module_duration")):
+            self.compiling += seconds
+
+    def summary(self) -> str:
+        """One line."""
+        wall = time.monotonic() - self.began
+        if self.seeds == 0:
+            return f"{wall:.0f} s; every block was there already"
+        running = max(wall - self.compiling, 1e-9)
+        return (
+            f"{wall:.0f} s, of which {self.compiling:.0f} s lowering and compiling; "
+            f"{self.seeds:,} seed-runs, {self.updates:,} updates, {self.updates / running:,.0f} "
+            "updates/s of the rest"
+        )
+
+
 class Watch:
     """Progress of a run: conditions done, seeds per second, time left."""
 
-    def __init__(self, title: str, console: Console):
-        self.title, self.console = title, console
+    def __init__(self, title: str, console: Console, clock: Clock):
+        self.title, self.console, self.clock = title, console, clock
+        self.counted = (clock.seeds, clock.updates)
         self.began = self.spoke = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -79,6 +107,8 @@ class Watch:
     def __call__(self, told: "simrl.Progress") -> None:
         """Take a step of `simrl.run`."""
         now = time.monotonic()
+        self.clock.seeds = self.counted[0] + told.seeds_done
+        self.clock.updates = self.counted[1] + told.updates_done
         rate = told.seeds_done / (now - self.began)
         text = f"{self.title}: condition {told.cell + 1} of {told.num_cells}"
         self.bar.update(
@@ -98,7 +128,7 @@ class Watch:
 def console() -> Console:
     """The screen; where there is no terminal, wide enough for the tables."""
     screen = Console()
-    return screen if screen.is_terminal else Console(width=132)
+    return screen if screen.is_terminal else Console(width=140)
 
 
 def show(frame: pd.DataFrame, title: str, console: Console) -> None:

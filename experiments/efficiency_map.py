@@ -105,12 +105,12 @@ def main() -> None:
     arguments = command.parser("efficiency_map", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
     seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
     rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
-    console = command.console()
+    console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
-    with command.Watch("learning rates", console) as watch:
+    with command.Watch("learning rates", console, clock) as watch:
         rates = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
     chosen = best(rates)
-    with command.Watch("all seeds", console) as watch:
+    with command.Watch("all seeds", console, clock) as watch:
         data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
     table, hits = simrl.phase_table(data), simrl.hitting_table(data)
     show(table, hits, console)
@@ -118,6 +118,7 @@ def main() -> None:
     hits.to_csv(arguments.out / "hitting.csv", index=False)
     faint = simrl.phase_table(rates)
     faint.to_csv(arguments.out / "rates.csv", index=False)
+    console.print(clock.summary(), highlight=False)
     console.print(f"wrote table.csv, hitting.csv, rates.csv in {arguments.out}")
 
 
@@ -132,6 +133,21 @@ COLUMNS = {
     "noise_scale": "noise",
     "absorbed_per_flop": "bit/FLOP",
     "absorbed_per_flop_counted": "counted",
+}
+
+
+HITTING = {
+    "world": "world",
+    "learner": "learner",
+    "rate": "rate",
+    "pass_rate": "to p",
+    "num_seeds": "seeds",
+    "num_censored": "censored",
+    "num_stuck": "stuck",
+    "samples_mean": "samples",
+    "samples_median": "median",
+    "flops_mean": "FLOPs",
+    "flops_counted_mean": "counted",
 }
 
 
@@ -150,9 +166,14 @@ def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
         for learner, rest in missed.groupby("learner", sort=False):
             places = ", ".join(str(p) for p in rest["phase"])
             console.print(f"{learner}: phases not reached: {places}", highlight=False)
-    columns = ["world", "learner", "rate", "pass_rate", "num_seeds", "num_censored", "num_stuck"]
-    columns += ["samples_mean", "samples_median", "flops_mean", "flops_counted_mean"]
-    command.show(hits[columns], "samples and FLOPs to a pass rate", console)
+    short = hits[(hits["pass_rate"] == 0.99) & (hits["num_censored"] > 0)]
+    for row in short.itertuples():
+        left = f"{row.num_censored} of {row.num_seeds} seeds ended below a pass rate of .99"
+        console.print(f"{row.world}, {row.learner}: {left}", highlight=False)
+    title = (
+        "mean samples and FLOPs (2N/4N and counted) to a pass rate, over the seeds that reached it"
+    )
+    command.show(hits[list(HITTING)].rename(columns=HITTING), title, console)
 
 
 if __name__ == "__main__":

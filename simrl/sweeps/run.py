@@ -29,6 +29,7 @@ class Progress(NamedTuple):
     coordinates: dict[str, Any]
     seeds_done: int  # of all cells, those found on disk not counted
     seeds_total: int
+    updates_done: int  # summed over seeds
 
 
 def use_cpu_cores(num_devices: int | None = None) -> None:
@@ -82,10 +83,9 @@ def run(
         store = Store(out, sweep.describe())
         store.open(session(mesh))
     found: list[tuple[Cell, list[Block]]] = []
-    done = 0
-    total = 0
     missing = {i: _missing(store, cells[i], wanted) for i in positions}
     total = sum(last - first + 1 for ranges in missing.values() for first, last in ranges)
+    done = updates = 0
     for order, i in enumerate(positions):
         fresh = []
         for first, last in missing[i]:
@@ -94,8 +94,10 @@ def run(
             if store is not None:
                 store.save(cell_hash(cells[i].spec), first, last, block)
             done += last - first + 1
+            updates += int(block["total.step"].sum())
             if progress is not None:
-                progress(Progress(order, len(positions), cells[i].coordinates, done, total))
+                told = (order, len(positions), cells[i].coordinates, done, total, updates)
+                progress(Progress(*told))
         found.append((cells[i], _stored(store, cells[i]) if store is not None else fresh))
     return datasets.dataset(sweep, found, wanted)
 
