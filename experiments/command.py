@@ -62,9 +62,9 @@ class Clock:
         self.updates = self.seeds = 0
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, seconds: float, **about: object) -> None:
+    def _heard(self, event: str, duration_secs: float, **about: str | int) -> None:
         if event.endswith(("backend_compile_duration", "jaxpr_to_mlir_module_duration")):
-            self.compiling += seconds
+            self.compiling += duration_secs
 
     def summary(self) -> str:
         """One line."""

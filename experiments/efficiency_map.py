@@ -12,7 +12,7 @@ import xarray as xr
 from rich.console import Console
 
 import simrl
-from experiments import command
+from experiments import command, efficiency_map_figure, efficiency_map_worlds
 
 SEEDS, RATE_SEEDS = 4096, 256
 QUICK_SEEDS, QUICK_RATE_SEEDS = 128, 32
@@ -24,6 +24,7 @@ GROUP = 32
 # infinity (one success tells all), hence a cap.
 CLEAN_RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))
 NOISY_RATES = tuple(2.0**-k for k in range(7, -1, -1))  # noise has a best rate below the cap
+LABEL_RATES = tuple(2.0**-k for k in range(10, 2, -1))  # lower still: labels are followed at once
 
 CLEAN = simrl.Phases("log_odds", low=-7.0, high=4.6, num=12)
 NOISY = simrl.Phases("excess_loss", low=-12.0, high=3.0, num=15)
@@ -52,6 +53,13 @@ LEARNERS = ("supervised", "none", "batch_mean", "leave_one_out")
 BASE = simrl.Spec(max_steps=16384, stop_pass_rate=0.99, log_points=20)
 
 
+def rates(world: str, learner: str) -> tuple[float, ...]:
+    """The 8 learning rates per sample that a learner is compared at."""
+    if world != NOISY_WORLD:
+        return CLEAN_RATES
+    return LABEL_RATES if learner == "supervised" else NOISY_RATES
+
+
 def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     """The condition of one world, learner and learning rate per sample."""
     supervised = learner == "supervised"
@@ -78,7 +86,7 @@ SWEEP = simrl.Sweep(
         ({"world": world, "learner": learner, "rate": rate}, changes(world, learner, rate))
         for world in WORLDS
         for learner in LEARNERS
-        for rate in (NOISY_RATES if world == NOISY_WORLD else CLEAN_RATES)
+        for rate in rates(world, learner)
     ],
     name="efficiency_map",
     mode="list",
@@ -88,16 +96,21 @@ SWEEP = simrl.Sweep(
 def best(data: xr.Dataset) -> list[int]:
     """Positions of each learner's best rate, by samples to p >= .9; ties and censoring count.
 
-    Supervised learning on noisy labels never gets there: it is judged by its last excess loss.
+    Supervised learning on noisy labels never gets there: it is judged by the excess loss averaged
+    over the samples it was given.
     """
     hits = simrl.hitting_table(data)
     hits = hits[hits["pass_rate"] == 0.9].reset_index(drop=True)
-    last_gap = [simrl.last_values(cell, "gap").mean() for _, cell in simrl.each_cell(data)]
+    excess = [_mean_excess(cell) for _, cell in simrl.each_cell(data)]
     noisy = (hits["world"] == NOISY_WORLD) & (hits["learner"] == "supervised")
-    score = np.where(noisy, last_gap, hits["samples_mean"])
+    score = np.where(noisy, excess, hits["samples_mean"])
     order = hits.assign(score=score, late=np.where(noisy, 0, hits["num_censored"]))
     chosen = order.sort_values(["late", "score"]).groupby(["world", "learner"], sort=False).head(1)
     return sorted(int(i) for i in chosen.index)
+
+
+def _mean_excess(cell: xr.Dataset) -> float:
+    return float(cell["phase_gap"].sum() / cell["phase_trajectories"].sum())
 
 
 def main() -> None:
@@ -108,18 +121,22 @@ def main() -> None:
     console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.Watch("learning rates", console, clock) as watch:
-        rates = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
-    chosen = best(rates)
+        compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
+    chosen = best(compared)
     with command.Watch("all seeds", console, clock) as watch:
         data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
     table, hits = simrl.phase_table(data), simrl.hitting_table(data)
     show(table, hits, console)
     table.to_csv(arguments.out / "table.csv", index=False)
     hits.to_csv(arguments.out / "hitting.csv", index=False)
-    faint = simrl.phase_table(rates)
+    faint = simrl.phase_table(compared)
     faint.to_csv(arguments.out / "rates.csv", index=False)
+    draw = efficiency_map_figure.figure(table, faint, hits)
+    efficiency_map_figure.save(draw, arguments.out)
+    worlds = efficiency_map_worlds.supplement(table, faint)
+    efficiency_map_figure.save(worlds, arguments.out, "figure_worlds")
     console.print(clock.summary(), highlight=False)
-    console.print(f"wrote table.csv, hitting.csv, rates.csv in {arguments.out}")
+    console.print(f"tables (csv) and figures (pdf, png) are in {arguments.out}", highlight=False)
 
 
 COLUMNS = {

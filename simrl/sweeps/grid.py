@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import Spec, SpecError
@@ -39,7 +41,9 @@ class Sweep:
         if self.mode not in ("product", "zip", "list"):
             raise SpecError(f"mode must be product, zip or list, not {self.mode!r}")
         if self.mode == "list":
-            return [_changed(self.spec, dict(labels), changes) for labels, changes in self.vary]
+            return self._listed()
+        if not isinstance(self.vary, Mapping):
+            raise SpecError(f"mode {self.mode} needs vary to map paths to lists of values")
         axes = {path: _labelled(path, values) for path, values in self.vary.items()}
         lengths = {len(values) for values in axes.values()}
         if self.mode == "zip" and len(lengths) > 1:
@@ -50,6 +54,14 @@ class Sweep:
         combine = itertools.product if self.mode == "product" else zip
         combinations = combine(*axes.values()) if axes else [()]
         return [_cell(self.spec, list(axes), names, chosen) for chosen in combinations]
+
+    def _listed(self) -> list[Cell]:
+        pairs = self.vary if isinstance(self.vary, list | tuple) else []
+        if not pairs or any(not isinstance(p, list | tuple) or len(p) != 2 for p in pairs):
+            raise SpecError("mode list needs vary to be a list of (labels, changes)")
+        if len({tuple(labels) for labels, _ in self.vary}) > 1:
+            raise SpecError("mode list needs the same labels in every cell")
+        return [_changed(self.spec, dict(labels), changes) for labels, changes in self.vary]
 
     def describe(self) -> dict[str, Any]:
         """What the sweep is, as plain JSON values."""
@@ -69,6 +81,8 @@ def short_name(path: str) -> str:
 
 
 def _labelled(path: str, values: Any) -> list[tuple[Any, Any]]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise SpecError(f"{path} needs a list of values to vary, not {values!r}")
     pairs = (
         list(values.items()) if isinstance(values, Mapping) else [(_label(v), v) for v in values]
     )
@@ -81,6 +95,8 @@ def _labelled(path: str, values: Any) -> list[tuple[Any, Any]]:
 
 
 def _label(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, dict):
         return str(value.get("name", value))
     if dataclasses.is_dataclass(value):

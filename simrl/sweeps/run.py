@@ -74,7 +74,11 @@ def run(
     """
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     cells = sweep.cells()
-    positions = list(range(len(cells))) if only is None else list(only)
+    positions = list(range(len(cells))) if only is None else sorted(set(only))
+    if not positions or positions[0] < 0 or positions[-1] >= len(cells):
+        raise SpecError(f"only must name cells in 0 ... {len(cells) - 1}, not {positions}")
+    if devices is not None and devices < 1:
+        raise SpecError(f"devices must be at least 1, not {devices}")
     wanted = _seed_list(seeds)
     use_cpu_cores(devices)
     mesh = lanes.mesh_of(devices)
@@ -187,10 +191,14 @@ def _version(name: str) -> str:
 
 
 def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
-    chosen = np.arange(seeds) if isinstance(seeds, int) else np.unique(np.asarray(list(seeds)))
-    if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= 2**32:
+    if isinstance(seeds, Iterable):
+        chosen = np.unique(np.asarray(list(seeds)))
+    else:
+        chosen = np.arange(seeds) if seeds == int(seeds) else np.empty(0)
+    whole = chosen.dtype.kind in "iu" and chosen.size > 0
+    if not whole or chosen.min() < 0 or chosen.max() >= 2**32:
         raise SpecError("seeds must be a positive number or distinct integers in 0 ... 2^32 - 1")
-    return chosen
+    return chosen.astype(np.int64)
 
 
 def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,13 +68,13 @@ def own(source: str, version: str) -> Own:
 
     The name and the version enter the hash of what is stored; change the version with the code.
     """
+    if not version:
+        raise SpecError(f"{source!r} needs a version, to tell results of its changes apart")
     module, _, attribute = source.partition(":")
     try:
         thing = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(
-            f"{source!r} must be module:attribute that can be imported: {error}"
-        ) from None
+        raise SpecError(f"{source!r} must be an importable module:attribute: {error}") from None
     return Own(thing, source, version)
 
 
@@ -100,7 +101,7 @@ class Spec:
     stop_pass_rate: float = 1.0  # a seed is frozen once its pass rate is this high
     log_points: int = 20  # how many times to look, besides the start
     log_spacing: str = "log"  # or "linear"
-    observe_every: int = 1  # updates in a stretch that is measured once for the phases
+    observe_every: int = 10  # updates in a stretch that is measured once for the phases
     phases: Phases = field(default_factory=Phases)
     thresholds: tuple[float, ...] = (0.5, 0.9, 0.99)
     keep_beliefs: bool = False
@@ -119,7 +120,7 @@ def resolve(family: str, value: Any) -> Any:
         callable(value) and not isinstance(value, type)
     ):
         return Own(value)
-    if not hasattr(value, "build"):
+    if isinstance(value, type) or not hasattr(value, "build"):
         raise SpecError(
             f"{family} must be one of {', '.join(known)} or a thing of your own, not {value!r}"
         )
@@ -167,8 +168,11 @@ def _fields(thing: Any, values: dict[str, Any]) -> Any:
 def _optimizer(value: Any) -> Optimizer:
     if isinstance(value, Optimizer):
         return value
-    numbers = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
-    return Optimizer(numbers.pop("name", "sgd"), numbers)
+    given = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
+    name = given.pop("name", "sgd")
+    if not isinstance(name, str):
+        raise SpecError(f"optimizer must be the name of an optax optimiser, not {name!r}")
+    return Optimizer(name, given)
 
 
 def resolved(spec: Spec) -> Spec:
@@ -180,18 +184,39 @@ def resolved(spec: Spec) -> Spec:
         learner = put(learner, "advantage", learner.advantage)
     if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
         learner = put(learner, "optimizer", learner.optimizer)
-    return dataclasses.replace(spec, learner=learner, thresholds=tuple(spec.thresholds))
+    thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
+    spec = put(spec, "phases", spec.phases)
+    return dataclasses.replace(spec, learner=learner, thresholds=thresholds)
 
 
 def validate(spec: Spec) -> None:
     """Raise SpecError with one line that says what is wrong and what is allowed."""
-    found = [f"environment: {line}" for line in spec.environment.problems()]
-    found += [f"learner: {line}" for line in spec.learner.problems()]
-    found += _run_problems(spec)
+    found = _type_problems(spec)
+    if not found:
+        found += [f"environment: {line}" for line in spec.environment.problems()]
+        found += [f"learner: {line}" for line in spec.learner.problems()]
+        found += _run_problems(spec)
     if not found:
         found += _match_problems(spec)
     if found:
         raise SpecError("; ".join(found))
+
+
+def _type_problems(thing: Any, path: str = "") -> list[str]:
+    """Fields that say they are numbers and are not, or not finite."""
+    found = []
+    kinds = {} if isinstance(thing, dict) else {f.name: f.type for f in dataclasses.fields(thing)}
+    for name, value in (thing if isinstance(thing, dict) else vars(thing)).items():
+        kind = kinds.get(name, float)
+        if isinstance(value, dict) or dataclasses.is_dataclass(value):
+            found += _type_problems(value, f"{path}{name}.")
+        elif kind in (int, float):
+            wanted: Any = numbers.Integral if kind is int else numbers.Real
+            real = isinstance(value, wanted) and not isinstance(value, bool)
+            if not real or not np.isfinite(float(value)):
+                whole = "whole " * (kind is int)
+                found.append(f"{path}{name} must be a {whole}number, not {value!r}")
+    return found
 
 
 def _run_problems(spec: Spec) -> list[str]:
@@ -253,6 +278,9 @@ def describe(thing: Any) -> Any:
         }
     if dataclasses.is_dataclass(thing):
         fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        # 1 and 1.0 are one number, and must not be two hashes.
+        real = [f.name for f in dataclasses.fields(thing) if f.type is float]
+        fields |= {name: float(fields[name]) for name in real}
         names = [
             name
             for kinds in FAMILIES.values()

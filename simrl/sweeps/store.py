@@ -71,10 +71,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text())
     except OSError as error:
         raise SpecError(f"no results at {path}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise SpecError(f"{file} is damaged: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise SpecError(f"{file} is not a simrl manifest of format {FORMAT}")
+    sweep = manifest.get("sweep")
+    if not isinstance(sweep, dict) or not {"name", "mode", "cells"} <= set(sweep):
+        raise SpecError(f"{file} is damaged: it describes no sweep")
     return manifest
 
 
@@ -89,9 +92,10 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
     """Read one block of a result folder."""
     file = _block_path(Path(path), cell, first, last)
     try:
-        with np.load(file, allow_pickle=False) as data:
+        # Opened here, because numpy does not close a file that it opens and cannot read.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise SpecError(f"{file} is damaged ({error}); delete it and run again") from None
 
 
@@ -106,6 +110,7 @@ def atomic(target: Path) -> Iterator[Any]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp lets nobody else read
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, target)
@@ -113,6 +118,12 @@ def atomic(target: Path) -> Iterator[Any]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def refuse_change(stored: Any, asked: Any, path: Path) -> None:
@@ -131,6 +142,8 @@ def _difference(stored: Any, asked: Any, field: str) -> tuple[str, Any, Any] | N
         pairs = [(key, stored.get(key), asked.get(key)) for key in {**stored, **asked}]
     elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(stored, asked, strict=True))]
+    elif isinstance(stored, list) and isinstance(asked, list):
+        return f"number of {field}", len(stored), len(asked)
     else:
         return None if stored == asked else (field, stored, asked)
     for key, a, b in pairs:

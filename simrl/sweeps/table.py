@@ -67,7 +67,7 @@ def pooled_ratio(
     seed that leaves a phase by its first success has one success over however long it waited, and
     the mean of 1 / waiting time is far above 1 / mean waiting time.
     """
-    if len(top) == 0 or bottom.sum() == 0:
+    if len(top) == 0 or bottom.sum() == 0 or not np.isfinite(bottom.sum()):
         return float("nan"), float("nan"), float("nan")
     ratio = float(top.sum() / bottom.sum())
     if len(top) < 2 or not np.isfinite(ratio):

@@ -58,7 +58,7 @@ def test_scatter_adds_each_row_to_its_phase():
 def test_bins_are_uniform_with_open_ends():
     bins = phases.Bins(jnp.float32(-2.0), jnp.float32(2.0), 4)
     coordinate = jnp.array([-jnp.inf, -2.5, -2.0, -1.5, -1.0, 0.0, 1.99, 2.0, jnp.inf])
-    index = bins.index(coordinate)
+    index = bins.find(coordinate)
     assert index.dtype == jnp.int32
     assert index.tolist() == [0, 0, 0, 0, 1, 2, 3, 3, 3]
     np.testing.assert_array_equal(phases.edges(-2.0, 2.0, 4), [-2, -1, 0, 1, 2])

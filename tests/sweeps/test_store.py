@@ -1,0 +1,335 @@
+"""Results on disk: resuming, interrupting, refusing, reading back."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import simrl
+from simrl.sweeps import run as runs
+from simrl.sweeps import spec as specs
+from simrl.sweeps import store
+
+change = dataclasses.replace
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of four seeds, so that ten seeds are three of them."""
+    monkeypatch.setattr(runs, "BLOCK", 4)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """(first, last) of every block that is run, in order."""
+    seen = []
+    original = runs.run_block
+
+    def counted(spec, seeds, mesh):
+        seen.append((seeds.start, seeds.stop - 1))
+        return original(spec, seeds, mesh)
+
+    monkeypatch.setattr(runs, "run_block", counted)
+    return seen
+
+
+@pytest.fixture
+def sweep(small):
+    """Two rates of one program."""
+    return simrl.Sweep(small, {"learner.optimizer.learning_rate": [0.5, 2.0]}, name="two")
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(make, *words):
+    with pytest.raises(simrl.SpecError) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert str(word) in str(caught.value)
+
+
+def test_stored_results_are_those_of_a_run_that_keeps_nothing(sweep, tmp_path):
+    kept = simrl.run(sweep, 10, tmp_path / "kept")
+    xr.testing.assert_identical(kept, simrl.run(sweep, 10))
+    xr.testing.assert_identical(kept, simrl.open(tmp_path / "kept"))
+    assert len(list(tmp_path.rglob("*.npz"))) == 6
+    assert kept.sizes["learning_rate"] == 2
+    assert kept.sizes["seed"] == 10
+
+
+def test_a_second_run_runs_nothing(sweep, tmp_path, launched):
+    first = simrl.run(sweep, 10, tmp_path)
+    assert launched == [(0, 3), (4, 7), (8, 9)] * 2
+    before = files(tmp_path)
+    launched.clear()
+    xr.testing.assert_identical(first, simrl.run(sweep, 10, tmp_path))
+    assert launched == []
+    assert files(tmp_path) == before
+
+
+def test_more_seeds_extend(small, tmp_path, launched):
+    simrl.run(small, 6, tmp_path)
+    assert launched == [(0, 3), (4, 5)]
+    launched.clear()
+    more = simrl.run(small, 10, tmp_path)
+    assert launched == [(6, 7), (8, 9)]
+    xr.testing.assert_identical(more, simrl.run(small, 10))
+    launched.clear()
+    some = simrl.run(small, [9, 1, 20], tmp_path)
+    assert launched == [(20, 20)]
+    assert some["seed"].values.tolist() == [1, 9, 20]
+    xr.testing.assert_identical(some, simrl.run(small, [1, 9, 20]))
+    assert simrl.open(tmp_path)["seed"].values.tolist() == [*range(10), 20]
+
+
+def test_only_some_cells(sweep, tmp_path, launched):
+    second = simrl.run(sweep, 4, tmp_path, only=[1])
+    assert launched == [(0, 3)]
+    assert second.sizes["cell"] == 1
+    assert second["learning_rate"].values.tolist() == [2.0]
+    xr.testing.assert_identical(second, simrl.open(tmp_path))
+    whole = simrl.run(sweep, 4, tmp_path)
+    assert launched == [(0, 3)] * 2
+    np.testing.assert_array_equal(
+        whole["log_odds"].sel(learning_rate=2.0), second["log_odds"].isel(cell=0)
+    )
+
+
+def test_cells_keep_their_places_in_whatever_order_they_are_asked_for(small):
+    vary = {"learner.optimizer.learning_rate": [0.5, 2.0], "base_seed": [0, 1]}
+    sweep = simrl.Sweep(small, vary)
+    whole = simrl.run(sweep, 2)
+    assert dict(whole.sizes)["base_seed"] == 2
+    xr.testing.assert_identical(whole, simrl.run(sweep, 2, only=[3, 0, 2, 1, 1]))
+    final = whole["pass_rate"].isel(log_point=-1, seed=0)
+    assert (final.sel(learning_rate=2.0) > final.sel(learning_rate=0.5)).all()
+
+
+def test_progress_tells_how_far_it_is(sweep, tmp_path):
+    simrl.run(sweep, 4, tmp_path, only=[0])
+    told = []
+    simrl.run(sweep, 10, tmp_path, progress=told.append)
+    assert [(p.cell, p.seeds_done, p.seeds_total) for p in told] == [
+        (0, 4, 16),
+        (0, 6, 16),
+        (1, 10, 16),
+        (1, 14, 16),
+        (1, 16, 16),
+    ]
+    assert told[-1].coordinates == {"learning_rate": 2.0}
+    assert told[-1].num_cells == 2
+    assert told[-1].updates_done == 16 * 8
+
+
+def test_an_interrupt_between_blocks_costs_nothing(sweep, tmp_path, launched):
+    def stop(progress):
+        if progress.seeds_done == 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simrl.run(sweep, 10, tmp_path / "cut", progress=stop)
+    done = len(launched)
+    assert done == 4
+    assert len(list((tmp_path / "cut").rglob("*.npz"))) == done
+    assert simrl.open(tmp_path / "cut")["seed"].values.tolist() == [0, 1, 2, 3]
+    resumed = simrl.run(sweep, 10, tmp_path / "cut")
+    assert len(launched) == 6
+    whole = simrl.run(sweep, 10, tmp_path / "whole")
+    xr.testing.assert_identical(resumed, whole)
+    for file in (tmp_path / "whole").rglob("*.npz"):
+        other = tmp_path / "cut" / file.relative_to(tmp_path / "whole")
+        assert file.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("broken", ["savez", "replace", "fsync"])
+def test_an_interrupt_during_a_write_leaves_no_trace(broken, small, tmp_path, monkeypatch):
+    simrl.run(small, 4, tmp_path)
+    before = files(tmp_path)
+
+    def interrupted(*args, **kwargs):
+        if broken == "savez":
+            args[0].write(b"half a block")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np if broken == "savez" else os, broken, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            simrl.run(small, 10, tmp_path)
+    assert files(tmp_path) == before
+    simrl.open(tmp_path)
+    xr.testing.assert_identical(simrl.run(small, 10, tmp_path), simrl.run(small, 10))
+
+
+def test_an_interrupt_of_the_manifest_leaves_no_trace(small, tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            simrl.run(small, 2, tmp_path / "new")
+    assert files(tmp_path) == {}
+    simrl.run(small, 2, tmp_path / "new")
+
+
+def test_a_stored_block_is_never_rewritten(small, tmp_path):
+    there = store.Store(tmp_path, {})
+    there.save("cell", 0, 3, {"seed": np.arange(4)})
+    before = files(tmp_path)
+    there.save("cell", 0, 3, {"seed": np.zeros(4)})
+    assert files(tmp_path) == before
+    np.testing.assert_array_equal(there.load("cell", 0, 3)["seed"], np.arange(4))
+    assert there.blocks("cell") == [(0, 3)]
+    assert there.blocks("other") == []
+
+
+CHANGES = {
+    "max_steps": ({"max_steps": 9}, ["max_steps", "8 there", "9 here"]),
+    "rate": (
+        {"learner": simrl.Supervised(optimizer=simrl.Optimizer("sgd", {"learning_rate": 3.0}))},
+        ["learner.optimizer.learning_rate", "1.0 there", "3.0 here"],
+    ),
+    "world": ({"environment": simrl.Bandit(num_arms=5)}, ["environment.num_arms", "4 there"]),
+    "learner": ({"learner": simrl.PolicyGradient()}, ["learner.name", "'supervised' there"]),
+    "thresholds": ({"thresholds": (0.5,)}, ["thresholds", "3 there", "1 here"]),
+    "phases": ({"phases": simrl.Phases(num=3)}, ["phases.num", "12 there"]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_sweep_in_the_same_folder_is_refused(name, small, tmp_path):
+    changes, words = CHANGES[name]
+    described = simrl.Sweep(small).describe()
+    store.Store(tmp_path, described).open({})
+    before = files(tmp_path)
+    refused(lambda: simrl.run(change(small, **changes), 2, tmp_path), tmp_path, *words)
+    assert files(tmp_path) == before
+
+
+def test_other_cells_and_names_in_the_same_folder_are_refused(small, tmp_path):
+    store.Store(tmp_path, simrl.Sweep(small).describe()).open({})
+    steps = simrl.Sweep(small, {"max_steps": [8, 9]})
+    refused(lambda: simrl.run(steps, 2, tmp_path), "cells", "1 there", "2 here")
+    refused(lambda: simrl.run(simrl.Sweep(small, name="b"), 2, tmp_path), "name", "'b' here")
+
+
+def test_a_number_written_otherwise_is_the_same_sweep(small, tmp_path, launched):
+    simrl.run(change(small, stop_pass_rate=1), 2, tmp_path)
+    simrl.run(change(small, stop_pass_rate=1.0), 2, tmp_path)
+    assert launched == [(0, 1)]
+
+
+def test_sessions_are_noted_once(small, tmp_path):
+    for devices in (2, 2, 1):
+        described = simrl.Sweep(small).describe()
+        mesh = runs.lanes.mesh_of(devices)
+        store.Store(tmp_path, described).open(runs.session(mesh))
+    sessions = store.read_manifest(tmp_path)["sessions"]
+    assert [session["device_count"] for session in sessions] == [2, 1]
+    assert set(sessions[0]["versions"]) == {"simrl", "jax", "jaxlib", "optax", "numpy", "python"}
+
+
+@pytest.fixture
+def stored(small, tmp_path):
+    """A folder with one block."""
+    simrl.run(small, 4, tmp_path)
+    return tmp_path, next(tmp_path.rglob("*.npz"))
+
+
+def test_damaged_blocks_are_named(small, stored):
+    folder, block = stored
+    whole = block.read_bytes()
+    cuts = {0, 1, 3, 100, len(whole) // 2, len(whole) - 1}
+    for damaged in [whole[:cut] for cut in cuts] + [b"\x80garbage" * 9]:
+        block.write_bytes(damaged)
+        refused(lambda: simrl.open(folder), block, "damaged")
+        refused(lambda: simrl.run(small, 4, folder), block, "damaged")
+    method = whole.index(b"PK\x01\x02") + 10  # how the directory says that a part is compressed
+    for place in (len(whole) // 2, method):
+        rotten = bytearray(whole)
+        rotten[place] ^= 0xFF
+        block.write_bytes(rotten)
+        refused(lambda: simrl.open(folder), block, "damaged")
+    block.unlink()
+    xr.testing.assert_identical(simrl.run(small, 4, folder), simrl.run(small, 4))
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"format": 1, "sw',
+    "bytes": b"\xff\xfe\x00",
+    "list": b"[]",
+    "null": b"null",
+    "format": b'{"format": 9}',
+    "no sweep": b'{"format": 1}',
+    "null sweep": b'{"format": 1, "sweep": null, "sessions": []}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_manifests_are_named(name, small, tmp_path):
+    file = tmp_path / "manifest.json"
+    file.write_bytes(DAMAGED[name])
+    refused(lambda: simrl.open(tmp_path), file)
+    refused(lambda: simrl.run(small, 2, tmp_path), file)
+
+
+def test_what_is_not_there_is_said_in_a_line(small, tmp_path):
+    refused(lambda: simrl.open(tmp_path / "none"), tmp_path / "none", "no results")
+    store.Store(tmp_path, simrl.Sweep(small).describe()).open({})
+    refused(lambda: simrl.open(tmp_path), tmp_path, "no finished blocks")
+
+
+OWN = "from simrl import Bandit\nworld = Bandit(num_arms=4).build()\nmake = lambda: world\n"
+
+
+@pytest.fixture
+def my_worlds(tmp_path, monkeypatch):
+    """An importable module of the user's own."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "my_worlds.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+
+
+@pytest.mark.usefixtures("my_worlds")
+def test_a_world_of_ones_own(small, tmp_path):
+    out = tmp_path / "out"
+    mine = simrl.own("my_worlds:world", version="1")
+    spec = change(small, environment=mine)
+    for unnamed in (mine.thing, lambda: mine.thing):
+        refused(
+            lambda thing=unnamed: simrl.run(change(small, environment=thing), 2, out),
+            "simrl.own",
+            "out=None",
+        )
+    assert not out.exists()
+    kept = simrl.run(spec, 2, out)
+    xr.testing.assert_identical(kept, simrl.run(small, 2))
+    xr.testing.assert_identical(kept, simrl.open(out))
+    newer = change(small, environment=simrl.own("my_worlds:world", version="2"))
+    refused(lambda: simrl.run(newer, 2, out), "environment.version", "'1' there", "'2' here")
+    assert runs.cell_hash(specs.resolved(spec)) != runs.cell_hash(specs.resolved(newer))
+    named = change(small, environment={"name": "my_worlds:world", "version": "1"})
+    xr.testing.assert_identical(kept, simrl.run(named, 2, out))
+
+
+@pytest.mark.usefixtures("my_worlds")
+def test_a_name_that_cannot_be_found_is_refused():
+    for source in ("my_worlds", "my_worlds:none", "no_such_module:world", ":world"):
+        refused(lambda source=source: simrl.own(source, version="1"), "module:attribute")
+    refused(lambda: simrl.own("my_worlds:world", version=""), "version")
+
+
+def test_the_manifest_is_plain_json(sweep, tmp_path):
+    simrl.run(sweep, 2, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    described = json.loads(json.dumps(sweep.describe()))
+    assert manifest["sweep"] == described
+    names = {folder.name for folder in (tmp_path / "blocks").iterdir()}
+    assert names == {specs.hash_of(cell["spec"]) for cell in described["cells"]}
