@@ -123,47 +123,41 @@ def absorbed_label(before: Array, after: Array, known: Truth) -> Array:
 def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[str, Array]:
     """Joint information of what an update was told [M], and its number of right guesses [M].
 
-    Sums over the groups of the update that drew the prompt; per group, repeats tell nothing new.
+    For each prompt, over all guesses (labels) at it in the update: repeats tell nothing new.
     """
-    hit_prompt = info.prompts[:, None] == jnp.arange(log_probs.shape[0])  # [G, M]
-
-    def per_prompt(of_group: Array) -> Array:
-        return jnp.sum(jnp.where(hit_prompt, of_group[:, None], 0), axis=0)
-
-    values = {"success": per_prompt(jnp.sum(info.success, axis=1))}
+    guesses = info.answers.reshape(-1, info.answers.shape[-1])  # [N, L]
+    size = info.answers.shape[1]
+    prompts = jnp.arange(log_probs.shape[0])
+    mine = jnp.repeat(info.prompts, size) == prompts[:, None]  # [M, N]
+    values = {"success": jnp.sum(jnp.where(mine, info.success.reshape(-1), 0), axis=1)}
     joint = joint_channel(trial)
-    if joint is None:
-        return values
-    found = jax.vmap(_joint(joint))(
-        log_probs[info.prompts], known.answers[info.prompts], info.answers
-    )
-    values["expected_update"] = per_prompt(found.expected)
-    values["realised_update"] = per_prompt(found.realised)
+    if joint is not None:
+        found = jax.vmap(JOINT[joint], (0, 0, None, 0))(log_probs, known.answers, guesses, mine)
+        values["expected_update"], values["realised_update"] = found
     return values
 
 
-def _joint(channel: str) -> Callable[[Array, Array, Array], Any]:
-    """(log_probs [L, V], answer [L], guesses [B, L]) -> Information of the group, bits."""
-    if channel == "label":
-        return lambda log_probs, answer, labels: information.sequence_information(
-            log_probs, answer, "label"
-        )
-    if channel == "exact":
-        return _group
-    by_position = jax.vmap(_group, (0, 0, 1))
-
-    def token(log_probs: Array, answer: Array, guesses: Array) -> Any:
-        found = by_position(log_probs[:, None], answer[:, None], guesses[..., None])
-        return jax.tree.map(jnp.sum, found)
-
-    return token
+def _of_labels(log_probs: Array, answer: Array, labels: Array, mine: Array) -> Any:
+    found = information.sequence_information(log_probs, answer, "label")
+    return jax.tree.map(lambda bits: jnp.where(jnp.any(mine), bits, 0), found)
 
 
-def _group(log_probs: Array, answer: Array, guesses: Array) -> Any:
-    """What a group of whole-answer guesses, each told right or wrong, tells together."""
+def _of_guesses(log_probs: Array, answer: Array, guesses: Array, mine: Array) -> Any:
+    """Whole-answer guesses [N, L], each told right or wrong, of which those of `mine` [N] count."""
+    tagged = jnp.concatenate([mine[:, None].astype(guesses.dtype), guesses], axis=1)
     return information.distinct_information(
         information.group_log_odds(log_probs, guesses),
-        information.first_occurrences(guesses),
+        information.first_occurrences(tagged) & mine,
         information.sequence_log_odds(log_probs, answer),
-        jnp.any(jnp.all(guesses == answer, axis=-1)),
+        jnp.any(jnp.all(guesses == answer, axis=-1) & mine),
     )
+
+
+def _of_tokens(log_probs: Array, answer: Array, guesses: Array, mine: Array) -> Any:
+    """The same position by position: what is told of one says nothing of another."""
+    by_position = jax.vmap(_of_guesses, (0, 0, 1, None))
+    found = by_position(log_probs[:, None], answer[:, None], guesses[..., None], mine)
+    return jax.tree.map(jnp.sum, found)
+
+
+JOINT: dict[str, Callable] = {"label": _of_labels, "exact": _of_guesses, "token": _of_tokens}

@@ -1,0 +1,62 @@
+"""Joint information of an update, against a literal count of its distinct guesses in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl import keys
+from simrl.engine import observe
+from simrl.sweeps import spec as specs
+
+LENGTH = 2
+
+
+def built(reward):
+    environment = {"name": "sequence", "vocab_size": 3, "length": LENGTH, "reward": reward}
+    learner = {"name": "policy_gradient", "group_size": 3, "num_groups": 4}
+    spec = specs.resolved(simrl.Spec({**environment, "num_prompts": 2}, learner))
+    return specs.build((spec.environment, spec.policy, spec.learner))
+
+
+def literal(probs, answer, guesses):
+    """Bits of the distinct guesses (tuples) about the answer, under independent positions."""
+    chances = [np.prod([probs[t, a] for t, a in enumerate(guess)]) for guess in set(guesses)]
+    rest = 1 - sum(chances)
+    expected = -sum(p * np.log2(p) for p in [*chances, rest] if p > 0)
+    own = np.prod([probs[t, a] for t, a in enumerate(answer)])
+    realised = -np.log2(own) if answer in guesses else -np.log2(rest)
+    return expected, realised if guesses else 0.0
+
+
+@pytest.mark.parametrize("reward", ["exact", "token"])
+def test_joint_information_counts_distinct_guesses_of_all_groups(reward):
+    trial = built(reward)
+    streams = keys.streams(jax.random.key(1), jnp.uint32(5))
+    task = trial.environment.init(streams.task)
+    state = trial.learner.init(streams)
+    state = state._replace(params=jax.random.normal(jax.random.key(7), state.params.shape))
+    known, beliefs = observe.truth(trial, task), observe.beliefs(trial, state)
+    probs = np.exp(np.asarray(beliefs, np.float64))
+    shared = 0
+    for step in range(12):
+        _, info = trial.learner.step(keys.at_step(streams, jnp.uint32(step)), state, task)
+        told = observe.of_update(trial, beliefs, known, info)
+        prompts, answers = np.asarray(info.prompts), np.asarray(info.answers)
+        shared += len(set(prompts.tolist())) < len(prompts)
+        for m in range(2):
+            guesses = [tuple(a) for a in answers[prompts == m].reshape(-1, LENGTH).tolist()]
+            right = tuple(known.answers[m].tolist())
+            if reward == "exact":
+                want = literal(probs[m], right, guesses)
+            else:
+                parts = [
+                    literal(probs[m, t : t + 1], right[t : t + 1], [g[t : t + 1] for g in guesses])
+                    for t in range(LENGTH)
+                ]
+                want = np.sum(parts, axis=0)
+            np.testing.assert_allclose(told["expected_update"][m], want[0], atol=2e-6)
+            np.testing.assert_allclose(told["realised_update"][m], want[1], atol=2e-6)
+            assert told["success"][m] == sum(guess == right for guess in guesses)
+    assert shared > 0  # some updates drew a prompt twice, whose guesses must not count twice
