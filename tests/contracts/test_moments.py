@@ -195,7 +195,7 @@ def test_supervised_is_the_oracle_for_every_batch(world):
     for size in (2, 3):
         learner = learner_of(simrl.Supervised(batch_size=size), environment)
         state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
-        chance, index = oracle.batches(samples, size)
+        _, index = oracle.batches(samples, size)
 
         @jax.jit
         @jax.vmap
@@ -253,7 +253,7 @@ SEVERAL = {
 def test_groups_of_several_prompts(name, labels):
     spec, told = SEVERAL[name]
     world = simrl.Sequence(vocab_size=2, length=1, num_prompts=3, labels=labels)
-    environment, policy, learner = build(world, spec)
+    environment, _, learner = build(world, spec)
     task = environment.init(jax.random.key(0))
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))
@@ -302,7 +302,7 @@ REDRAWN = [w for w in WORLDS if "zipf" not in w or "exact" in w or "token" in w]
 
 @pytest.mark.parametrize("world", REDRAWN)
 def test_redraws_agree_with_the_exact_moments(world):
-    environment, task, logits, _ = setting(world)
+    _, task, logits, _ = setting(world)
 
     @jax.jit
     def both(advantage, key):

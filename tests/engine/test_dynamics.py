@@ -90,7 +90,9 @@ def test_labels_tell_at_least_what_verdicts_tell(name, request):
     answers = np.zeros((len(beliefs), length), np.int32)
 
     def measure(channel):
-        one = lambda belief, answer: information.sequence_information(belief, answer, channel)
+        def one(belief, answer):
+            return information.sequence_information(belief, answer, channel)
+
         found = jax.jit(jax.vmap(one))(beliefs, answers)
         return np.asarray(found.expected, np.float64), np.asarray(found.realised, np.float64)
 

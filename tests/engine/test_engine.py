@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,6 +70,19 @@ def phase_sums(index, values):
     return np.stack([np.where(index == p, values, 0).sum(axis=1) for p in range(12)], axis=1)
 
 
+@jax.jit
+def successes(beliefs, steps):
+    """Right answers (arm 0) among the four drawn from beliefs [N, T, V] at `steps` [T]."""
+
+    def one(seed, step, belief):
+        stream = keys.at_step(keys.streams(jax.random.key(0), seed), step).sample
+        table = keys.cumulative(jnp.exp(belief))
+        return jnp.sum(jax.vmap(keys.choose, (0, None))(keys.words(stream, (4,)), table) == 0)
+
+    over_steps = jax.vmap(one, (None, 0, 0))
+    return jax.vmap(over_steps, (0, None, 0))(jnp.arange(beliefs.shape[0]), steps, beliefs)
+
+
 STATE_SUMS = (
     "pass_rate",
     "nominal",
@@ -96,6 +110,9 @@ def test_phase_sums_take_the_state_at_the_start_of_each_stretch(every, guessing,
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=name)
     trajectories = phase_sums(index, np.broadcast_to(weight, index.shape))
     np.testing.assert_array_equal(data["phase_trajectories"].values, trajectories)
+    # What was drawn is that of the first update of each stretch, for all of the stretch.
+    drawn = successes(guessed["belief"].values[:, begins, 0, 0], begins) * (ends - begins)
+    np.testing.assert_array_equal(data["phase_success"].values, phase_sums(index, drawn))
     at = guessed["log2_answer"].values.astype(np.float64)
     absorbed = phase_sums(index, at[:, ends] - at[:, begins])
     np.testing.assert_allclose(data["phase_absorbed"].values, absorbed, atol=1e-4)

@@ -39,10 +39,12 @@ def test_joint_information_counts_distinct_guesses_of_all_groups(reward):
     state = state._replace(params=jax.random.normal(jax.random.key(7), state.params.shape))
     known, beliefs = observe.truth(trial, task), observe.beliefs(trial, state)
     probs = np.exp(np.asarray(beliefs, np.float64))
+    step_once = jax.jit(lambda now: trial.learner.step(now, state, task)[1])
+    measure = jax.jit(lambda info: observe.of_update(trial, beliefs, known, info))
     shared = 0
     for step in range(12):
-        _, info = trial.learner.step(keys.at_step(streams, jnp.uint32(step)), state, task)
-        told = observe.of_update(trial, beliefs, known, info)
+        info = step_once(keys.at_step(streams, jnp.uint32(step)))
+        told = measure(info)
         prompts, answers = np.asarray(info.prompts), np.asarray(info.answers)
         shared += len(set(prompts.tolist())) < len(prompts)
         for m in range(2):
