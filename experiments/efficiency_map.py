@@ -140,6 +140,12 @@ def main() -> None:
 
 
 COLUMNS = {
+    "learner": "learner",
+    "rate": "rate",
+    "phase": "phase",
+    "phase_low": "from",
+    "phase_high": "to",
+    "num_seeds": "seeds",
     "pass_rate": "pass rate",
     "excess_loss": "excess loss",
     "nominal": "nominal",
@@ -172,15 +178,17 @@ def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
     """Print the map, one table per world, and the hitting table."""
     keys = ["learner", "rate", "phase", "phase_low", "phase_high"]
     for world, part in table.groupby("world", sort=False):
-        wide = part.pivot_table(index=keys, columns="quantity", values="mean", sort=False)
+        part = part.assign(learner=pd.Categorical(part["learner"], LEARNERS, ordered=True))
+        wide = part.pivot_table(index=keys, columns="quantity", values="mean", observed=True)
         visits = part[part["quantity"] == "pass_rate"].set_index(keys)["num_seeds"]
-        wide = wide.assign(seeds=visits).reset_index().dropna(subset=["pass_rate"])
+        wide = wide.assign(num_seeds=visits).reset_index().dropna(subset=["pass_rate"])
         missed = visits[visits == 0].reset_index()
-        shown = [c for c in COLUMNS if c in wide]
-        frame = wide[["learner", "rate", "phase", "seeds", *shown]].rename(columns=COLUMNS)
-        title = f"{world}: means over seeds; bits per sample, noise scale in trajectories"
+        frame = wide[[c for c in COLUMNS if c in wide]].rename(columns=COLUMNS)
+        edges = "log2 of the excess loss in bits" if world == NOISY_WORLD else "log-odds in nats"
+        title = f"{world}: phases {edges}; bits per sample; noise scale in trajectories; absorbed "
+        title += "bits per FLOP by the 2N/4N convention and counted"
         command.show(frame, title, console)
-        for learner, rest in missed.groupby("learner", sort=False):
+        for learner, rest in missed.groupby("learner", observed=True):
             places = ", ".join(str(p) for p in rest["phase"])
             console.print(f"{learner}: phases not reached: {places}", highlight=False)
     short = hits[(hits["pass_rate"] == 0.99) & (hits["num_censored"] > 0)]

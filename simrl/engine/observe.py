@@ -5,15 +5,14 @@ bits per trajectory (one answer), joint information in bits per group of an upda
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from simrl.measures import information
+from simrl.measures.information import Information
 from simrl.types import Array, Info, State, Task, Trial
-
-LISTED = 4096  # fraction rewards have a closed form only by listing V^L answers
 
 
 class Truth(NamedTuple):
@@ -49,7 +48,8 @@ def channel_of(trial: Trial) -> str | None:
     if trial.learner.kind == "supervised":
         return "label"
     _, length, vocab_size = environment.shape
-    if environment.channel == "fraction" and vocab_size**length > LISTED:
+    unlisted = vocab_size**length > information.MAX_LISTED_GUESSES and length > 1
+    if environment.channel == "fraction" and unlisted:
         return None
     return environment.channel
 
@@ -66,16 +66,21 @@ def joint_channel(trial: Trial) -> str | None:
 
 def quantities(trial: Trial) -> tuple[str, ...]:
     """The names of the real-valued phase sums of this trial, in order."""
-    names = ["pass_rate", "success", "nominal", "absorbed"]
+    names = ["pass_rate", "nominal", "absorbed", *told(trial)]
     if channel_of(trial) is not None:
         names += ["expected", "realised"]
-    if joint_channel(trial) is not None:
-        names += ["expected_update", "realised_update"]
     if trial.environment.noisy:
-        names += ["gap", "absorbed_label"]
+        names += ["gap", "observed_pass_rate"]
+        names += ["absorbed_label"] if trial.learner.kind == "supervised" else []
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
     return tuple(names)
+
+
+def told(trial: Trial) -> tuple[str, ...]:
+    """The names of what `of_update` measures."""
+    joint = () if joint_channel(trial) is None else ("expected_update", "realised_update")
+    return ("success", *joint)
 
 
 def of_state(trial: Trial, state: State, task: Task, known: Truth) -> dict[str, Array]:
@@ -89,6 +94,7 @@ def of_state(trial: Trial, state: State, task: Task, known: Truth) -> dict[str, 
         values["expected"], values["realised"] = measure(log_probs, known.answers)
     if trial.environment.noisy:
         values["gap"] = jax.vmap(information.label_gap)(known.laws, log_probs)
+        values["observed_pass_rate"] = _observed_pass_rate(log_probs, known)
     if trial.learner.moments is not None:
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
@@ -102,8 +108,12 @@ def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array
         return information.nominal_information(odds, trial.learner.kind)
     if trial.learner.kind == "supervised":
         return -jnp.sum(known.laws * log_probs, axis=(1, 2)) / jnp.log(2.0)
-    matches = jnp.sum(jnp.exp(log_probs) * known.laws, axis=-1)
-    return information.binary_entropy(jnp.prod(matches, axis=-1))
+    return information.binary_entropy(_observed_pass_rate(log_probs, known))
+
+
+def _observed_pass_rate(log_probs: Array, known: Truth) -> Array:
+    """Chance [M] that a guess agrees with a fresh label at every position."""
+    return jnp.prod(jnp.sum(jnp.exp(log_probs) * known.laws, axis=-1), axis=-1)
 
 
 def absorbed(odds_before: Array, odds_after: Array) -> Array:
@@ -132,19 +142,26 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
     values = {"success": jnp.sum(jnp.where(mine, info.success.reshape(-1), 0), axis=1)}
     joint = joint_channel(trial)
     if joint is not None:
-        found = jax.vmap(JOINT[joint], (0, 0, None, 0))(log_probs, known.answers, guesses, mine)
+        # Repeats are found once for all prompts: a guess is the same only at the same prompt.
+        owners = jnp.repeat(info.prompts, size)
+        measure = jax.vmap(JOINT[joint], (0, 0, None, None, 0))
+        found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found
     return values
 
 
-def _of_labels(log_probs: Array, answer: Array, labels: Array, mine: Array) -> Any:
+def _of_labels(
+    log_probs: Array, answer: Array, labels: Array, owners: Array, mine: Array
+) -> Information:
     found = information.sequence_information(log_probs, answer, "label")
     return jax.tree.map(lambda bits: jnp.where(jnp.any(mine), bits, 0), found)
 
 
-def _of_guesses(log_probs: Array, answer: Array, guesses: Array, mine: Array) -> Any:
+def _of_guesses(
+    log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
+) -> Information:
     """Whole-answer guesses [N, L], each told right or wrong, of which those of `mine` [N] count."""
-    tagged = jnp.concatenate([mine[:, None].astype(guesses.dtype), guesses], axis=1)
+    tagged = jnp.concatenate([owners[:, None].astype(guesses.dtype), guesses], axis=1)
     return information.distinct_information(
         information.group_log_odds(log_probs, guesses),
         information.first_occurrences(tagged) & mine,
@@ -153,10 +170,12 @@ def _of_guesses(log_probs: Array, answer: Array, guesses: Array, mine: Array) ->
     )
 
 
-def _of_tokens(log_probs: Array, answer: Array, guesses: Array, mine: Array) -> Any:
+def _of_tokens(
+    log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
+) -> Information:
     """The same position by position: what is told of one says nothing of another."""
-    by_position = jax.vmap(_of_guesses, (0, 0, 1, None))
-    found = by_position(log_probs[:, None], answer[:, None], guesses[..., None], mine)
+    by_position = jax.vmap(_of_guesses, (0, 0, 1, None, None))
+    found = by_position(log_probs[:, None], answer[:, None], guesses[..., None], owners, mine)
     return jax.tree.map(jnp.sum, found)
 
 

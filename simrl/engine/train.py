@@ -1,9 +1,9 @@
 """One seed's run: the loop, written once; it knows no algorithm.
 
 A run is a chain of chunks with traced bounds, so one compiled program serves every gap between log
-points. Inside a chunk, updates come in stretches of `observe_every`; a stretch belongs to the phase
-of the state before it. A seed whose pass rate has reached the stop is frozen. Many seeds come from
-`vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
+points. Inside a chunk, updates come in stretches of up to `observe_every` that end when a phase
+does; the state is measured once a stretch. A seed whose pass rate has reached the stop is frozen.
+Many seeds come from `vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 
 from simrl import keys
 from simrl.engine import observe
-from simrl.measures import gradients, phases
+from simrl.measures import gradients, information, phases
 from simrl.types import Array, Info, State, Task, Trial
 
 COUNTERS = ("samples", "tokens", "trajectories", "flops", "flops_counted")
@@ -103,8 +103,9 @@ def chunk(
     def stretch(carry: tuple[Run, Sums]) -> tuple[Run, Sums]:
         before, sums = carry
         end = jnp.minimum(before.step + observe_every, until)
-        after, first = _updates(trial, plan, rules, seed_streams, known, before, end)
-        return after, _account(trial, plan, rules, known, (before, after), first, sums)
+        at = _phases(trial, plan, rules, known, before)
+        after, told = _updates(trial, plan, rules, seed_streams, known, before, end)
+        return after, _account(trial, known, (before, after), at, told, sums)
 
     return jax.lax.while_loop(unfinished, stretch, (run, empty))
 
@@ -145,6 +146,15 @@ def _redraws(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
     }
 
 
+def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: Run) -> Array:
+    """The phase [M] int32 each prompt is in."""
+    coordinate = run.odds
+    if plan.coordinate == "excess_loss":
+        log_probs = observe.beliefs(trial, run.state)
+        coordinate = jnp.log2(jax.vmap(information.label_gap)(known.laws, log_probs))
+    return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
+
+
 def _updates(
     trial: Trial,
     plan: Plan,
@@ -153,27 +163,34 @@ def _updates(
     known: observe.Truth,
     run: Run,
     end: Array,
-) -> tuple[Run, Info]:
-    """Updates up to `end`; also the Info of the first one, to be measured with the state before."""
-    begin = run.step
+) -> tuple[Run, dict[str, Array]]:
+    """Updates up to `end`, or until a prompt leaves its phase; also what they were told, summed.
 
-    def unfinished(carry: tuple[Run, Info]) -> Array:
-        return (carry[0].step < end) & ~carry[0].done
+    Ending with the phase makes every update belong to the phase of the state before it. What an
+    update is told depends on its luck, which also ends stretches: it is summed at every update.
+    """
+    begin = _phases(trial, plan, rules, known, run)
+    silence = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
 
-    def update(carry: tuple[Run, Info]) -> tuple[Run, Info]:
-        run, first = carry
+    def unfinished(carry: tuple[Run, dict[str, Array], Array]) -> Array:
+        run, _, left = carry
+        return (run.step < end) & ~run.done & ~left
+
+    def update(carry: tuple[Run, dict[str, Array], Array]) -> tuple[Run, dict[str, Array], Array]:
+        run, told, _ = carry
         now = keys.at_step(seed_streams, run.step)
         state, info = trial.learner.step(now, run.state, run.task)
+        heard = observe.of_update(trial, observe.beliefs(trial, run.state), known, info)
+        told = jax.tree.map(jnp.add, told, heard)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
         spent = _spend(run.spent, info, plan.counted)
         hits = _hit(run, rules, odds, spent)
         done = mean_log_odds(odds) >= rules.stop
-        first = jax.tree.map(lambda a, b: jnp.where(run.step == begin, b, a), first, info)
-        return Run(state, run.task, run.step + 1, done, odds, spent, hits), first
+        after = Run(state, run.task, run.step + 1, done, odds, spent, hits)
+        return after, told, jnp.any(_phases(trial, plan, rules, known, after) != begin)
 
-    blank = jax.eval_shape(trial.learner.step, seed_streams, run.state, run.task)[1]
-    first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank)
-    return jax.lax.while_loop(unfinished, update, (run, first))
+    run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
+    return run, told
 
 
 def _spend(spent: Array, info: Info, counted: int) -> Array:
@@ -205,35 +222,30 @@ def _hit(run: Run, rules: Rules, odds: Array, spent: Array) -> Hits:
 
 def _account(
     trial: Trial,
-    plan: Plan,
-    rules: Rules,
     known: observe.Truth,
     ends: tuple[Run, Run],
-    first: Info,
+    at: Array,
+    told: dict[str, Array],
     sums: Sums,
 ) -> Sums:
-    """Add one stretch to the phases its prompts were in when it began.
+    """Add one stretch to the phases `at` [M] that its prompts were in.
 
-    Measures of the state weigh by the trajectories spent on a prompt during the stretch, joint
-    information by the updates; what was absorbed is a difference and needs no weight.
+    Measures of the state are those at its beginning, weighed by the trajectories spent on a prompt;
+    what was told is a sum already and what was absorbed is a difference.
     """
     before, after = ends
-    log_probs = observe.beliefs(trial, before.state)
     spent = phases.subtract_words(after.spent, before.spent)
-    updates = (after.step - before.step).astype(jnp.float32)
     trajectories = spent[:, COUNTERS.index("trajectories"), 1].astype(jnp.float32)
-    values = observe.of_state(trial, before.state, before.task, known)
-    coordinate = before.odds if plan.coordinate == "log_odds" else jnp.log2(values["gap"])
-    values = {name: value * trajectories for name, value in values.items()}
-    drawn = observe.of_update(trial, log_probs, known, first)
-    values |= {name: value * updates for name, value in drawn.items()}
+    measured = observe.of_state(trial, before.state, before.task, known)
+    # A prompt that was not drawn adds nothing, even where its measure is infinite.
+    values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}
+    values |= told
     values["absorbed"] = observe.absorbed(before.odds, after.odds)
-    if trial.environment.noisy:
-        beliefs_after = observe.beliefs(trial, after.state)
-        values["absorbed_label"] = observe.absorbed_label(log_probs, beliefs_after, known)
+    if "absorbed_label" in observe.quantities(trial):
+        old, new = (observe.beliefs(trial, run.state) for run in ends)
+        values["absorbed_label"] = observe.absorbed_label(old, new, known)
     columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
-    index = phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
     return Sums(
-        values=phases.scatter_sums(sums.values, index, columns),
-        counts=phases.scatter_words(sums.counts, index, spent),
+        values=phases.scatter_sums(sums.values, at, columns),
+        counts=phases.scatter_words(sums.counts, at, spent),
     )

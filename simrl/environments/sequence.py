@@ -10,6 +10,7 @@ a guess with a fresh label; `success` always speaks of the secret itself.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,14 @@ from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
 LABELS = ("fixed", "zipf")
+
+
+class Secrets(NamedTuple):
+    """The task: what is drawn once per seed. The last two are None where labels are fixed."""
+
+    answers: Array  # [M, L] int32
+    laws: Array | None  # [M, L, V] label law
+    tables: Array | None  # [M, L, V] int32, its inverse-CDF tables
 
 
 @jax.tree_util.register_dataclass
@@ -47,35 +56,39 @@ class Sequence:
         return found
 
     def build(self) -> Environment:
-        """The environment; its task is the table of secrets [M, L]."""
+        """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
         noisy = self.labels == "zipf"
 
-        def target(task: Array, prompt: Array) -> Array:
-            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
-            rank = (jnp.arange(self.vocab_size) - task[prompt][:, None]) % self.vocab_size
-            if not noisy:
-                return (rank == 0).astype(jnp.float32)
-            return jax.nn.softmax(-self.zipf_exponent * jnp.log1p(rank.astype(jnp.float32)))
+        def target(task: Secrets, prompt: Array) -> Array:
+            if task.laws is None:
+                return jax.nn.one_hot(task.answers[prompt], self.vocab_size)
+            return task.laws[prompt]
 
-        def label(words: Array, task: Array, prompt: Array) -> Array:
-            if not noisy:
-                return task[prompt]
-            tables = jax.vmap(keys.cumulative)(target(task, prompt))
-            return jax.vmap(keys.choose)(words, tables)
+        def label(words: Array, task: Secrets, prompt: Array) -> Array:
+            if task.tables is None:
+                return task.answers[prompt]
+            return jax.vmap(keys.choose)(words, task.tables[prompt])
 
-        def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
+        def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
             match = (answer == label(words, task, prompt)).astype(jnp.float32)
-            success = jnp.all(answer == task[prompt]).astype(jnp.float32)
+            success = jnp.all(answer == task.answers[prompt]).astype(jnp.float32)
             return Outcome(credit=credit(match, self.reward), success=success)
 
-        def prompt(word: Array, task: Array) -> Array:
+        def prompt(word: Array, task: Secrets) -> Array:
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
             return keys.below(word, self.num_prompts) if self.num_prompts > 1 else jnp.int32(0)
 
-        def init(key: Array) -> Array:
+        def init(key: Array) -> Secrets:
             draw = keys.words(key, (self.num_prompts, self.length))
-            return keys.below(draw, self.vocab_size)
+            answers = keys.below(draw, self.vocab_size)
+            if not noisy:
+                return Secrets(answers, None, None)
+            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
+            rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
+            laws = jax.nn.softmax(-self.zipf_exponent * jnp.log1p(rank.astype(jnp.float32)))
+            tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
+            return Secrets(answers, laws, tables)
 
         return Environment(
             init=init,

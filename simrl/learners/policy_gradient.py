@@ -16,6 +16,7 @@ from simrl.types import (
     Environment,
     Info,
     Learner,
+    Outcome,
     Params,
     Policy,
     Rollout,
@@ -101,9 +102,15 @@ def _draw(
     sample_words = updates.group_words(keys.sample, groups, size, length)
     reward_words = updates.group_words(keys.reward, groups, size, length)
 
+    def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
+        # An own world may pay one number for the whole answer, or whole numbers.
+        told = environment.reward(words, task, prompt, answer)
+        paid = jnp.asarray(told.credit, float)
+        return Outcome(jnp.broadcast_to(paid, (length,)), jnp.asarray(told.success, float))
+
     def group(prompt: Array, words: Array, noise: Array) -> Rollout:
         answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
-        outcome = jax.vmap(environment.reward, (0, None, None, 0))(noise, task, prompt, answers)
+        outcome = jax.vmap(verdict, (0, None, None, 0))(noise, task, prompt, answers)
         log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
         return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
 

@@ -60,8 +60,8 @@ def count_flops(fn: Callable, *args: Any, while_bound: int | None = None) -> Flo
     Only operations that read or write floating-point numbers count: arithmetic on integers and
     booleans (the generator's included) and the movement or conversion of data are free. A
     `scan`, or a `fori_loop` with static bounds, costs its body times its length; `cond` its dearest
-    branch by `total`; `shard_map` the sum over devices. Every equation counts, also one whose
-    result is unused and which a compiler would drop.
+    branch by `total`; `shard_map` the sum over devices. An equation that no result needs is left
+    out, as a compiler drops it.
 
     Args:
       fn: a function that jax can trace.
@@ -111,7 +111,13 @@ def _whole(name: str, value: Any) -> int:
 
 def _count_jaxpr(jaxpr: Any, while_bound: int | None) -> FlopCount:
     open_jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    return sum((_count_eqn(eqn, while_bound) for eqn in open_jaxpr.eqns), FlopCount())
+    needed = {id(v) for v in open_jaxpr.outvars}
+    total = FlopCount()
+    for eqn in reversed(open_jaxpr.eqns):
+        if eqn.effects or any(id(v) in needed for v in eqn.outvars):
+            needed.update(id(v) for v in eqn.invars)
+            total += _count_eqn(eqn, while_bound)
+    return total
 
 
 def _count_eqn(eqn: Any, while_bound: int | None) -> FlopCount:

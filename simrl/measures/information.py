@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from simrl.measures.sequences import (
     CHANNELS,
+    MAX_LISTED_GUESSES,
     NATS_PER_BIT,
     Array,
     ArrayLike,
@@ -36,6 +37,7 @@ __all__ = [
     "CHANNELS",
     "FEEDBACKS",
     "KINDS",
+    "MAX_LISTED_GUESSES",
     "Information",
     "binary_entropy",
     "channel_information",

@@ -7,7 +7,6 @@ import numpy as np
 import xarray as xr
 
 from simrl.measures import phases
-from simrl.sweeps import spec as specs
 from simrl.sweeps import store
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import SpecError
@@ -18,6 +17,7 @@ DIMS = {
     "phase": ("seed", "phase"),
     "hit": ("seed", "threshold"),
     "total": ("seed",),
+    "update": ("seed",),
     "stopped": ("seed",),
 }
 BELIEF_DIMS = ("seed", "log_point", "prompt", "position", "symbol")
@@ -46,6 +46,7 @@ MEANINGS = {  # name -> (units, long name)
     "trajectories": ("trajectories", "whole answers labelled or tried"),
     "flops": ("FLOP", "FLOPs by the 2N/4N convention"),
     "flops_counted": ("FLOP", "FLOPs of the learner counted from its program"),
+    "observed_pass_rate": ("1", "probability that a guess agrees with a fresh label"),
     "stopped": ("1", "the seed reached the stopping pass rate"),
     "belief": ("nat", "log-probabilities of the policy"),
 }
@@ -58,8 +59,10 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     does not have is NaN there (0 for counts).
     """
     parts = [_cell_dataset(cell, blocks, seeds) for cell, blocks in found]
-    # Counts stay integers where a cell has fewer log points or phases than another.
+    # Counts stay integers where a cell has fewer log points or phases than another; what is not
+    # there was not hit.
     whole_numbers = {str(k): 0 for part in parts for k, v in part.items() if v.dtype.kind in "iub"}
+    whole_numbers["hit_step"] = -1
     joined = xr.concat(
         parts,
         dim="cell",
@@ -69,6 +72,7 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
         compat="override",
         fill_value={**{str(k): np.nan for part in parts for k in part}, **whole_numbers},
     )
+    _merge_attributes(joined, parts)
     joined = _label(joined, [cell for cell, _ in found])
     axes = list(found[0][0].coordinates)
     whole = sweep.mode == "product" and len(found) == len(sweep.cells()) and axes
@@ -79,22 +83,29 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     return joined
 
 
-def open_dataset(path: Path) -> xr.Dataset:
-    """Everything stored at `path`: the seeds that every stored cell has."""
+def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
+    """What is stored at `path`: the cells with the most seeds, or those with 0 ... seeds - 1."""
     manifest = store.read_manifest(path)["sweep"]
-    found, common = [], None
+    stored = []
     for entry in manifest["cells"]:
-        name = specs.hash_of(entry["spec"])
-        blocks = [store.load_block(path, name, *ends) for ends in store.blocks_in(path, name)]
-        if not blocks:
-            continue
-        own = np.concatenate([block["seed"] for block in blocks])
-        common = own if common is None else np.intersect1d(common, own)
-        found.append((Cell(entry["coordinates"], _Stored(entry["spec"])), blocks))
-    if not found or common is None:
-        raise SpecError(f"{path} holds a manifest but no finished blocks yet")
-    sweep = _StoredSweep(manifest)
-    return dataset(sweep, found, np.sort(common))  # type: ignore[arg-type]
+        ends = store.blocks_in(path, entry["hash"])
+        have = np.concatenate([np.arange(a, b + 1) for a, b in ends] or [np.empty(0, np.int64)])
+        stored.append((entry, ends, np.sort(have)))
+    most = max((have.size for _, _, have in stored), default=0)
+    wanted = next((have for _, _, have in stored if have.size == most), np.empty(0))
+    wanted = wanted if seeds is None else np.arange(seeds)
+    chosen = [(e, ends) for e, ends, have in stored if np.isin(wanted, have).all()]
+    if wanted.size == 0 or not chosen:
+        lacking = "finished blocks" if seeds is None else f"cell with {seeds} seeds"
+        raise SpecError(f"{path} has no {lacking}")
+    found = [
+        (
+            Cell(entry["coordinates"], _Stored(entry["spec"])),
+            [store.load_block(path, entry["hash"], *pair) for pair in ends],
+        )
+        for entry, ends in chosen
+    ]
+    return dataset(_StoredSweep(manifest), found, wanted)  # type: ignore[arg-type]
 
 
 class _Stored:
@@ -143,33 +154,30 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     name = f"{spec.phases.coordinate} before the update"
     variables["phase_low"] = (("phase",), ends[:-1], {**about, "long_name": f"least {name}"})
     variables["phase_high"] = (("phase",), ends[1:], {**about, "long_name": f"largest {name}"})
-    about = {"units": "trajectories", "long_name": "trajectories in one update", "exact": 1}
-    variables["batch_size"] = ((), _batch_size(spec), about)
     coords = {"seed": seeds, "threshold": list(spec.thresholds)}
     made = xr.Dataset(variables, coords=coords)
     return made.assign_coords({d: np.arange(made.sizes[d]) for d in ("log_point", "phase")})
 
 
-def _batch_size(spec: Any) -> float:
-    learner = spec.learner
-    for name in ("group_size", "batch_size"):
-        if hasattr(learner, name):
-            return float(getattr(learner, name) * getattr(learner, "num_groups", 1))
-    return float("nan")
-
-
 def _meaning(group: str, name: str, closed_form: bool) -> dict[str, Any]:
     units, long_name = MEANINGS.get(name, ("1", name))
     redrawn = name in ("trace_covariance", "squared_norm") and not closed_form
-    # Joint information is that of the guesses drawn in the first update of each stretch.
-    sampled = name in ("success", "expected_update", "realised_update")
-    estimated = redrawn or sampled or name.endswith("_error")
+    estimated = redrawn or name.endswith("_error") or name == "time"
     if group == "phase":
         weighted = (
             "" if name in ("absorbed", "absorbed_label", "success") else ", summed with weights"
         )
         long_name = f"{long_name}{weighted}, over the phase"
     return {"units": units, "long_name": long_name, "exact": int(not estimated)}
+
+
+def _merge_attributes(joined: xr.Dataset, parts: list[xr.Dataset]) -> None:
+    """A variable is exact if it is in every cell; cells that differ in units name them all."""
+    for name, array in joined.data_vars.items():
+        own = [part[name].attrs for part in parts if name in part]
+        array.attrs["exact"] = min(attrs["exact"] for attrs in own)
+        for key in ("units", "long_name"):
+            array.attrs[key] = " or ".join(dict.fromkeys(attrs[key] for attrs in own))
 
 
 def _label(joined: xr.Dataset, cells: list[Cell]) -> xr.Dataset:

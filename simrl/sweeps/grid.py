@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,8 @@ import numpy as np
 
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import Spec, SpecError
+
+RESERVED = {"cell", "seed", "log_point", "phase", "threshold", "prompt", "position", "symbol"}
 
 
 class Cell(NamedTuple):
@@ -49,8 +51,10 @@ class Sweep:
         if self.mode == "zip" and len(lengths) > 1:
             raise SpecError(f"zip needs axes of one length, not {sorted(lengths)}")
         names = [short_name(path) for path in axes]
-        if len(set(names)) < len(names):
+        if len(set(names)) < len(names) or RESERVED.intersection(names):
             names = list(axes)
+        if RESERVED.intersection(names):
+            raise SpecError(f"an axis may not be called {', '.join(sorted(RESERVED))}")
         combine = itertools.product if self.mode == "product" else zip
         combinations = combine(*axes.values()) if axes else [()]
         return [_cell(self.spec, list(axes), names, chosen) for chosen in combinations]
@@ -69,8 +73,14 @@ class Sweep:
         return {
             "name": self.name,
             "mode": self.mode,
+            "engine": specs.engine(),
             "cells": [
-                {"coordinates": c.coordinates, "spec": specs.describe(c.spec)} for c in cells
+                {
+                    "coordinates": cell.coordinates,
+                    "spec": specs.describe(cell.spec),
+                    "hash": specs.cell_hash(cell.spec),
+                }
+                for cell in cells
             ],
         }
 
@@ -81,7 +91,7 @@ def short_name(path: str) -> str:
 
 
 def _labelled(path: str, values: Any) -> list[tuple[Any, Any]]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Iterator) or not isinstance(values, Iterable):
         raise SpecError(f"{path} needs a list of values to vary, not {values!r}")
     pairs = (
         list(values.items()) if isinstance(values, Mapping) else [(_label(v), v) for v in values]

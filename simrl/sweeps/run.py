@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from simrl.engine import lanes, train
+from simrl.sweeps import checks
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import spec as specs
 from simrl.sweeps.grid import Cell, Sweep
@@ -73,19 +75,26 @@ def run(
     positions of the cells to run, all by default. Raises SpecError, one line, on a bad spec.
     """
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
+    if not isinstance(sweep, Sweep):
+        raise SpecError(f"simrl.run takes a Sweep or a Spec, not {sweep!r}")
     cells = sweep.cells()
+    taken = set(datasets.MEANINGS).intersection(cells[0].coordinates)
+    if taken:
+        raise SpecError(f"an axis may not be called {sorted(taken)[0]!r}: a variable is")
     positions = list(range(len(cells))) if only is None else sorted(set(only))
     if not positions or positions[0] < 0 or positions[-1] >= len(cells):
         raise SpecError(f"only must name cells in 0 ... {len(cells) - 1}, not {positions}")
-    if devices is not None and devices < 1:
-        raise SpecError(f"devices must be at least 1, not {devices}")
     wanted = _seed_list(seeds)
-    use_cpu_cores(devices)
-    mesh = lanes.mesh_of(devices)
+    use_cpu_cores()
+    try:
+        mesh = lanes.mesh_of(devices)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
     store = None
     if out is not None:
         store = Store(out, sweep.describe())
-        store.open(session(mesh))
+        widths = {lanes.width_for(specs.build(specs.parts(cells[i].spec))) for i in positions}
+        store.open(session(mesh) | {"lane_widths": sorted(widths)})
     found: list[tuple[Cell, list[Block]]] = []
     missing = {i: _missing(store, cells[i], wanted) for i in positions}
     total = sum(last - first + 1 for ranges in missing.values() for first, last in ranges)
@@ -96,7 +105,7 @@ def run(
             block = run_block(cells[i].spec, range(first, last + 1), mesh)
             fresh.append(block)
             if store is not None:
-                store.save(cell_hash(cells[i].spec), first, last, block)
+                store.save(specs.cell_hash(cells[i].spec), first, last, block)
             done += last - first + 1
             updates += int(block["total.step"].sum())
             if progress is not None:
@@ -106,14 +115,12 @@ def run(
     return datasets.dataset(sweep, found, wanted)
 
 
-def open_results(path: str | Path) -> Any:
-    """The `xarray.Dataset` of everything stored at `path`."""
-    return datasets.open_dataset(Path(path))
+def open_results(path: str | Path, seeds: int | None = None) -> Any:
+    """The `xarray.Dataset` of what is stored at `path`.
 
-
-def cell_hash(spec: Spec) -> str:
-    """The name of a cell's folder."""
-    return specs.hash_of(specs.describe(spec))
+    The cells that have the most seeds; with `seeds`, every cell that has seeds 0 ... seeds - 1.
+    """
+    return datasets.open_dataset(Path(path), seeds)
 
 
 def session(mesh: Any) -> dict[str, Any]:
@@ -123,6 +130,7 @@ def session(mesh: Any) -> dict[str, Any]:
     versions = {name: _version(name) for name in packages}
     return {
         "versions": {**versions, "python": platform.python_version()},
+        "commit": _commit(),
         "device_kind": f"{device.platform}: {device.device_kind}",
         "device_count": int(mesh.devices.size),
     }
@@ -130,7 +138,7 @@ def session(mesh: Any) -> dict[str, Any]:
 
 def run_block(spec: Spec, seeds: range, mesh: Any) -> Block:
     """Train the seeds of one block, a launch of devices * width lanes at a time."""
-    parts = (spec.environment, spec.policy, spec.learner)
+    parts = specs.parts(spec)
     trial = specs.build(parts)
     setup = lanes.Setup(specs.build, plan_of(spec, trial), mesh)
     shared = (specs.traced(parts), rules_of(spec), jax.random.key(spec.base_seed))
@@ -151,8 +159,11 @@ _COUNTED: dict[Any, int] = {}  # by structure: numbers do not change what an upd
 
 def plan_of(spec: Spec, trial: Any) -> train.Plan:
     """The static part of the loop; counts the FLOPs of one update from its program."""
-    structure = jax.tree.structure((spec.environment, spec.policy, spec.learner))
+    structure = jax.tree.structure(specs.parts(spec))
     if structure not in _COUNTED:
+        problems = checks.environment_problems(trial.environment)
+        if problems:
+            raise SpecError("; ".join(problems))
         _COUNTED[structure] = lanes.count_update(trial)[0].total
     counted = _COUNTED[structure]
     return train.Plan(spec.phases.num, spec.phases.coordinate, counted, spec.num_redraws)
@@ -177,10 +188,20 @@ def rules_of(spec: Spec) -> train.Rules:
 def log_points(spec: Spec) -> tuple[int, ...]:
     """Updates at which to look: 0, then `log_points` more up to `max_steps`, whole and distinct."""
     if spec.log_spacing == "log":
-        points = np.geomspace(1, spec.max_steps, spec.log_points)
+        points = np.geomspace(1, spec.max_steps, spec.log_points + 1)[1:]
     else:
         points = np.linspace(0, spec.max_steps, spec.log_points + 1)
     return tuple(sorted({0, spec.max_steps, *(int(p) for p in np.round(points))}))
+
+
+def _commit() -> str:
+    """The commit of the checkout simrl runs from; empty for an installed copy."""
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def _version(name: str) -> str:
@@ -191,6 +212,8 @@ def _version(name: str) -> str:
 
 
 def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
+    if isinstance(seeds, int) and seeds > 2**32:
+        raise SpecError(f"seeds must be at most 2^32, not {seeds}")
     if isinstance(seeds, Iterable):
         chosen = np.unique(np.asarray(list(seeds)))
     else:
@@ -204,7 +227,7 @@ def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
 def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:
     """Runs of consecutive wanted seeds that are not stored, cut at multiples of BLOCK."""
     absent = wanted
-    for first, last in [] if store is None else store.blocks(cell_hash(cell.spec)):
+    for first, last in [] if store is None else store.blocks(specs.cell_hash(cell.spec)):
         absent = absent[(absent < first) | (absent > last)]
     if absent.size == 0:
         return []
@@ -214,5 +237,5 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
 
 
 def _stored(store: Store, cell: Cell) -> list[Block]:
-    name = cell_hash(cell.spec)
+    name = specs.cell_hash(cell.spec)
     return [store.load(name, first, last) for first, last in store.blocks(name)]

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
+from simrl.sweeps import checks
 from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
@@ -34,6 +34,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "learner": LEARNERS,
     "advantage": ADVANTAGES,
 }
+
+
+ENGINE = 1  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 class SpecError(ValueError):
@@ -191,62 +194,15 @@ def resolved(spec: Spec) -> Spec:
 
 def validate(spec: Spec) -> None:
     """Raise SpecError with one line that says what is wrong and what is allowed."""
-    found = _type_problems(spec)
+    found = checks.type_problems(spec)
     if not found:
         found += [f"environment: {line}" for line in spec.environment.problems()]
         found += [f"learner: {line}" for line in spec.learner.problems()]
-        found += _run_problems(spec)
+        found += checks.run_problems(spec)
     if not found:
-        found += _match_problems(spec)
+        found += checks.match_problems(spec)
     if found:
         raise SpecError("; ".join(found))
-
-
-def _type_problems(thing: Any, path: str = "") -> list[str]:
-    """Fields that say they are numbers and are not, or not finite."""
-    found = []
-    kinds = {} if isinstance(thing, dict) else {f.name: f.type for f in dataclasses.fields(thing)}
-    for name, value in (thing if isinstance(thing, dict) else vars(thing)).items():
-        kind = kinds.get(name, float)
-        if isinstance(value, dict) or dataclasses.is_dataclass(value):
-            found += _type_problems(value, f"{path}{name}.")
-        elif kind in (int, float):
-            wanted: Any = numbers.Integral if kind is int else numbers.Real
-            real = isinstance(value, wanted) and not isinstance(value, bool)
-            if not real or not np.isfinite(float(value)):
-                whole = "whole " * (kind is int)
-                found.append(f"{path}{name} must be a {whole}number, not {value!r}")
-    return found
-
-
-def _run_problems(spec: Spec) -> list[str]:
-    phases = spec.phases
-    checks = {
-        f"max_steps must be in 1 ... 2147483647, not {spec.max_steps}": 1 <= spec.max_steps < 2**31,
-        f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
-        f"observe_every must be at least 1, not {spec.observe_every}": spec.observe_every >= 1,
-        f"num_redraws must be at least 3, not {spec.num_redraws}": spec.num_redraws >= 3,
-        f"log_spacing must be log or linear, not {spec.log_spacing!r}": spec.log_spacing
-        in ("log", "linear"),
-        f"stop_pass_rate must be in (0, 1], not {spec.stop_pass_rate}": 0
-        < spec.stop_pass_rate
-        <= 1,
-        f"thresholds must lie between 0 and 1, not {spec.thresholds}": len(spec.thresholds) > 0
-        and all(0 < t < 1 for t in spec.thresholds),
-        f"phases.coordinate must be log_odds or excess_loss, not {phases.coordinate!r}": (
-            phases.coordinate in ("log_odds", "excess_loss")
-        ),
-        f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
-            phases.low < phases.high and phases.num >= 1
-        ),
-    }
-    return [line for line, holds in checks.items() if not holds]
-
-
-def _match_problems(spec: Spec) -> list[str]:
-    if spec.phases.coordinate == "excess_loss" and not spec.environment.build().noisy:
-        return ["phases.coordinate excess_loss needs an environment with noisy labels"]
-    return []
 
 
 def build(parts: tuple[Any, Any, Any]) -> Trial:
@@ -257,13 +213,18 @@ def build(parts: tuple[Any, Any, Any]) -> Trial:
     return Trial(environment, policy, learner_spec.build(environment, policy))
 
 
+def parts(spec: Spec) -> tuple[Any, Any, Any]:
+    """What a compiled program is built from."""
+    return spec.environment, spec.policy, spec.learner
+
+
 def traced(tree: Any) -> Any:
     """Every number as float32, so that float, int and np.float32 are one program and not three."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
 
 
 def describe(thing: Any) -> Any:
-    """A spec as plain JSON values; the inverse of reading it from a file."""
+    """A spec as plain JSON values."""
     if isinstance(thing, Own):
         if not thing.source:
             raise SpecError(
@@ -297,3 +258,13 @@ def hash_of(description: Any) -> str:
     """A short name for what a cell is: 16 hex digits of the SHA-256 of its canonical JSON."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def engine() -> str:
+    """What besides the spec decides the stored numbers: the engine's version and its floats."""
+    return f"{ENGINE}, float{64 if jax.config.jax_enable_x64 else 32}"  # type: ignore[attr-defined]
+
+
+def cell_hash(spec: Any) -> str:
+    """The name of a cell's folder."""
+    return hash_of({"engine": engine(), "spec": describe(spec)})

@@ -34,6 +34,8 @@ class Store:
 
     def open(self, session: dict[str, Any]) -> None:
         """Make the folder, or check that it holds this very sweep; note the session's machine."""
+        if self.path.exists() and not self.path.is_dir():
+            raise SpecError(f"{self.path} is not a folder")
         manifest = read_manifest(self.path) if (self.path / "manifest.json").exists() else None
         if manifest is None:
             manifest = {"format": FORMAT, "sweep": self.description, "sessions": []}
@@ -76,7 +78,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise SpecError(f"{file} is not a simrl manifest of format {FORMAT}")
     sweep = manifest.get("sweep")
-    if not isinstance(sweep, dict) or not {"name", "mode", "cells"} <= set(sweep):
+    described = isinstance(sweep, dict) and {"name", "mode", "cells"} <= set(sweep)
+    if not described or not isinstance(manifest.get("sessions"), list):
         raise SpecError(f"{file} is damaged: it describes no sweep")
     return manifest
 
@@ -94,9 +97,15 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
     try:
         # Opened here, because numpy does not close a file that it opens and cannot read.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
+            block = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise SpecError(f"{file} is damaged ({error}); delete it and run again") from None
+    seeds = block.get("seed", np.empty(0))
+    if not np.array_equal(seeds, np.arange(first, last + 1)):
+        raise SpecError(
+            f"{file} is not a block of seeds {first} to {last}; delete it and run again"
+        )
+    return block
 
 
 def _block_path(path: Path, cell: str, first: int, last: int) -> Path:

@@ -9,12 +9,22 @@ import xarray as xr
 
 RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "pass_rate": ("pass_rate", "trajectories", "1"),
-    "nominal": ("nominal", "samples", "bit/sample"),
-    "expected": ("expected", "samples", "bit/sample"),
-    "realised": ("realised", "samples", "bit/sample"),
-    "expected_joint": ("expected_update", "samples", "bit/sample"),
-    "realised_joint": ("realised_update", "samples", "bit/sample"),
-    "absorbed": ("absorbed", "samples", "bit/sample"),
+    **{
+        f"{column}{form}": (numerator, denominator, units)
+        for form, denominator, units in (
+            ("", "samples", "bit/sample"),
+            ("_per_token", "tokens", "bit/token"),
+            ("_per_trajectory", "trajectories", "bit/trajectory"),
+        )
+        for column, numerator in (
+            ("nominal", "nominal"),
+            ("expected", "expected"),
+            ("realised", "realised"),
+            ("expected_joint", "expected_update"),
+            ("realised_joint", "realised_update"),
+            ("absorbed", "absorbed"),
+        )
+    },
     "absorbed_label": ("absorbed_label", "samples", "bit/sample"),
     "excess_loss": ("gap", "trajectories", "bit"),
     "efficiency": ("absorbed", "realised_update", "1"),
@@ -85,7 +95,9 @@ def phase_sums(cell: xr.Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
         nothing = np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
         return nothing, nothing
     top, bottom = (cell[name].values.astype(np.float64) for name in names)
-    return (top * float(cell["batch_size"]) if column == "noise_scale" else top), bottom
+    return (
+        top * cell["update_trajectories"].values[:, None] if column == "noise_scale" else top
+    ), bottom
 
 
 def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
@@ -122,12 +134,14 @@ def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     for labels, cell in each_cell(data):
         first, last = cell["log_odds"].values[:, 0], last_values(cell, "log_odds")
         for h, threshold in enumerate(cell["threshold"].values):
+            if np.isnan(cell["hit_time"].values[:, h]).all():
+                continue  # another cell's threshold
             reached = cell["hit_step"].values[:, h] >= 0
             row: dict[str, Any] = {**labels, "pass_rate": float(threshold)}
             row |= {"num_seeds": len(reached), "num_reached": int(reached.sum())}
             row["num_censored"] = int((~reached).sum())
             row["num_stuck"] = int((~reached & (last < first)).sum())
-            for name in ("step", "samples", "flops", "flops_counted"):
+            for name in ("step", "samples", "tokens", "trajectories", "flops", "flops_counted"):
                 values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
                 mean, low, high = interval(values[reached], confidence)
                 row |= {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}

@@ -25,12 +25,13 @@ def by_hand(**changes):
         "phase_realised_update": (PHASE, [[2.0, 0.0], [4.0, 2.0], [9.0, 2.0]]),
         "phase_trace_covariance": (PHASE, [[3.0, 0.0], [4.0, 1.0], [5.0, 2.0]]),
         "phase_squared_norm": (PHASE, [[1.0, 0.0], [1.0, 2.0], [2.0, 2.0]]),
-        "batch_size": ((), 4.0),
+        "update_trajectories": (("seed",), np.full(3, 4)),
         "total_samples": (SEED, np.uint64([20, 20, 20])),
         "total_step": (SEED, np.int64([10, 10, 10])),
         "step": (("seed", "log_point"), np.int64([[0, 10], [0, 10], [0, 10]])),
         "log_odds": (("seed", "log_point"), [[0.0, -2.0], [0.0, 1.0], [0.0, 3.0]]),
         "hit_step": (("seed", "threshold"), np.int64([[-1, -1], [4, -1], [2, 8]])),
+        "hit_time": (("seed", "threshold"), np.array([[np.inf, np.inf], [4, np.inf], [2, 8.0]])),
     }
     for name, scale in (("samples", 2), ("flops", 20), ("flops_counted", 30)):
         variables[f"hit_{name}"] = (
