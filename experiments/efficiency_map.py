@@ -76,7 +76,7 @@ def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     if world == NOISY_WORLD:
         # Supervised learning has a floor to sink to and no pass rate to stop at; policy gradient
         # at a high rate commits to a wrong answer and would never stop.
-        made["max_steps"] = 4096
+        made["max_steps"] = 2048
     return made
 
 

@@ -33,7 +33,8 @@ def by_hand(**changes):
         "hit_step": (("seed", "threshold"), np.int64([[-1, -1], [4, -1], [2, 8]])),
         "hit_time": (("seed", "threshold"), np.array([[np.inf, np.inf], [4, np.inf], [2, 8.0]])),
     }
-    for name, scale in (("samples", 2), ("flops", 20), ("flops_counted", 30)):
+    scales = {"samples": 2, "tokens": 2, "trajectories": 2, "flops": 20, "flops_counted": 30}
+    for name, scale in scales.items():
         variables[f"hit_{name}"] = (
             ("seed", "threshold"),
             np.uint64([[0, 0], [4, 0], [2, 8]]) * np.uint64(scale),
