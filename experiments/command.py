@@ -128,7 +128,7 @@ class Watch:
 def console() -> Console:
     """The screen; where there is no terminal, wide enough for the tables."""
     screen = Console()
-    return screen if screen.is_terminal else Console(width=140)
+    return screen if screen.is_terminal else Console(width=150)
 
 
 def show(frame: pd.DataFrame, title: str, console: Console) -> None:

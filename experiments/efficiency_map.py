@@ -141,8 +141,6 @@ def main() -> None:
 
 COLUMNS = {
     "learner": "learner",
-    "rate": "rate",
-    "phase": "phase",
     "phase_low": "from",
     "phase_high": "to",
     "num_seeds": "seeds",
@@ -189,8 +187,8 @@ def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
         title += "bits per FLOP by the 2N/4N convention and counted"
         command.show(frame, title, console)
         for learner, rest in missed.groupby("learner", observed=True):
-            places = ", ".join(str(p) for p in rest["phase"])
-            console.print(f"{learner}: phases not reached: {places}", highlight=False)
+            places = ", ".join(f"{low:.3g}" for low in rest["phase_low"])
+            console.print(f"{learner}: phases not reached, from: {places}", highlight=False)
     short = hits[(hits["pass_rate"] == 0.99) & (hits["num_censored"] > 0)]
     for row in short.itertuples():
         left = f"{row.num_censored} of {row.num_seeds} seeds ended below a pass rate of .99"
