@@ -258,7 +258,7 @@ def test_groups_of_several_prompts(name, labels):
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))
     probs /= probs.sum(axis=-1, keepdims=True)
-    assert len(set(np.asarray(task).ravel().tolist())) == 2
+    assert len(set(np.asarray(task.answers).ravel().tolist())) == 2
     per_prompt = []
     for prompt in range(3):
         if told is None:

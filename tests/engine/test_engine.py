@@ -93,28 +93,38 @@ STATE_SUMS = (
 )
 
 
+def stretches(index, every):
+    """[N, 60] the update at which the stretch of each update began, by the rule itself."""
+    begins = np.zeros((len(index), 60), int)
+    for seed, row in enumerate(index):
+        begin = 0
+        for t in range(60):
+            over = t - begin == every or t == 30 or row[t] != row[begin]  # 30 is a log point
+            begin = t if over else begin
+            begins[seed, t] = begin
+    return begins
+
+
 @pytest.mark.parametrize("every", [1, 7])
 def test_phase_sums_take_the_state_at_the_start_of_each_stretch(every, guessing, guessed):
-    spec = change(guessing, observe_every=every, log_points=2)  # looks at 0, 30 and 60
+    spec = change(guessing, observe_every=every, log_spacing="linear", log_points=2)
     data = simrl.run(spec, guessed.sizes["seed"]).isel(cell=0)
-    begins = np.array([b for a in (0, 30) for b in range(a, a + 30, every)])
-    ends = np.array([min(b + every, 30 if b < 30 else 60) for b in begins])
-    weight = (ends - begins) * 4.0
-    odds = guessed["log_odds"].values
-    index = bins(odds[:, begins])
+    assert data["step"].values[0].tolist() == [0, 30, 60]
+    index = bins(guessed["log_odds"].values)[:, :60]
     assert len(np.unique(index)) >= 5
+    begins = stretches(index, every)
     for name in STATE_SUMS:
-        values = guessed[name].values[:, begins].astype(np.float64) * weight
-        expected = phase_sums(index, values)
+        values = guessed[name].values[:, :60].astype(np.float64)
+        expected = phase_sums(index, np.take_along_axis(values, begins, axis=1) * 4)
         found = data[f"phase_{name}"].values
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=name)
-    trajectories = phase_sums(index, np.broadcast_to(weight, index.shape))
+    # What is spent, told and absorbed is that of every update, in the phase before it.
+    trajectories = phase_sums(index, np.full(index.shape, 4.0))
     np.testing.assert_array_equal(data["phase_trajectories"].values, trajectories)
-    # What was drawn is that of the first update of each stretch, for all of the stretch.
-    drawn = successes(guessed["belief"].values[:, begins, 0, 0], begins) * (ends - begins)
+    drawn = successes(guessed["belief"].values[:, :60, 0, 0], np.arange(60))
     np.testing.assert_array_equal(data["phase_success"].values, phase_sums(index, drawn))
     at = guessed["log2_answer"].values.astype(np.float64)
-    absorbed = phase_sums(index, at[:, ends] - at[:, begins])
+    absorbed = phase_sums(index, at[:, 1:61] - at[:, :60])
     np.testing.assert_allclose(data["phase_absorbed"].values, absorbed, atol=1e-4)
 
 
@@ -245,7 +255,7 @@ def test_quantities_follow_the_world(guessing, labelled):
     joint = {"expected_update", "realised_update"}
     assert names(guessing) == names(labelled) == always | told | joint
     zipf = change(labelled, environment=simrl.Sequence(labels="zipf"))
-    assert names(zipf) == always | {"gap", "absorbed_label"}
+    assert names(zipf) == always | {"gap", "absorbed_label", "observed_pass_rate"}
     prefix = change(guessing, environment=simrl.Sequence(reward="prefix"))
     assert names(prefix) == always | told
     gaussian = change(guessing, environment=simrl.Bandit("gaussian"))
