@@ -50,7 +50,7 @@ def random_law(rng, length, vocab_size, sharpness=1.0):
     return rng.dirichlet(np.full(vocab_size, sharpness), size=length)
 
 
-def agrees(moments, truth, batch_size, tolerance):
+def assert_agrees(moments, truth, batch_size, tolerance):
     close = partial(np.testing.assert_allclose, rtol=tolerance)
     close(moments.mean, truth.mean.astype(float), atol=tolerance * 0.1)
     close(moments.trace_covariance, float(truth.trace_covariance), atol=tolerance * 1e-3)
@@ -66,6 +66,18 @@ def affine_names(batch_size):
         "group_mean": (1.0, 1.0),
         "leave_one_out": (batch_size / (batch_size - 1), 1.0),
     }
+
+
+def assert_every_batch_agrees(statistics, samples):
+    """All batches of 2 and 3, listed, for each affine advantage and a constant baseline."""
+    for batch_size in (2, 3):
+        for name, (scale, centre) in affine_names(batch_size).items():
+            truth = oracle.batch_truth(samples, batch_size, name)
+            assert_agrees(
+                affine_of(statistics, batch_size, scale, centre), truth, batch_size, 1e-10
+            )
+        truth = oracle.batch_truth(samples, batch_size, 0.3)
+        assert_agrees(constant_of(statistics, batch_size, 0.3), truth, batch_size, 1e-10)
 
 
 def test_oracle_scores_average_to_zero():
@@ -95,14 +107,9 @@ def test_batches_of_a_clean_world(x64, shape, reward):
     target = rng.integers(shape[1], size=shape[0])
     statistics = statistics_of(probs, target, reward=reward)
     samples = oracle.sequence_samples(probs, target, reward)
-    for batch_size in (2, 3):
-        for name, (scale, centre) in affine_names(batch_size).items():
-            truth = oracle.batch_truth(samples, batch_size, name)
-            agrees(affine_of(statistics, batch_size, scale, centre), truth, batch_size, 1e-10)
-        truth = oracle.batch_truth(samples, batch_size, 0.3)
-        agrees(constant_of(statistics, batch_size, 0.3), truth, batch_size, 1e-10)
+    assert_every_batch_agrees(statistics, samples)
     truth = oracle.batch_truth(samples, 1, 0.3)
-    agrees(constant_of(statistics, 1, 0.3), truth, 1, 1e-10)
+    assert_agrees(constant_of(statistics, 1, 0.3), truth, 1, 1e-10)
 
 
 @pytest.mark.parametrize("reward", oracle.REWARDS)
@@ -112,12 +119,7 @@ def test_batches_with_a_noisy_verifier(x64, shape, reward):
     probs, target = random_law(rng, *shape), random_law(rng, *shape)
     statistics = statistics_of(probs, target, reward=reward)
     samples = oracle.sequence_samples(probs, target, reward)
-    for batch_size in (2, 3):
-        for name, (scale, centre) in affine_names(batch_size).items():
-            truth = oracle.batch_truth(samples, batch_size, name)
-            agrees(affine_of(statistics, batch_size, scale, centre), truth, batch_size, 1e-10)
-        truth = oracle.batch_truth(samples, batch_size, 0.3)
-        agrees(constant_of(statistics, batch_size, 0.3), truth, batch_size, 1e-10)
+    assert_every_batch_agrees(statistics, samples)
 
 
 @pytest.mark.parametrize("reward", oracle.REWARDS)
@@ -129,7 +131,7 @@ def test_long_noisy_sequences(x64, reward):
     statistics = statistics_of(probs, target, reward=reward)
     for name, (scale, centre) in affine_names(2).items():
         truth = oracle.batch_truth(samples, 2, name)
-        agrees(affine_of(statistics, 2, scale, centre), truth, 2, 1e-10)
+        assert_agrees(affine_of(statistics, 2, scale, centre), truth, 2, 1e-10)
 
 
 def test_any_scale_and_centre(x64):
@@ -146,7 +148,7 @@ def test_any_scale_and_centre(x64):
         mean = np.einsum("m,mlv->lv", chance, values)
         trace = np.einsum("m,mlv->", chance, (values - mean) ** 2)
         truth = oracle.Truth(mean, trace, (mean**2).sum())
-        agrees(affine_of(statistics, 3, scale, centre), truth, 3, 1e-10)
+        assert_agrees(affine_of(statistics, 3, scale, centre), truth, 3, 1e-10)
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -158,7 +160,7 @@ def test_groups_normalised_by_their_own_successes(x64, advantage, batch_size, no
     target = random_law(rng, 2, 2) if noisy else np.array([2, 0])
     samples = oracle.sequence_samples(probs, target, "exact")
     truth = oracle.batch_truth(samples, batch_size, advantage)
-    agrees(batch_of(probs, target, batch_size, advantage), truth, batch_size, 1e-10)
+    assert_agrees(batch_of(probs, target, batch_size, advantage), truth, batch_size, 1e-10)
 
 
 @pytest.mark.parametrize("advantage", gradients.ADVANTAGES)
@@ -167,9 +169,9 @@ def test_named_batches_and_one_choice(x64, advantage):
     probs = random_law(np.random.default_rng(7), 1, 4)
     name = "group_mean" if advantage == "batch_mean" else advantage
     truth = oracle.batch_truth(oracle.sequence_samples(probs, [1], "exact"), 3, name)
-    agrees(batch_of(probs, np.array([1]), 3, advantage), truth, 3, 1e-10)
+    assert_agrees(batch_of(probs, np.array([1]), 3, advantage), truth, 3, 1e-10)
     flat = batch_of(probs[0], 1, 3, advantage)
-    agrees(flat._replace(mean=flat.mean[None]), truth, 3, 1e-10)
+    assert_agrees(flat._replace(mean=flat.mean[None]), truth, 3, 1e-10)
     assert flat.mean.shape == (4,)
 
 
@@ -179,7 +181,7 @@ def test_token_groups_normalise_position_by_position(x64):
     samples = oracle.sequence_samples(probs, [1, 0], "token")
     for name in ("group_normalised", "maxrl"):
         truth = oracle.batch_truth(samples, 3, name)
-        agrees(token_of[name](statistics, 3), truth, 3, 1e-10)
+        assert_agrees(token_of[name](statistics, 3), truth, 3, 1e-10)
 
 
 def test_bandits_with_noisy_rewards(x64):
@@ -191,11 +193,11 @@ def test_bandits_with_noisy_rewards(x64):
         statistics = arms_of(probs, rewards, variance)
         for name, (scale, centre) in affine_names(2).items():
             truth = oracle.batch_truth(samples, 2, name)
-            agrees(affine_of(statistics, 2, scale, centre), truth, 2, 1e-10)
+            assert_agrees(affine_of(statistics, 2, scale, centre), truth, 2, 1e-10)
         for baseline in (0.0, 0.3):
             moments = bandit_of(probs, rewards, baseline, variance)
             truth = oracle.batch_truth(samples, 1, baseline)
-            agrees(moments._replace(mean=moments.mean[None]), truth, 1, 1e-10)
+            assert_agrees(moments._replace(mean=moments.mean[None]), truth, 1, 1e-10)
 
 
 def test_minimum_variance_baseline(x64):
@@ -213,9 +215,9 @@ def test_supervised(x64):
     rng = np.random.default_rng(11)
     probs, law = random_law(rng, 2, 3), random_law(rng, 2, 3)
     samples = oracle.label_samples(probs, law)
-    agrees(supervised_moments(probs, law), oracle.batch_truth(samples, 1, "none"), 1, 1e-10)
+    assert_agrees(supervised_moments(probs, law), oracle.batch_truth(samples, 1, "none"), 1, 1e-10)
     batch = supervised_moments(probs, law, 2)
-    agrees(batch, oracle.batch_truth(samples, 2, "none"), 2, 1e-10)
+    assert_agrees(batch, oracle.batch_truth(samples, 2, "none"), 2, 1e-10)
 
 
 def test_a_clean_label_has_no_noise():

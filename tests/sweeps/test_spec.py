@@ -12,7 +12,7 @@ from simrl.sweeps import spec as specs
 Spec, Sweep = simrl.Spec, simrl.Sweep
 
 
-def refused(make, *words):
+def assert_refused(make, *words):
     """One line that names what is allowed."""
     with pytest.raises(simrl.SpecError) as caught:
         make()
@@ -96,7 +96,7 @@ BAD_SPECS = {
 @pytest.mark.parametrize("name", BAD_SPECS)
 def test_bad_spec_is_refused_in_one_line(name):
     fields, words = BAD_SPECS[name]
-    refused(lambda: Sweep(Spec(**fields)).cells(), *words)
+    assert_refused(lambda: Sweep(Spec(**fields)).cells(), *words)
 
 
 BAD_SWEEPS = {
@@ -120,19 +120,19 @@ BAD_SWEEPS = {
 @pytest.mark.parametrize("name", BAD_SWEEPS)
 def test_bad_sweep_is_refused_in_one_line(name):
     vary, mode, words = BAD_SWEEPS[name]
-    refused(lambda: Sweep(Spec(), vary, mode=mode).cells(), *words)
+    assert_refused(lambda: Sweep(Spec(), vary, mode=mode).cells(), *words)
 
 
 @pytest.mark.parametrize("seeds", [0, -1, 1.5, [], [0.5], [-1], [2**32], "ab"])
 def test_bad_seeds_are_refused(seeds, small):
-    refused(lambda: simrl.run(small, seeds), "seeds", "2^32")
+    assert_refused(lambda: simrl.run(small, seeds), "seeds", "2^32")
 
 
 def test_bad_choices_of_cells_and_devices_are_refused(small):
     for only in ([], [1], [-1]):
-        refused(lambda only=only: simrl.run(small, 2, only=only), "only", "0 ... 0")
+        assert_refused(lambda only=only: simrl.run(small, 2, only=only), "only", "0 ... 0")
     for devices in (0, -1):
-        refused(
+        assert_refused(
             lambda devices=devices: simrl.run(small, 2, devices=devices), "devices must be in 1"
         )
 
@@ -263,11 +263,11 @@ def test_bad_toml_is_refused_in_one_line(name, tmp_path):
     text, words = BAD_TOML[name]
     file = tmp_path / "bad.toml"
     file.write_text(text)
-    refused(lambda: simrl.load(file).cells(), *words)
+    assert_refused(lambda: simrl.load(file).cells(), *words)
 
 
 def test_missing_toml_is_refused_in_one_line(tmp_path):
-    refused(lambda: simrl.load(tmp_path / "none.toml"), "none.toml", "No such file")
+    assert_refused(lambda: simrl.load(tmp_path / "none.toml"), "none.toml", "No such file")
 
 
 def test_hashes_know_what_a_cell_is_and_not_how_it_was_written():

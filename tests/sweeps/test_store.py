@@ -52,7 +52,7 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(make, *words):
+def assert_refused(make, *words):
     with pytest.raises(simrl.SpecError) as caught:
         make()
     assert "\n" not in str(caught.value)
@@ -218,15 +218,15 @@ def test_another_sweep_in_the_same_folder_is_refused(name, brief, tmp_path):
     described = simrl.Sweep(brief).describe()
     store.Store(tmp_path, described).open({})
     before = files(tmp_path)
-    refused(lambda: simrl.run(change(brief, **changes), 2, tmp_path), tmp_path, *words)
+    assert_refused(lambda: simrl.run(change(brief, **changes), 2, tmp_path), tmp_path, *words)
     assert files(tmp_path) == before
 
 
 def test_other_cells_and_names_in_the_same_folder_are_refused(brief, tmp_path):
     store.Store(tmp_path, simrl.Sweep(brief).describe()).open({})
     steps = simrl.Sweep(brief, {"max_steps": [8, 9]})
-    refused(lambda: simrl.run(steps, 2, tmp_path), "cells", "1 there", "2 here")
-    refused(lambda: simrl.run(simrl.Sweep(brief, name="b"), 2, tmp_path), "name", "'b' here")
+    assert_refused(lambda: simrl.run(steps, 2, tmp_path), "cells", "1 there", "2 here")
+    assert_refused(lambda: simrl.run(simrl.Sweep(brief, name="b"), 2, tmp_path), "name", "'b' here")
 
 
 def test_a_number_written_otherwise_is_the_same_sweep(brief, tmp_path, launched):
@@ -258,14 +258,14 @@ def test_damaged_blocks_are_named(brief, stored):
     cuts = {0, 1, 3, 100, len(whole) // 2, len(whole) - 1}
     for damaged in [whole[:cut] for cut in cuts] + [b"\x80garbage" * 9]:
         block.write_bytes(damaged)
-        refused(lambda: simrl.open(folder), block, "damaged")
-        refused(lambda: simrl.run(brief, 4, folder), block, "damaged")
+        assert_refused(lambda: simrl.open(folder), block, "damaged")
+        assert_refused(lambda: simrl.run(brief, 4, folder), block, "damaged")
     method = whole.index(b"PK\x01\x02") + 10  # how the directory says that a part is compressed
     for place in (len(whole) // 2, method):
         rotten = bytearray(whole)
         rotten[place] ^= 0xFF
         block.write_bytes(rotten)
-        refused(lambda: simrl.open(folder), block, "damaged")
+        assert_refused(lambda: simrl.open(folder), block, "damaged")
     block.unlink()
     xr.testing.assert_identical(simrl.run(brief, 4, folder), simrl.run(brief, 4))
 
@@ -286,14 +286,14 @@ DAMAGED = {
 def test_damaged_manifests_are_named(name, brief, tmp_path):
     file = tmp_path / "manifest.json"
     file.write_bytes(DAMAGED[name])
-    refused(lambda: simrl.open(tmp_path), file)
-    refused(lambda: simrl.run(brief, 2, tmp_path), file)
+    assert_refused(lambda: simrl.open(tmp_path), file)
+    assert_refused(lambda: simrl.run(brief, 2, tmp_path), file)
 
 
 def test_what_is_not_there_is_said_in_a_line(brief, tmp_path):
-    refused(lambda: simrl.open(tmp_path / "none"), tmp_path / "none", "no results")
+    assert_refused(lambda: simrl.open(tmp_path / "none"), tmp_path / "none", "no results")
     store.Store(tmp_path, simrl.Sweep(brief).describe()).open({})
-    refused(lambda: simrl.open(tmp_path), tmp_path, "no finished blocks")
+    assert_refused(lambda: simrl.open(tmp_path), tmp_path, "no finished blocks")
 
 
 OWN = "from simrl import Bandit\nworld = Bandit(num_arms=4).build()\nmake = lambda: world\n"
@@ -313,7 +313,7 @@ def test_a_world_of_ones_own(small, tmp_path):
     mine = simrl.own("my_worlds:world", version="1")
     spec = change(small, environment=mine)
     for unnamed in (mine.thing, lambda: mine.thing):
-        refused(
+        assert_refused(
             lambda thing=unnamed: simrl.run(change(small, environment=thing), 2, out),
             "simrl.own",
             "out=None",
@@ -323,7 +323,7 @@ def test_a_world_of_ones_own(small, tmp_path):
     xr.testing.assert_identical(kept, simrl.run(small, 2))
     xr.testing.assert_identical(kept, simrl.open(out))
     newer = change(small, environment=simrl.own("my_worlds:world", version="2"))
-    refused(lambda: simrl.run(newer, 2, out), "environment.version", "'1' there", "'2' here")
+    assert_refused(lambda: simrl.run(newer, 2, out), "environment.version", "'1' there", "'2' here")
     assert specs.cell_hash(specs.resolved(spec)) != specs.cell_hash(specs.resolved(newer))
     named = change(small, environment={"name": "my_worlds:world", "version": "1"})
     xr.testing.assert_identical(kept, simrl.run(named, 2, out))
@@ -332,8 +332,8 @@ def test_a_world_of_ones_own(small, tmp_path):
 @pytest.mark.usefixtures("my_worlds")
 def test_a_name_that_cannot_be_found_is_refused():
     for source in ("my_worlds", "my_worlds:none", "no_such_module:world", ":world"):
-        refused(lambda source=source: simrl.own(source, version="1"), "module:attribute")
-    refused(lambda: simrl.own("my_worlds:world", version=""), "version")
+        assert_refused(lambda source=source: simrl.own(source, version="1"), "module:attribute")
+    assert_refused(lambda: simrl.own("my_worlds:world", version=""), "version")
 
 
 def test_the_manifest_is_plain_json(sweep, tmp_path):
