@@ -63,7 +63,7 @@ def noisy_bits(ax: Axes, table: pd.DataFrame) -> None:
 
 def noisy_per_flop(ax: Axes, table: pd.DataFrame) -> None:
     """Bits of the top label per FLOP by both ledgers."""
-    excess_axis(ax, 1e-8, -1e-6, 1e-2)
+    excess_axis(ax, 1e-8, -1e-5, 1e-2)
     for quantity, filled in (("absorbed_per_flop", True), ("absorbed_per_flop_counted", False)):
         rows = main_figure.select(table, NOISY, SUPERVISED, GUESSING)
         main_figure.draw(rows, ax, quantity, "excess_loss", filled=filled)
