@@ -22,6 +22,15 @@ from simrl.types import Array, Trial
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
 MIN_WIDTH, MAX_WIDTH = 32, 128
 MAX_STRETCHES = 4096  # in one chunk
+CPU_OPTIONS: dict[str, bool | int | str] = {
+    # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
+    # round differently, so that a seed's measures would depend on its place among the lanes.
+    # Measured: as fast, and a third less time to compile.
+    "xla_backend_optimization_level": 1,
+    # A program for several devices has one more pass of this kind than that for one; the two then
+    # fuse, and round, differently.
+    "xla_disable_hlo_passes": "cse",
+}
 
 
 Shared = tuple[Any, train.Rules, Array]  # spec, rules, base key: the same for every lane
@@ -139,15 +148,12 @@ def _ends(run: train.Run) -> Observed:
 def _compiled(static_argnums: tuple[int, ...]) -> Callable[[Callable], Callable]:
     """jit for a function whose first argument is a Setup, with the options of its kind of device.
 
-    On CPU one level of LLVM below the default: it does not unroll loops, whose main part and
-    remainder round differently, so that a seed's measures would depend on its place among the
-    lanes. Measured: as fast, and a third less time to compile.
     """
 
     def wrap(function: Callable) -> Callable:
         @cache
         def made(platform: str) -> Callable:
-            options = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
+            options = CPU_OPTIONS if platform == "cpu" else None
             return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
         @wraps(function)

@@ -60,6 +60,23 @@ def test_adam_over_prompts_keeps_its_bits(several):
     assert_same_bits(alone, simrl.run(spec, SOME, devices=1))
 
 
+@pytest.mark.parametrize(
+    ("world", "advantage"),
+    [
+        (simrl.Sequence(10, 1, labels="zipf"), simrl.Affine(1.0, 1.0)),
+        (simrl.Sequence(4, 2, "fraction", "zipf"), simrl.Affine(1.0, 1.0)),
+        (simrl.Sequence(5, 3, "prefix"), simrl.RunningMean()),
+    ],
+)
+def test_moments_have_the_same_bits_on_one_device_and_two(world, advantage):
+    """Worlds whose moments a compiler that simplifies differently for two devices would round."""
+    learner = simrl.PolicyGradient(advantage, group_size=3)
+    spec = simrl.Spec(world, learner, max_steps=60, log_points=4, observe_every=2)
+    two = simrl.run(spec, SOME, devices=2)
+    assert_same_bits(two, simrl.run(spec, SOME, devices=1))
+    assert np.isfinite(two["phase_trace_covariance"].values).all()
+
+
 def test_looking_does_not_disturb(guessing, guessed):
     seldom = simrl.run(change(guessing, log_points=1, observe_every=100), guessed.sizes["seed"])
     for name in ("log_odds", "belief", "trace_covariance"):
