@@ -226,14 +226,12 @@ def bandit_statistics(
     norms = miss**2 + sum_of_others(probs**2, probs)
     variance = jnp.sum(probs * delta**2)
     # Sum of pi_a (r_a - mean)^2 over the arms other than c, about their own mean.
-    top = jnp.argmax(probs)
+    top = jnp.arange(len(probs)) == jnp.argmax(probs)
     rest = sum_of_others(probs * rewards, probs)
-    about = jnp.where(jnp.arange(len(probs)) == top, 0, rewards - divide(rest, miss)[top])
-    spread = (
-        jnp.maximum(variance - divide(probs * delta**2, miss), 0)
-        .at[top]
-        .set(jnp.sum(probs * about**2))
-    )
+    centre = jnp.sum(jnp.where(top, divide(rest, miss), 0))
+    about = jnp.where(top, 0, rewards - centre)
+    others = jnp.maximum(variance - divide(probs * delta**2, miss), 0)
+    spread = jnp.where(top, jnp.sum(probs * about**2), others)
     noisy = jnp.sum(probs * noise * norms)
     fields = {
         "squared_mean": jnp.sum((probs * delta) ** 2),
