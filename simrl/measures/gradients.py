@@ -4,59 +4,99 @@ All gradients are with respect to logits, summed over positions, averaged over t
 point UP the expected reward (supervised: up the expected log-likelihood, in nats). Definitions and
 closed forms: THEORY.md, section 3; every one is tested against enumeration. This is the door of
 the room: units.py and scores.py hold the statistics of one sample, batches.py the estimators over
-a batch, redraws.py what has no closed form, simplex.py the arithmetic.
+a batch, groups.py those that count successes, redraws.py what has no closed form, simplex.py the
+arithmetic.
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.measures.batches import (
     ADVANTAGES,
     Moments,
-    affine_family,
     affine_moments,
-    check_advantage,
-    check_group_size,
+    are_binary,
+    check_pair,
     constant_moments,
-    dead_group_probability,
-    group_normalised_moments,
-    group_weight,
     make_moments,
-    maxrl_moments,
 )
-from simrl.measures.redraws import (
+from simrl.measures.estimates import (
+    CosineMoments,
     NoiseScale,
-    RedrawMoments,
-    redraw_moments,
+    Ratio,
+    TwoBatchMoments,
+    cosine,
+    cosine_moments,
+    ratio_of_means,
+    two_batch_moments,
     two_batch_noise_scale,
 )
+from simrl.measures.groups import (
+    binomial_mean,
+    check_k,
+    count_weighted_moments,
+    dead_group_probability,
+    group_gains,
+    group_moments,
+    group_normalised_moments,
+    group_weight,
+    group_weights,
+    maxrl_moments,
+    pass_at_k_weight,
+)
+from simrl.measures.redraws import LeafMoments, RedrawMoments, redraw_moments
 from simrl.measures.scores import SEQUENCE_REWARDS, bandit_statistics, sequence_statistics
 from simrl.measures.simplex import as_float, complement, gini, sum_of_others
-from simrl.measures.units import ScoreStatistics
+from simrl.measures.units import (
+    ScoreStatistics,
+    hits_at,
+    hits_of,
+    success_moments,
+    verified_statistics,
+)
 from simrl.types import Array
 
 __all__ = [
     "ADVANTAGES",
+    "OBJECTIVES",
     "SEQUENCE_REWARDS",
+    "CosineMoments",
+    "LeafMoments",
     "Moments",
     "NoiseScale",
+    "Ratio",
     "RedrawMoments",
     "ScoreStatistics",
+    "TwoBatchMoments",
     "affine_moments",
     "bandit_moments",
     "bandit_statistics",
+    "batch_bias",
     "batch_moments",
     "constant_moments",
+    "cosine",
+    "cosine_moments",
+    "count_weighted_moments",
     "dead_group_probability",
+    "group_moments",
     "group_normalised_moments",
     "group_weight",
+    "group_weights",
     "maxrl_moments",
     "minimum_variance_baseline",
+    "ratio_of_means",
     "redraw_moments",
+    "sequence_minimum_variance_baseline",
     "sequence_moments",
     "sequence_statistics",
     "supervised_moments",
+    "two_batch_moments",
     "two_batch_noise_scale",
+    "verified_statistics",
 ]
+
+
+OBJECTIVES = ("reward", "log_likelihood", "pass_at_k")
 
 
 def _as_sequence(probs: Array, target: Array) -> tuple[Array, Array]:
@@ -137,42 +177,107 @@ def sequence_moments(
 
 
 def batch_moments(
-    probs: Array, target: Array, batch_size: int, advantage: str, reward: str = "exact"
+    probs: Array,
+    target: Array,
+    batch_size: int,
+    advantage: str,
+    reward: str = "exact",
+    k: int | None = None,
 ) -> Moments:
     """Moments of a whole batch estimator: B independent guesses at one prompt.
 
     Args:
       probs: [L, V] policy, or [K] for one choice.
       target: int [L] (or scalar) right answer, or float law of fresh labels, shaped like probs.
-      batch_size: B >= 1, static; at least 2 for "leave_one_out".
-      advantage: "none" | "leave_one_out" | "group_mean" (= "batch_mean") | "group_normalised" |
-        "maxrl" (plain mean over successes).
-      reward: as in `sequence_moments`; the last two advantages want "exact".
+      batch_size: B >= 1, static; at least 2 for the two that leave one out.
+      advantage: "none" | "leave_one_out" | "group_mean" (= "batch_mean") | "minimum_variance"
+        (constant baseline E r|s|^2 / E|s|^2 of each credited unit), for every reward; and for
+        "exact", "token" (its own group at each position) or L = 1 those that count successes:
+        "group_normalised" | "group_normalised_sample" | "maxrl" | "maxrl_centred" | "pass_at_k" |
+        "pass_at_k_leave_one_out", see `group_weights`.
+      reward: as in `sequence_moments`.
+      k: of the pass@k estimators.
 
     Returns:
       Moments of the batch: snr of the batch, noise_scale = B / snr in trajectories.
 
     Raises:
-      ValueError: for an unknown name, a pair without closed form, or too small a batch.
+      ValueError: for an unknown name, a pair without closed form, too small a batch or a wrong k.
 
     Source: THEORY.md, section 3, "Batch estimators".
     """
-    check_advantage(advantage)
-    size = check_group_size(batch_size, 2 if advantage == "leave_one_out" else 1)
-    if advantage in ("group_normalised", "maxrl") and reward != "exact":
-        raise ValueError(
-            f"advantage {advantage!r} has exact moments for reward 'exact' only, "
-            f"got {reward!r}; use redraw_moments"
-        )
+    rows, target = _as_sequence(probs, target)
+    check_pair(advantage, reward, len(rows))
+    statistics = sequence_statistics(rows, target, reward)
+    moments = group_moments(statistics, batch_size, advantage, k)
+    return moments._replace(mean=moments.mean.reshape(jnp.shape(probs)))
+
+
+def batch_bias(
+    probs: Array,
+    target: Array,
+    batch_size: int,
+    advantage: str,
+    reward: str = "exact",
+    k: int | None = None,
+    objective: str = "reward",
+) -> Array:
+    """E ghat - grad J of a batch estimator, shaped like probs: how far it points off an objective.
+
+    Args:
+      probs: [L, V] policy, or [K] for one choice.
+      target, batch_size, advantage, reward: as in `batch_moments`.
+      k: of the pass@k estimators and of the pass@k objective (there k may exceed B).
+      objective: J, summed over positions for rewards credited by position: "reward" its
+        expectation; for rewards that are 0 or 1 also "log_likelihood", log p in nats, and
+        "pass_at_k", 1 - (1 - p)^k, p the chance of a reward of 1.
+
+    Raises:
+      ValueError: for an unknown name, a pair without closed form, too small a batch, a wrong k,
+        or another objective than "reward" for rewards that are not 0 or 1.
+
+    Source: THEORY.md, section 3: E ghat = E gain[j] grad p, j ~ Bin(B - 1, p), see `group_gains`.
+    """
+    rows, target = _as_sequence(probs, target)
+    check_pair(advantage, reward, len(rows))
+    allowed = OBJECTIVES if are_binary(reward, len(rows)) else OBJECTIVES[:1]
+    if objective not in allowed:
+        raise ValueError(f"objective must be one of {', '.join(allowed)}, got {objective!r}")
+    gains = group_gains(advantage, batch_size, k)
+    statistics = sequence_statistics(rows, target, reward)
+    p, fail, _ = success_moments(statistics)
+    gradient = statistics.mean
+    if objective == "reward":
+        weight = binomial_mean(gains - 1, p, fail)
+    elif objective == "pass_at_k":
+        k = check_k(k, None, objective)
+        if k <= batch_size:  # then B guesses have an unbiased estimate: compare the two tables
+            weight = binomial_mean(gains - group_gains(objective, batch_size, k), p, fail)
+        else:
+            weight = binomial_mean(gains, p, fail) - pass_at_k_weight(p, fail, k)
+    else:
+        # grad log p, and p E gain[j] - 1 over the number of successes, j + 1.
+        fixed = target.ndim == 1
+        gradient = (hits_at(rows, target) if fixed else hits_of(rows, target)).direction
+        share = np.arange(1, batch_size + 1) / batch_size
+        weight = binomial_mean(np.append(0.0, share * gains) - 1, p, fail)
+    return (weight[:, None] * gradient).reshape(jnp.shape(probs))
+
+
+def sequence_minimum_variance_baseline(probs: Array, target: Array, reward: str) -> Array:
+    """Constant baseline that minimises the variance of the gradient of `sequence_moments`.
+
+    E r|s|^2 / E|s|^2 of each credited unit, in units of reward: [], or [L] for the rewards
+    credited position by position ("token", "reward_to_go") to a policy [L, V]. NaN for a
+    deterministic policy, whose gradient is 0. Arguments and errors as in `sequence_moments`.
+
+    Source: THEORY.md, section 3, b* of one choice; Greensmith, Bartlett and Baxter 2004.
+    """
     rows, target = _as_sequence(probs, target)
     statistics = sequence_statistics(rows, target, reward)
-    if advantage == "group_normalised":
-        moments = group_normalised_moments(statistics, size)
-    elif advantage == "maxrl":
-        moments = maxrl_moments(statistics, size)
-    else:
-        moments = affine_moments(statistics, size, *affine_family(advantage, size))
-    return moments._replace(mean=moments.mean.reshape(jnp.shape(probs)))
+    by_position = reward in ("token", "reward_to_go") and jnp.ndim(probs) == 2
+    baseline = statistics.cross / statistics.score
+    return baseline if by_position else baseline[0]
 
 
 def minimum_variance_baseline(probs: Array, rewards: Array) -> Array:

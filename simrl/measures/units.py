@@ -101,3 +101,55 @@ def binary_statistics(hits: Hits) -> ScoreStatistics:
         success_spread=hits.hit_spread,
         failure_spread=hits.miss_spread,
     )
+
+
+def success_moments(statistics: ScoreStatistics) -> tuple[Array, Array, Array]:
+    """p, 1 - p and |E[s | success]|^2 of units whose reward is 0 or 1, [U] each."""
+    p = statistics.reward_mean
+    # Var r = p (1 - p) remembers 1 - p where p itself rounds to 1.
+    fail = jnp.where(p == 0, 1, divide(statistics.reward_variance, p))
+    return p, fail, divide(divide(statistics.squared_mean, p), p)
+
+
+def verified_statistics(
+    statistics: ScoreStatistics, false_positive: float | Array, false_negative: float | Array
+) -> ScoreStatistics:
+    """Statistics of the verdicts of a verifier that errs on a reward of 0 or 1.
+
+    Args:
+      statistics: of the true reward, 0 or 1 per unit ("exact", "token"); others give NaN.
+      false_positive: [] alpha, chance that a failure is called right; may be traced.
+      false_negative: [] beta, chance that a success is called wrong; may be traced.
+
+    Returns:
+      ScoreStatistics with the verdict, independent from unit to unit, in place of the reward:
+      rate p (1 - beta) + (1 - p) alpha, mean (1 - alpha - beta) grad p, and the spreads of a
+      mixture of true and false verdicts.
+
+    Source: law of total variance over the true reward, |s+ - s-| = |s+|/(1 - p).
+    """
+    dtype = statistics.mean.dtype
+    alpha, beta = (jnp.asarray(x, dtype) for x in (false_positive, false_negative))
+    p, fail, square = success_moments(statistics)
+    apart = divide(divide(square, fail), fail)  # |s+ - s-|^2
+
+    def mixed(right: Array, wrong: Array) -> tuple[Array, Array]:
+        """Probability of a verdict given to these successes and failures, and its spread."""
+        total = right + wrong
+        share, rest = divide(right, total), divide(wrong, total)
+        within = share * statistics.success_spread + rest * statistics.failure_spread
+        return total, within + share * rest * apart
+
+    rate, hit_spread = mixed(p * (1 - beta), fail * alpha)
+    miss, miss_spread = mixed(p * beta, fail * (1 - alpha))
+    kept = 1 - alpha - beta
+    verdicts = Hits(
+        rate=rate,
+        miss=miss,
+        direction=jnp.zeros_like(rate)[:, None],
+        square=(kept * divide(p, rate)) ** 2 * square,
+        hit_spread=hit_spread,
+        miss_spread=miss_spread,
+        score=statistics.score,
+    )
+    return binary_statistics(verdicts)._replace(mean=kept * statistics.mean)

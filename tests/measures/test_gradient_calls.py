@@ -69,7 +69,10 @@ PROBS = np.array([0.2, 0.3, 0.5])
         (lambda: sequence_moments(PROBS, np.array([0, 1]), "exact"), "target must be integers"),
         (lambda: sequence_moments(PROBS, 0.5, "exact"), "target must be integers"),
         (lambda: batch_moments(PROBS, 0, 4, "best"), "advantage must be one of none, leave_one"),
-        (lambda: batch_moments(PROBS, 0, 4, "maxrl", "token"), "for reward 'exact' only"),
+        (
+            lambda: batch_moments(np.tile(PROBS, (2, 1)), np.array([0, 1]), 4, "maxrl", "fraction"),
+            "for rewards 'exact' and 'token' only",
+        ),
         (lambda: batch_moments(PROBS, 0, 1, "leave_one_out"), "at least 2, got 1"),
         (lambda: batch_moments(PROBS, 0, 0, "none"), "at least 1, got 0"),
         (lambda: group_weight(0.5, 4, "best"), "advantage must be one of"),

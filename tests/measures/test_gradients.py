@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simrl.measures import gradients
 from simrl.measures.gradients import (
     affine_moments,
     bandit_moments,
@@ -26,6 +25,8 @@ from simrl.measures.gradients import (
 from tests.oracles import enumeration as oracle
 
 SHAPES = [(1, 3), (2, 3), (3, 2)]
+# The other ADVANTAGES: test_groups.py.
+NAMED = ("none", "leave_one_out", "group_mean", "batch_mean", "group_normalised", "maxrl")
 
 statistics_of = jax.jit(sequence_statistics, static_argnames="reward")
 affine_of = jax.jit(affine_moments)
@@ -163,7 +164,7 @@ def test_groups_normalised_by_their_own_successes(x64, advantage, batch_size, no
     assert_agrees(batch_of(probs, target, batch_size, advantage), truth, batch_size, 1e-10)
 
 
-@pytest.mark.parametrize("advantage", gradients.ADVANTAGES)
+@pytest.mark.parametrize("advantage", NAMED)
 def test_named_batches_and_one_choice(x64, advantage):
     """`batch_moments` takes [K] and [L, V], and picks the estimator it is told."""
     probs = random_law(np.random.default_rng(7), 1, 4)
