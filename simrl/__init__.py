@@ -25,16 +25,16 @@ from simrl.types import Advantage, Environment, Info, Learner, Outcome, Policy, 
 
 if TYPE_CHECKING:
     from simrl import plots
+    from simrl.sweeps.export import export, long_table, score_arrays
     from simrl.sweeps.run import Progress, run, use_cpu_cores
     from simrl.sweeps.run import open_results as open
+    from simrl.sweeps.statistics import interval, pooled_ratio
     from simrl.sweeps.table import (
         curve_table,
         each_cell,
         hitting_table,
-        interval,
         last_values,
         phase_table,
-        pooled_ratio,
     )
 
 __version__ = "0.1.0"
@@ -45,12 +45,15 @@ _LAZY = {
     "use_cpu_cores": ("simrl.sweeps.run", "use_cpu_cores"),
     "Progress": ("simrl.sweeps.run", "Progress"),
     "phase_table": ("simrl.sweeps.table", "phase_table"),
-    "pooled_ratio": ("simrl.sweeps.table", "pooled_ratio"),
+    "pooled_ratio": ("simrl.sweeps.statistics", "pooled_ratio"),
     "hitting_table": ("simrl.sweeps.table", "hitting_table"),
     "curve_table": ("simrl.sweeps.table", "curve_table"),
     "each_cell": ("simrl.sweeps.table", "each_cell"),
     "last_values": ("simrl.sweeps.table", "last_values"),
-    "interval": ("simrl.sweeps.table", "interval"),
+    "interval": ("simrl.sweeps.statistics", "interval"),
+    "export": ("simrl.sweeps.export", "export"),
+    "long_table": ("simrl.sweeps.export", "long_table"),
+    "score_arrays": ("simrl.sweeps.export", "score_arrays"),
     "plots": ("simrl.plots", None),
 }
 
@@ -79,11 +82,13 @@ __all__ = [
     "Tabular",
     "curve_table",
     "each_cell",
+    "export",
     "hitting_table",
     "interval",
     "keys",
     "last_values",
     "load",
+    "long_table",
     "measures",
     "open",
     "own",
@@ -91,6 +96,7 @@ __all__ = [
     "plots",
     "pooled_ratio",
     "run",
+    "score_arrays",
     "use_cpu_cores",
 ]
 

@@ -13,7 +13,17 @@ import numpy as np
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import Spec, SpecError
 
-RESERVED = {"cell", "seed", "log_point", "phase", "threshold", "prompt", "position", "symbol"}
+RESERVED = {
+    "cell",
+    "seed",
+    "log_point",
+    "phase",
+    "threshold",
+    "prompt",
+    "position",
+    "symbol",
+    "leaf",
+}
 
 
 class Cell(NamedTuple):

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import xarray as xr
+
+from simrl.sweeps.statistics import check, interval, pooled_ratio
 
 RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "pass_rate": ("pass_rate", "trajectories", "1"),
@@ -15,6 +16,7 @@ RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
             ("", "samples", "bit/sample"),
             ("_per_token", "tokens", "bit/token"),
             ("_per_trajectory", "trajectories", "bit/trajectory"),
+            ("_per_update", "updates", "bit/update"),
         )
         for column, numerator in (
             ("nominal", "nominal"),
@@ -28,29 +30,34 @@ RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "absorbed_label": ("absorbed_label", "samples", "bit/sample"),
     "excess_loss": ("gap", "trajectories", "bit"),
     "efficiency": ("absorbed", "realised_update", "1"),
-    "noise_scale": ("trace_covariance", "squared_norm", "trajectories"),
+    "noise_scale": ("trace_covariance_of_one", "squared_norm", "trajectories"),
+    "squared_bias": ("squared_bias", "trajectories", "1"),
+    "dead_share": ("dead", "trajectories", "1"),
+    "samples_per_flop": ("samples", "flops", "samples/FLOP"),
+    "samples_per_flop_counted": ("samples", "flops_counted", "samples/FLOP"),
     "absorbed_per_flop": ("absorbed", "flops", "bit/FLOP"),
     "absorbed_per_flop_counted": ("absorbed", "flops_counted", "bit/FLOP"),
     "realised_per_flop": ("realised_update", "flops", "bit/FLOP"),
     "realised_per_flop_counted": ("realised_update", "flops_counted", "bit/FLOP"),
 }
+DERIVED = {  # what is not summed itself -> (sum over a phase, power of an update's trajectories)
+    "updates": ("trajectories", -1.0),
+    "trace_covariance_of_one": ("trace_covariance", 1.0),  # of a batch of one trajectory
+}
 
 
-def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student t interval over seeds; `values` [N], all finite. Ends are NaN below two."""
-    mean = float(np.mean(values)) if len(values) else float("nan")
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = scipy.stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * scipy.stats.sem(values)
-    return mean, mean - float(half), mean + float(half)
-
-
-def curve_table(data: xr.Dataset, quantity: str, confidence: float = 0.95) -> pd.DataFrame:
+def curve_table(
+    data: xr.Dataset, quantity: str, confidence: float = 0.95, statistic: str = "mean"
+) -> pd.DataFrame:
     """Long-form table of a measure at the log points: one row per cell and log point.
 
     Columns: the sweep's axes, step and samples (means over seeds; a finished seed stays where it
-    stopped), quantity, units, mean, low, high (t interval over seeds) and num_seeds.
+    stopped), quantity, units, statistic, mean, low, high (`interval` over seeds: t for a mean, BCa
+    bootstrap for "median" and "iqm") and num_seeds. The column `mean` is the estimate, whichever
+    the statistic. Values that are not finite are left out, and not counted in num_seeds. Raises
+    ValueError as `interval` does.
     """
+    check(confidence, statistic)
     rows = []
     units = data[quantity].attrs.get("units", "1")
     for labels, cell in each_cell(data):
@@ -60,44 +67,30 @@ def curve_table(data: xr.Dataset, quantity: str, confidence: float = 0.95) -> pd
             kept = values[:, point][np.isfinite(values[:, point])]
             if len(kept) == 0:
                 continue
-            mean, low, high = interval(kept, confidence)
+            mean, low, high = interval(kept, confidence, statistic)
             place = {"step": steps[:, point].mean(), "samples": (steps[:, point] * per_step).mean()}
+            about = {"quantity": quantity, "units": units, "statistic": statistic}
             measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
-            rows.append({**labels, **place, "quantity": quantity, "units": units, **measured})
+            rows.append({**labels, **place, **about, **measured})
     return pd.DataFrame(rows)
-
-
-def pooled_ratio(
-    top: np.ndarray, bottom: np.ndarray, confidence: float = 0.95
-) -> tuple[float, float, float]:
-    """Sum of `top` over sum of `bottom`, both [N] over seeds, with a t interval.
-
-    The interval is that of the ratio estimator (Cochran 1977, section 6.4): seeds are independent,
-    the residuals are top - ratio * bottom. A mean of each seed's own ratio would be badly biased: a
-    seed that leaves a phase by its first success has one success over however long it waited, and
-    the mean of 1 / waiting time is far above 1 / mean waiting time.
-    """
-    if len(top) == 0 or bottom.sum() == 0 or not np.isfinite(bottom.sum()):
-        return float("nan"), float("nan"), float("nan")
-    ratio = float(top.sum() / bottom.sum())
-    if len(top) < 2 or not np.isfinite(ratio):
-        return ratio, float("nan"), float("nan")
-    quantile = float(scipy.stats.t.ppf(0.5 + confidence / 2, len(top) - 1))
-    half = quantile * float(scipy.stats.sem(top - ratio * bottom)) / float(bottom.mean())
-    return ratio, ratio - abs(half), ratio + abs(half)
 
 
 def phase_sums(cell: xr.Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Numerator and denominator of a ratio per seed and phase, [N, P] each; NaN where undefined."""
-    numerator, denominator, _ = RATIOS[column]
-    names = (f"phase_{numerator}", f"phase_{denominator}")
-    if any(name not in cell for name in names):
+    top, bottom = (_phase_sum(cell, name) for name in RATIOS[column][:2])
+    if top is None or bottom is None:
         nothing = np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
         return nothing, nothing
-    top, bottom = (cell[name].values.astype(np.float64) for name in names)
-    return (
-        top * cell["update_trajectories"].values[:, None] if column == "noise_scale" else top
-    ), bottom
+    return top, bottom
+
+
+def _phase_sum(cell: xr.Dataset, name: str) -> np.ndarray | None:
+    """One sum per seed and phase [N, P], or None if the Dataset does not have it."""
+    stored, power = DERIVED.get(name, (name, 0.0))
+    if f"phase_{stored}" not in cell:
+        return None
+    sums = cell[f"phase_{stored}"].values.astype(np.float64)
+    return sums * cell["update_trajectories"].values[:, None] ** power if power else sums
 
 
 def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
@@ -123,13 +116,22 @@ def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
+def hitting_table(
+    data: xr.Dataset, confidence: float = 0.95, statistic: str | None = None
+) -> pd.DataFrame:
     """Updates, samples and FLOPs to each threshold of the pass rate: a row per cell and threshold.
 
     Means with t intervals are over the seeds that reached it, `num_reached`; medians count the
     others as later than all. `num_censored` had not reached it when the run ended, of which
     `num_stuck` ended below the pass rate they began with.
+
+    With statistic "median" or "iqm" there are also `<name>_<statistic>`, `<name>_<statistic>_low`
+    and `<name>_<statistic>_high`, with BCa bootstrap intervals (`interval`) over all seeds, the
+    censored ones as later than all: an estimate or an end that they reach is inf (the median from
+    half the seeds on, the IQM beyond a quarter). Raises ValueError as `interval` does.
     """
+    check(confidence, statistic or "mean")
+    added = statistic if statistic != "mean" else None
     rows = []
     for labels, cell in each_cell(data):
         first, last = cell["log_odds"].values[:, 0], last_values(cell, "log_odds")
@@ -143,11 +145,23 @@ def hitting_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
             row["num_stuck"] = int((~reached & (last < first)).sum())
             for name in ("step", "samples", "tokens", "trajectories", "flops", "flops_counted"):
                 values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
-                mean, low, high = interval(values[reached], confidence)
-                row |= {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}
-                row[f"{name}_median"] = float(np.median(np.where(reached, values, np.inf)))
+                row |= _time_to(name, values, reached, confidence, added)
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _time_to(
+    name: str, values: np.ndarray, reached: np.ndarray, confidence: float, added: str | None
+) -> dict[str, float]:
+    """The columns of one count to a threshold; `values` and `reached` [N] over seeds."""
+    mean, low, high = interval(values[reached], confidence)
+    columns = {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}
+    late = np.where(reached, values, np.inf)
+    columns[f"{name}_median"] = float(np.median(late))
+    if added:
+        names = (f"{name}_{added}{end}" for end in ("", "_low", "_high"))
+        columns |= zip(names, interval(late, confidence, added), strict=True)
+    return columns
 
 
 def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
@@ -165,7 +179,7 @@ def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
         return [
             ({axis: cell[axis].item() for axis in axes if axis != "cell"}, cell) for cell in cells
         ]
-    inner = {"seed", "log_point", "phase", "threshold", "prompt", "position", "symbol"}
+    inner = {"seed", "log_point", "phase", "threshold", "prompt", "position", "symbol", "leaf"}
     axes = [str(dim) for dim in data.dims if dim not in inner]
     found = []
     for index in np.ndindex(*(data.sizes[axis] for axis in axes)):

@@ -172,3 +172,46 @@ def test_phase_table_of_a_run_gives_the_noise_scale_of_its_phase(guessed):
     assert len(rows) >= 4
     assert (rows["mean"] >= 0.999 * np.exp(-rows["phase_high"])).all()  # (1 - p)/p
     assert (rows["mean"] <= 1.001 * np.exp(-rows["phase_low"])).all()
+
+
+def test_per_update_counts_updates():
+    """Four trajectories an update: 60 of them are 15 updates."""
+    table = simrl.phase_table(by_hand())
+    row = row_of(table, quantity="absorbed_per_update", phase=0)
+    assert row["mean"] == pytest.approx(9 / 15)
+    assert row["units"] == "bit/update"
+    top, bottom = np.array([1.0, 2.0, 6.0]), np.array([10.0, 20.0, 30.0]) / 4
+    np.testing.assert_allclose(row[["low", "high"]].tolist(), simrl.pooled_ratio(top, bottom)[1:])
+    per_update = row_of(table, quantity="realised_joint_per_update", phase=1)["mean"]
+    per_sample = row_of(table, quantity="realised_joint", phase=1)["mean"]
+    assert per_update == pytest.approx(4 * per_sample)
+
+
+def test_curve_table_names_its_statistic():
+    data = by_hand()
+    for statistic in ("mean", "median", "iqm"):
+        table = simrl.curve_table(data, "log_odds", 0.5, statistic)
+        assert set(table["statistic"]) == {statistic}
+        last = table.iloc[-1]
+        expected = simrl.interval(np.array([-2.0, 1.0, 3.0]), 0.5, statistic)
+        assert (last["mean"], last["low"], last["high"]) == expected
+    assert simrl.curve_table(data, "log_odds")["statistic"].unique().tolist() == ["mean"]
+    with pytest.raises(ValueError, match="statistic must be"):
+        simrl.curve_table(data, "log_odds", statistic="best")
+
+
+def test_hitting_table_with_the_censored_as_later_than_all():
+    plain = simrl.hitting_table(by_hand())
+    for statistic in ("median", "iqm"):
+        table = simrl.hitting_table(by_hand(), 0.5, statistic)
+        half, most = row_of(table, pass_rate=0.5), row_of(table, pass_rate=0.9)
+        for name, scale in (("step", 1), ("flops_counted", 30)):
+            ends = [f"{name}_{statistic}{end}" for end in ("", "_low", "_high")]
+            expected = simrl.interval(np.array([np.inf, 4, 2]) * scale, 0.5, statistic)
+            np.testing.assert_allclose(half[ends].tolist(), expected)
+            assert most[ends[0]] == np.inf  # reached by one of three
+        added = {name for name in table if name not in plain}
+        assert added == {c for c in table if f"_{statistic}" in c} - set(plain)
+    assert list(simrl.hitting_table(by_hand(), statistic="mean")) == list(plain)
+    with pytest.raises(ValueError, match="statistic must be"):
+        simrl.hitting_table(by_hand(), statistic="best")

@@ -1,0 +1,222 @@
+"""Results for other tools: netCDF, parquet, CSV, and the runs x tasks arrays that rliable takes."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from simrl.sweeps.table import each_cell
+
+NEEDED = {".nc": ("h5netcdf", "h5py"), ".parquet": ("pyarrow",), ".csv": ()}  # suffix -> packages
+PRESENT = {"log_point": "log_odds", "phase": "phase_low", "threshold": "hit_time"}  # NaN if padding
+# Dims whose places have whole numbers, which a column with gaps would turn to floats.
+NUMBERED = ("log_point", "phase", "prompt", "position", "symbol", "leaf")
+
+
+def export(source: xr.Dataset | pd.DataFrame, path: str | Path) -> Path:
+    """Write a Dataset or a table to one file; the suffix says how.
+
+    `.nc` is netCDF-4 and takes a Dataset, with the attributes of every variable; `xr.open_dataset`
+    reads it back. `.parquet` and `.csv` take a table, whose index is not written, or a Dataset,
+    written as its `long_table`. The file is written beside `path`, synced, then renamed: what is
+    at `path` is replaced by a whole file or left as it was. Missing folders are made.
+
+    Args:
+      source: of `simrl.run`, `simrl.open` or a function that makes a table.
+      path: where to; the suffix is `.nc`, `.parquet` or `.csv`.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: another suffix, a package that is not installed, or a source that cannot be
+        written so.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in NEEDED:
+        raise ValueError(f"{path.name!r} must end in .nc, .parquet or .csv")
+    if not isinstance(source, xr.Dataset | pd.DataFrame):
+        raise ValueError(f"export takes a Dataset or a DataFrame, not a {type(source).__name__}")
+    if suffix == ".nc" and isinstance(source, pd.DataFrame):
+        raise ValueError(f"a table can be written to .parquet or .csv, not to {path.name!r}")
+    lacking = [name for name in NEEDED[suffix] if importlib.util.find_spec(name) is None]
+    if lacking:
+        wanted = " and ".join(lacking)
+        raise ValueError(f'{suffix} files need {wanted}: pip install "simrl[export]"')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+        partial = Path(folder) / path.name
+        _write(source, partial, suffix)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    return path
+
+
+def _write(source: xr.Dataset | pd.DataFrame, path: Path, suffix: str) -> None:
+    if suffix == ".nc":
+        assert isinstance(source, xr.Dataset)
+        source.to_netcdf(path, engine="h5netcdf")
+        return
+    table = source if isinstance(source, pd.DataFrame) else long_table(source)
+    if suffix == ".parquet":
+        table.to_parquet(path, engine="pyarrow", index=False)
+    else:
+        table.to_csv(path, index=False)
+
+
+def long_table(data: xr.Dataset, variables: str | Iterable[str] | None = None) -> pd.DataFrame:
+    """Tidy per-seed values: one row per cell, seed, place (if it has one) and variable.
+
+    A place is a log point, a phase or a threshold (`belief` and `leaf_*` have more).
+    What only pads a cell to the size of another, and variables that a cell does not have, give no
+    rows. Counts to a threshold (`hit_*`) of a censored seed are inf. Counts beyond 2^53 are
+    rounded, bools are 0 and 1.
+
+    Args:
+      data: of `simrl.run` or `simrl.open`, or some cells of it.
+      variables: one name or several; by default all per-seed variables except `belief`.
+
+    Returns:
+      Columns: the sweep's axes, seed, one for each dim of a chosen variable (as log_point, phase,
+      threshold; empty where another variable has it not), variable, value (float64) and units.
+
+    Raises:
+      ValueError: a name that is no variable of the Dataset with a value per seed.
+    """
+    names = _chosen(data, variables)
+    found = [
+        part
+        for labels, cell in each_cell(data)
+        for name in names
+        if (part := _long_rows(labels, cell, name)) is not None
+    ]
+    if not found:
+        return pd.DataFrame(columns=["seed", "variable", "value", "units"])
+    table = pd.concat(found, ignore_index=True)
+    last = ["variable", "value", "units"]  # though a later variable may have brought a dim
+    table = table[[*(column for column in table.columns if column not in last), *last]]
+    return table.astype({dim: "Int64" for dim in NUMBERED if dim in table.columns})
+
+
+def _chosen(data: xr.Dataset, variables: str | Iterable[str] | None) -> list[str]:
+    seeded = [str(k) for k, v in data.data_vars.items() if "seed" in v.dims]
+    numeric = [name for name in seeded if data[name].dtype.kind in "iufb"]
+    if variables is None:
+        return [name for name in numeric if name != "belief"]
+    names = [variables] if isinstance(variables, str) else list(variables)
+    for name in names:
+        if name not in numeric:
+            raise ValueError(f"{name!r} is not a variable with a number per seed")
+    return names
+
+
+def _long_rows(labels: dict[str, Any], cell: xr.Dataset, name: str) -> pd.DataFrame | None:
+    array = _values(cell, name)
+    for dim in array.dims[1:]:
+        array = array.isel({dim: np.flatnonzero(_present(cell, str(dim)))})
+    values = array.values
+    if np.isnan(values).all():
+        return None
+    places = np.indices(values.shape).reshape(values.ndim, -1)
+    at = {str(dim): array[dim].values[i] for dim, i in zip(array.dims, places, strict=True)}
+    units = cell[name].attrs.get("units", "1")
+    return pd.DataFrame({**labels, **at, "variable": name, "value": values.ravel(), "units": units})
+
+
+def _values(cell: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable of one cell as float64, seed first; what a censored seed never hit is inf."""
+    array = cell[name].transpose("seed", ...).astype(np.float64)
+    if not name.startswith("hit_"):
+        return array
+    if "hit_step" not in cell:
+        raise ValueError(f"{name!r} needs 'hit_step' in the Dataset, to tell who was censored")
+    return array.where((cell["hit_step"] >= 0) | array.isnull(), np.inf)
+
+
+def _present(cell: xr.Dataset, dim: str) -> np.ndarray:
+    """Which places along a dim are this cell's own, not padding to the size of another."""
+    witness = PRESENT.get(dim)
+    if witness not in cell:
+        return np.ones(cell.sizes[dim], bool)
+    known = cell[witness].notnull()
+    return known.any([other for other in known.dims if other != dim]).values
+
+
+def score_arrays(
+    data: xr.Dataset,
+    quantity: str,
+    algorithm: str,
+    task: str | None = None,
+    threshold: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores of every algorithm as rliable takes them: {label: runs x tasks}.
+
+    Runs are the seeds. `rliable.library.get_interval_estimates` and its fellows take the result as
+    it is (Agarwal et al. 2021); scores are in the quantity's own units and not normalised.
+
+    Args:
+      data: of `simrl.run` or `simrl.open`: one cell for every algorithm and task.
+      quantity: a per-seed variable: a measure, taken at its last log point; a total (`total_flops`)
+        or other value without a place; or `hit_*` at a threshold. Censored seeds have inf there,
+        which statistics of ranks (median, IQM with few of them) take and means do not.
+      algorithm: the axis whose labels are the keys, as text.
+      task: the axis whose labels are the columns, in their order in the Dataset; None for one.
+      threshold: the pass rate of a `hit_*` quantity.
+
+    Returns:
+      Label -> float64 array [seeds, tasks].
+
+    Raises:
+      ValueError: an unknown axis, quantity or threshold; an axis that would have to be chosen from
+        first; an algorithm without one of the tasks.
+    """
+    _chosen(data, quantity)
+    cells = each_cell(data)
+    axes = [axis for axis in (algorithm, task) if axis is not None]
+    unknown = [axis for axis in axes if axis not in cells[0][0]]
+    if unknown:
+        raise ValueError(f"no axis {unknown[0]!r}; the axes are {list(cells[0][0])}")
+    scores: dict[tuple[Any, ...], np.ndarray] = {}
+    for labels, cell in cells:
+        pair = tuple(labels[axis] for axis in axes)
+        if pair in scores:
+            raise ValueError(f"{list(pair)} has several cells: choose {_to_choose(cells, axes)}")
+        scores[pair] = _scores(cell, quantity, threshold)
+    tasks = list(dict.fromkeys(pair[1:] for pair in scores))
+    names = list(dict.fromkeys(pair[0] for pair in scores))
+    for name in names:
+        lacking = [of for of in tasks if (name, *of) not in scores]
+        if lacking:
+            raise ValueError(f"algorithm {name!r} has no cell for task {lacking[0][0]!r}")
+    return {str(n): np.stack([scores[n, *of] for of in tasks], axis=1) for n in names}
+
+
+def _to_choose(cells: list[tuple[dict[str, Any], xr.Dataset]], axes: list[str]) -> str:
+    """The other axes that have more than one label, in words."""
+    others = [axis for axis in cells[0][0] if axis not in axes]
+    several = [axis for axis in others if len({labels[axis] for labels, _ in cells}) > 1]
+    return f"one value of {', '.join(several)} first" if several else "one of them first"
+
+
+def _scores(cell: xr.Dataset, quantity: str, threshold: float | None) -> np.ndarray:
+    """One number per seed [N]."""
+    array = _values(cell, quantity)
+    place = array.dims[1:]
+    if place == ("log_point",):
+        array = array[:, np.flatnonzero(_present(cell, "log_point"))[-1]]
+    elif place == ("threshold",):
+        known = cell["threshold"].values[_present(cell, "threshold")].tolist()
+        if threshold is None or not np.isclose(known, threshold, rtol=1e-9).any():
+            raise ValueError(f"{quantity} needs a threshold out of {known}, not {threshold}")
+        array = array.sel(threshold=threshold, method="nearest")
+    elif place:
+        raise ValueError(f"{quantity} has a value per {' and '.join(map(str, place))}, not one")
+    return array.values

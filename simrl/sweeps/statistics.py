@@ -1,0 +1,125 @@
+"""Intervals over seeds: Student t for a mean or a ratio, bootstrap for a median or an IQM."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+STATISTICS = ("mean", "median", "iqm")
+NUM_RESAMPLES = 2000
+BATCH_VALUES = 2**22  # values of resamples held at once
+NOTHING = (float("nan"), float("nan"), float("nan"))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def interval(
+    values: np.ndarray, confidence: float = 0.95, statistic: str = "mean"
+) -> tuple[float, float, float]:
+    """A statistic over seeds and the ends of its confidence interval: (estimate, low, high).
+
+    "mean" has Student's t interval. "median" and "iqm", the interquartile mean (the mean of what
+    is left without a quarter of the values at either end, `scipy.stats.trim_mean(values, 0.25)`;
+    Agarwal et al. 2021), have the BCa bootstrap interval (Efron 1987; `scipy.stats.bootstrap`) of
+    2,000 resamples. The resamples are the same in every call and do not depend on the order of the
+    values. Where the jackknife does not vary (many ties), BCa is undefined and the interval is the
+    bootstrap's percentile interval.
+
+    A censored seed may enter the median and the IQM as +inf, later than all: the interval is the
+    limit in which it is very late, and its ends, like the estimate, may be inf.
+
+    Args:
+      values: [N], one per seed, in any units; those of the results are the same.
+      confidence: the coverage asked for, between 0 and 1.
+      statistic: "mean", "median" or "iqm".
+
+    Returns:
+      Floats. The ends are NaN for fewer than two values and for a mean that is not finite; all
+      three are NaN for no values, for values among which is NaN, or both +inf and -inf. Equal
+      values are their own interval.
+
+    Raises:
+      ValueError: an unknown statistic, or a confidence that is not between 0 and 1.
+    """
+    check(confidence, statistic)
+    values = np.asarray(values, dtype=np.float64)
+    endless = np.isposinf(values).any() and np.isneginf(values).any()
+    if len(values) == 0 or np.isnan(values).any() or endless:
+        return NOTHING
+    estimate = float(_estimate(values, statistic))
+    if len(values) < 2 or (statistic == "mean" and not np.isfinite(values).all()):
+        return estimate, float("nan"), float("nan")
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0]), float(values[0])
+    if statistic != "mean":
+        return (estimate, *_bootstrapped(values, confidence, statistic))
+    half = float(_quantile(confidence, len(values)) * scipy.stats.sem(values))
+    return estimate, estimate - half, estimate + half
+
+
+def pooled_ratio(
+    top: np.ndarray, bottom: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Sum of `top` over sum of `bottom`, both [N] over seeds, with a t interval.
+
+    The interval is that of the ratio estimator (Cochran 1977, section 6.4): seeds are independent,
+    the residuals are top - ratio * bottom. A mean of each seed's own ratio would be badly biased: a
+    seed that leaves a phase by its first success has one success over however long it waited, and
+    the mean of 1 / waiting time is far above 1 / mean waiting time. The units are those of `top`
+    over those of `bottom`. Raises ValueError if the confidence is not between 0 and 1.
+    """
+    check(confidence)
+    if len(top) == 0 or bottom.sum() == 0 or not np.isfinite(bottom.sum()):
+        return NOTHING
+    ratio = float(top.sum() / bottom.sum())
+    if len(top) < 2 or not np.isfinite(ratio):
+        return ratio, float("nan"), float("nan")
+    error = float(scipy.stats.sem(top - ratio * bottom)) / float(bottom.mean())
+    half = abs(_quantile(confidence, len(top)) * error)
+    return ratio, ratio - half, ratio + half
+
+
+def check(confidence: float, statistic: str = "mean") -> None:
+    """Raise ValueError, one line, on what no interval can be made of."""
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic must be mean, median or iqm, not {statistic!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence!r}")
+
+
+def _quantile(confidence: float, num: int) -> float:
+    return float(scipy.stats.t.ppf(0.5 + confidence / 2, num - 1))
+
+
+def _estimate(values: np.ndarray, statistic: str, axis: int = -1) -> Any:
+    if statistic == "iqm":
+        return scipy.stats.trim_mean(values, 0.25, axis=axis)
+    return np.median(values, axis=axis) if statistic == "median" else np.mean(values, axis=axis)
+
+
+def _bootstrapped(values: np.ndarray, confidence: float, statistic: str) -> tuple[float, float]:
+    """Ends of the BCa interval; `values` [N], N > 1, not all equal, inf of at most one sign."""
+    # BCa takes differences, which inf has none of. In its place stands a number so far out that
+    # every statistic it enters, even with weight 1/N, lies beyond all finite values.
+    reach = 1 + float(np.max(np.abs(values[np.isfinite(values)])))
+    far = 1e6 * len(values) * reach
+    options: dict[str, Any] = {
+        "statistic": lambda sample, axis: _estimate(sample, statistic, axis),
+        "vectorized": True,
+        "confidence_level": confidence,
+        "batch": max(1, BATCH_VALUES // len(values)),
+        "rng": np.random.default_rng(0),
+    }
+    data = (np.sort(np.clip(values, -far, far)),)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # scipy's, that a jackknife does not vary
+        found = scipy.stats.bootstrap(data, n_resamples=NUM_RESAMPLES, method="BCa", **options)
+        if np.isnan([found.confidence_interval.low, found.confidence_interval.high]).any():
+            again = {"n_resamples": 0, "bootstrap_result": found, "method": "percentile"}
+            found = scipy.stats.bootstrap(data, **again, **options)
+    low, high = (
+        math.copysign(math.inf, end) if abs(end) > reach else float(end)
+        for end in found.confidence_interval
+    )
+    return low, high
