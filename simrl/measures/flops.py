@@ -14,6 +14,9 @@ import jax.numpy as jnp
 
 from simrl.keys import WORDS_MARK
 from simrl.measures import primitives
+from simrl.measures.convention import LINES, ledger, ledger_lines
+
+__all__ = ["LINES", "FlopCount", "count_flops", "ledger", "ledger_lines"]
 
 
 class FlopCount(NamedTuple):
@@ -75,38 +78,6 @@ def count_flops(fn: Callable, *args: Any, while_bound: int | None = None) -> Flo
     if while_bound is not None and while_bound < 0:
         raise ValueError(f"while_bound must be at least 0, got {while_bound}")
     return _count_jaxpr(jax.make_jaxpr(fn)(*args), while_bound)
-
-
-def ledger(num_params: int, num_tokens: int, learner: str) -> int:
-    """FLOPs that the 2N/4N convention charges for training on `num_tokens` tokens.
-
-    "supervised": 6N a token (2N forward, 4N backward). "policy_gradient": 8N (2N decode before).
-    Kaplan et al. 2020, section 2.1. Rollouts without signal are charged in full.
-
-    Args:
-      num_params: N, the parameters one token passes through.
-      num_tokens: tokens labelled or decoded.
-      learner: "supervised" | "policy_gradient".
-
-    Raises:
-      ValueError: another learner, or a count that is negative or not whole.
-    """
-    return sum(ledger_lines(num_params, num_tokens, learner).values())
-
-
-def ledger_lines(num_params: int, num_tokens: int, learner: str) -> dict[str, int]:
-    """The lines of `ledger`, FLOPs by name: "decode" (0 if supervised) and "training"."""
-    decode_per_param = {"supervised": 0, "policy_gradient": 2}
-    if learner not in decode_per_param:
-        raise ValueError(f"learner must be one of {', '.join(decode_per_param)}, got {learner!r}")
-    work = _whole("num_params", num_params) * _whole("num_tokens", num_tokens)
-    return {"decode": decode_per_param[learner] * work, "training": 6 * work}
-
-
-def _whole(name: str, value: Any) -> int:
-    if int(value) != value or value < 0:
-        raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
-    return int(value)
 
 
 def _count_jaxpr(jaxpr: Any, while_bound: int | None) -> FlopCount:

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from simrl import keys
-from simrl.measures.flops import FlopCount, count_flops, ledger, ledger_lines
+from simrl.measures.flops import LINES, FlopCount, count_flops, ledger, ledger_lines
 
 
 def spec(*shape, dtype=jnp.float32):
@@ -284,15 +284,41 @@ def test_ledger_charges_6n_and_8n_exactly():
     assert ledger(num_params, num_tokens, "supervised") == 6 * work
     assert ledger(num_params, num_tokens, "policy_gradient") == 8 * work
     lines = ledger_lines(np.int64(num_params), num_tokens, "policy_gradient")
-    assert lines == {"decode": 2 * work, "training": 6 * work}
-    assert ledger_lines(3, 5, "supervised") == {"decode": 0, "training": 90}
+    assert lines == {**dict.fromkeys(LINES, 0), "decode": 2 * work, "training": 6 * work}
+    assert ledger_lines(3, 5, "supervised") == {**dict.fromkeys(LINES, 0), "training": 90}
+
+
+def test_every_line_of_the_bill_by_hand():
+    # 10 tokens of which 4 are dead, 3 more thrown away; N = 5, a critic of 7, a reference of 11.
+    others = {"critic_params": 7, "reference_params": 11, "discarded_tokens": 3, "dead_tokens": 4}
+    lines = ledger_lines(5, 10, "policy_gradient", **others)
+    assert lines == {
+        "decode": 2 * 5 * 6,
+        "training": 6 * 5 * 6,
+        "critic": 6 * 7 * 10,
+        "reference": 2 * 11 * 10,
+        "discarded": 2 * 5 * 3,
+        "dead": 8 * 5 * 4,
+    }
+    assert ledger(5, 10, "policy_gradient", **others) == sum(lines.values())
+    skipping = ledger_lines(5, 10, "policy_gradient", dead_tokens=4, skips_dead=True)
+    assert skipping["dead"] == 2 * 5 * 4
+    # Dead rollouts move their charge to another line: the sum stays unless they are skipped.
+    assert ledger(5, 10, "policy_gradient", dead_tokens=4) == ledger(5, 10, "policy_gradient")
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [((1, 1, "sarsa"), "got 'sarsa'"), ((1.5, 1, "supervised"), "num_params")],
+    [
+        ((1, 1, "sarsa", {}), "got 'sarsa'"),
+        ((1.5, 1, "supervised", {}), "num_params"),
+        ((1, 1, "policy_gradient", {"dead_tokens": 2}), "at most num_tokens, got 2 of 1"),
+        ((1, 1, "supervised", {"discarded_tokens": 1}), "decodes nothing"),
+        ((1, 1, "supervised", {"critic_params": -1}), "critic_params"),
+    ],
 )
 def test_ledger_refuses_in_one_clear_line(args, message):
+    *numbers, others = args
     with pytest.raises(ValueError, match=message) as error:
-        ledger(*args)
+        ledger(*numbers, **others)
     assert "\n" not in str(error.value)

@@ -1,0 +1,88 @@
+"""FLOPs by the 2N/4N convention: 2N a token forward, 4N backward (Kaplan et al. 2020, section 2.1).
+
+N are the parameters one token passes through. A bill has lines, so that what a learner spends on
+decoding, on a critic or on rollouts that teach nothing can be told apart; the lines add up.
+"""
+
+from typing import Any
+
+LINES = ("decode", "training", "critic", "reference", "discarded", "dead")
+_DECODE = {"supervised": 0, "policy_gradient": 2}  # FLOPs per parameter and token
+
+
+def ledger(num_params: int, num_tokens: int, learner: str, **others: Any) -> int:
+    """FLOPs that the 2N/4N convention charges for training on `num_tokens` tokens.
+
+    "supervised": 6N a token (2N forward, 4N backward). "policy_gradient": 8N (2N decode before).
+    Kaplan et al. 2020, section 2.1. Rollouts without signal are charged in full. `others` and
+    errors: `ledger_lines`, of which this is the sum.
+
+    Args:
+      num_params: N, the parameters one token passes through.
+      num_tokens: tokens labelled or decoded.
+      learner: "supervised" | "policy_gradient".
+    """
+    return sum(ledger_lines(num_params, num_tokens, learner, **others).values())
+
+
+def ledger_lines(
+    num_params: int,
+    num_tokens: int,
+    learner: str,
+    *,
+    critic_params: int = 0,
+    reference_params: int = 0,
+    discarded_tokens: int = 0,
+    dead_tokens: int = 0,
+    skips_dead: bool = False,
+) -> dict[str, int]:
+    """The lines of `ledger`, FLOPs by name, all of LINES.
+
+    - decode: 2N a token of a rollout that is learned from (0 if supervised);
+    - training: 6N for each of them;
+    - critic: 6N' for every token, its forward and backward pass over N' parameters;
+    - reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
+    - discarded: 2N for each token decoded and thrown away before training;
+    - dead: what decode and training charge for tokens whose rollouts leave no gradient, in full
+      (8N, supervised 6N), or their decode alone if the learner skips their backward pass.
+
+    Args:
+      num_params: N, the parameters one token passes through.
+      num_tokens: tokens of the rollouts (labels) that were trained on, dead ones included.
+      learner: "supervised" | "policy_gradient".
+      critic_params: N', parameters of a value function.
+      reference_params: N", parameters of a reference or teacher.
+      discarded_tokens: tokens decoded besides.
+      dead_tokens: how many of `num_tokens` are dead.
+      skips_dead: the learner really does not train on dead rollouts.
+
+    Raises:
+      ValueError: another learner, a count that is negative or not whole, more dead tokens than
+        tokens, or discarded tokens where nothing is decoded.
+
+    Source: THEORY.md, section 5(a).
+    """
+    if learner not in _DECODE:
+        raise ValueError(f"learner must be one of {', '.join(_DECODE)}, got {learner!r}")
+    params, tokens = _whole("num_params", num_params), _whole("num_tokens", num_tokens)
+    dead = _whole("dead_tokens", dead_tokens)
+    discarded = _whole("discarded_tokens", discarded_tokens)
+    if dead > tokens:
+        raise ValueError(f"dead_tokens must be at most num_tokens, got {dead} of {tokens}")
+    if discarded and not _DECODE[learner]:
+        raise ValueError(f"a {learner} learner decodes nothing that it could discard")
+    decode, live = _DECODE[learner] * params, tokens - dead
+    return {
+        "decode": decode * live,
+        "training": 6 * params * live,
+        "critic": 6 * _whole("critic_params", critic_params) * tokens,
+        "reference": 2 * _whole("reference_params", reference_params) * tokens,
+        "discarded": decode * discarded,
+        "dead": (decode + (0 if skips_dead else 6 * params)) * dead,
+    }
+
+
+def _whole(name: str, value: Any) -> int:
+    if int(value) != value or value < 0:
+        raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
+    return int(value)
