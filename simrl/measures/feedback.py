@@ -1,0 +1,234 @@
+"""What feedback tells when labels or verifiers are noisy, or several answers are right, in bits.
+
+Formulas: THEORY.md, section 2 (Bayes, a known channel), checked by listing every truth, label and
+message. Information is summed as divergences of a message's law under each truth from its law under
+the belief: every term is >= 0, so it does not cancel where the belief is sure or the noise great,
+as a difference of entropies does. `expected` and `realised` as in `sequence_information`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simrl.measures.sequences import (
+    NATS_PER_BIT,
+    Array,
+    ArrayLike,
+    Choice,
+    Information,
+    choice_from_log_probs,
+    choice_from_probs,
+    complement,
+    floats,
+    mark,
+    weighted,
+)
+
+
+class Verdict(NamedTuple):
+    """Law of a 0/1 message: log-probabilities in nats, of one shape."""
+
+    log_yes: Array
+    log_no: Array
+
+
+def noisy_label_information(
+    log_probs: ArrayLike, answer: ArrayLike, confusion: ArrayLike
+) -> Information:
+    """Bits that labels seen through a known confusion tell of the true answer, over all positions.
+
+    `log_probs` [L, V] normalised, nats: the belief over the TRUE answer; `answer` [L] int: the
+    truth; `confusion` [L, V, V], or [V, V] for all: [t, y] is the law of the label shown when y is
+    true, rows on the simplex. Returns scalars: expected sum_t I(y_t; label_t), realised
+    sum_t KL(C_{y*_t} || pi_t C_t), +inf where a label is shown that the belief rules out.
+    """
+    choice = choice_from_log_probs(log_probs)
+    confusion = each_position(confusion, choice)
+    shown, change = shown_labels(choice, confusion)
+    gaps = divergence_terms(confusion, shown.log_yes[:, None, :], change)
+    return _over_truths(choice, jnp.sum(gaps, axis=-1), answer)
+
+
+def noisy_token_information(
+    log_probs: ArrayLike, answer: ArrayLike, confusion: ArrayLike
+) -> Information:
+    """Bits of a right-or-wrong verdict at each position, against a FRESH noisy label, summed.
+
+    Arguments, shapes and +inf as `noisy_label_information`. The guess a ~ pi_t is known; only
+    whether it equals the label is told. expected sum_a pi_a [h((pi C)_a) - sum_y pi_y h(C_ya)],
+    realised sum_a pi_a KL(Bern(C_{y*a}) || Bern((pi C)_a)). At L = 1 the `exact` channel too.
+    Never more than the label (data processing).
+    """
+    choice = choice_from_log_probs(log_probs)
+    confusion = each_position(confusion, choice)
+    shown, change = shown_labels(choice, confusion)
+    shown = Verdict(shown.log_yes[:, None, :], shown.log_no[:, None, :])
+    gaps = verdict_divergence(confusion, complement(confusion), shown, change)
+    return _over_truths(choice, jnp.sum(weighted(choice.p[:, None, :], gaps), axis=-1), answer)
+
+
+def verifier_information(
+    probs: ArrayLike, truth: ArrayLike, false_positive: ArrayLike, false_negative: ArrayLike
+) -> Information:
+    """Bits of one guess drawn from `probs` and judged by a verifier with known error rates.
+
+    `probs` [..., K] on the simplex; `truth` [...] int; rates in [0, 1], [...] or scalar. Returns
+    [...]. With the observed rate q_j = `observed_pass_rate(p_j)`: expected
+    sum_j p_j [h(q_j) - p_j h(false_negative) - (1 - p_j) h(false_positive)], realised
+    sum_j p_j KL(Bern(pass rate of j given the truth) || Bern(q_j)). Without errors the `outcome`;
+    0 where the rates sum to 1.
+    """
+    choice = choice_from_probs(probs)
+    false_positive, false_negative = (
+        jnp.asarray(rate, choice.p.dtype)[..., None] for rate in (false_positive, false_negative)
+    )
+    passed = Verdict(choice.log_p, choice.log_not_p)
+    if_right, if_wrong = verifier_divergences(passed, false_positive, false_negative)
+    expected = weighted(choice.p, if_right) + weighted(choice.not_p, if_wrong)
+    realised = jnp.where(mark(truth, choice.p.shape[-1]), if_right, if_wrong)
+    bits = (jnp.sum(weighted(choice.p, told), axis=-1) for told in (expected, realised))
+    return Information(*(told / NATS_PER_BIT for told in bits))
+
+
+def observed_pass_rate(
+    pass_rate: ArrayLike, false_positive: ArrayLike, false_negative: ArrayLike
+) -> Array:
+    """Share of guesses that the verifier passes, at true pass rate p: elementwise."""
+    p = floats(pass_rate)
+    return p * (1.0 - jnp.asarray(false_negative)) + (1.0 - p) * jnp.asarray(false_positive)
+
+
+def merge_right_answers(probs: ArrayLike, right: ArrayLike) -> tuple[Array, Array]:
+    """Several right answers as one, for every measure of one choice: (merged, answer).
+
+    `probs` [..., K]; `right` [..., K] bool. `merged` [..., K]: the first right answer carries the
+    mass of all, the others 0; `answer` [...] int32 is its index. Where none is right, `probs`
+    unchanged and -1, which no entry matches.
+    """
+    probs, right = floats(probs), jnp.asarray(right, bool)
+    answer = jnp.where(jnp.any(right, axis=-1), jnp.argmax(right, axis=-1), -1).astype(jnp.int32)
+    mass = jnp.sum(jnp.where(right, probs, 0.0), axis=-1, keepdims=True)
+    rest = jnp.where(right, 0.0, probs)
+    return jnp.where(mark(answer, probs.shape[-1]), mass, rest), answer
+
+
+def right_answers_log_odds(log_probs: ArrayLike, answers: ArrayLike) -> Array:
+    """Log-odds that a guess is one of A whole answers under a factorised belief, nats [].
+
+    `log_probs` [L, V] normalised, nats; `answers` [A, L] int; one listed twice counts once. Right
+    to rounding at both ends: what is left over is summed over the places where a guess leaves the
+    tree of the answers, so only positive terms. O(L A (A + V)). +inf where they are all there is.
+    """
+    log_p = choice_from_log_probs(log_probs).log_p
+    answers = jnp.asarray(answers)
+    size = answers.shape[0]
+
+    def grow(tree: tuple[Array, Array], position: tuple[Array, Array]) -> tuple[tuple, Array]:
+        alike, log_prefix = tree  # [A, A]: same symbols so far; [A]
+        log_here, symbols = position
+        stays = jnp.zeros((size, log_here.shape[0]), jnp.int32).at[:, symbols].max(alike)
+        log_leaves = jax.nn.logsumexp(jnp.where(stays > 0, -jnp.inf, log_here), axis=-1)
+        log_out = jnp.where(_first(alike), log_prefix + log_leaves, -jnp.inf)
+        alike = alike * (symbols[:, None] == symbols)
+        return (alike, log_prefix + log_here[symbols]), log_out
+
+    root = jnp.ones((size, size), jnp.int32), jnp.zeros(size, log_p.dtype)
+    (alike, log_mass), log_out = jax.lax.scan(grow, root, (log_p, answers.T))
+    log_in = jax.nn.logsumexp(jnp.where(_first(alike), log_mass, -jnp.inf))
+    return log_in - jax.nn.logsumexp(log_out)
+
+
+def each_position(confusion: ArrayLike, choice: Choice) -> Array:
+    """The confusion as [L, V, V] in the belief's float type."""
+    confusion = jnp.asarray(confusion, choice.p.dtype)
+    return jnp.broadcast_to(confusion, (*choice.p.shape, choice.p.shape[-1]))
+
+
+def shown_labels(choice: Choice, confusion: Array) -> tuple[Verdict, Array]:
+    """Law of each label being shown under the belief, [L, V], and its change [L, y, V].
+
+    The change, (pi C)_a - C_ya, keeps its digits for the likeliest y, where it is nearly 0: it adds
+    up differences of rows, of which the likeliest row's own is 0.
+    """
+    log_p = choice.log_p[:, :, None]
+    shown = Verdict(
+        jax.nn.logsumexp(log_p + jnp.log(confusion), axis=1),
+        jax.nn.logsumexp(log_p + jnp.log(complement(confusion)), axis=1),
+    )
+    top = jnp.argmax(choice.log_p, axis=-1)[:, None, None]
+    difference = confusion - jnp.take_along_axis(confusion, top, axis=1)
+    shift = jnp.sum(choice.p[:, :, None] * difference, axis=1, keepdims=True)
+    return shown, shift - difference
+
+
+def observed(verdict: Verdict, false_positive: Array, false_negative: Array) -> Verdict:
+    """The verdict as a verifier with these error rates reports it."""
+    log_yes, log_no = verdict
+    return Verdict(
+        jnp.logaddexp(log_yes + jnp.log1p(-false_negative), log_no + jnp.log(false_positive)),
+        jnp.logaddexp(log_yes + jnp.log(false_negative), log_no + jnp.log1p(-false_positive)),
+    )
+
+
+def verifier_divergences(
+    passed: Verdict, false_positive: Array, false_negative: Array
+) -> tuple[Array, Array]:
+    """What the verifier's report tells if the guess is right and if it is wrong, nats.
+
+    `passed`: the belief that it is right. KL of the report's law from that under the belief.
+    """
+    report = observed(passed, false_positive, false_negative)
+    gain = 1.0 - false_positive - false_negative
+    if_right = verdict_divergence(
+        1.0 - false_negative, false_negative, report, -jnp.exp(passed.log_no) * gain
+    )
+    if_wrong = verdict_divergence(
+        false_positive, 1.0 - false_positive, report, jnp.exp(passed.log_yes) * gain
+    )
+    return if_right, if_wrong
+
+
+def verdict_divergence(yes: Array, no: Array, other: Verdict, change: Array) -> Array:
+    """KL((yes, no) || other), nats, elementwise; `change` is P(yes) in `other` less `yes`."""
+    parts = jnp.broadcast_arrays(yes, no, *other, change, -change)
+    law, log_other, changes = (jnp.stack(parts[i : i + 2]) for i in (0, 2, 4))
+    return jnp.sum(divergence_terms(law, log_other, changes), axis=0)
+
+
+def divergence_terms(law: Array, log_other: Array, change: Array) -> Array:
+    """q log(q / p) + p - q >= 0 for q of `law` and p of another, nats; +inf where q > 0 = p.
+
+    Over two laws they sum to KL(q || p). `change` is p - q; its relative error, not that of a
+    difference of logs, is what remains where the two nearly agree.
+    """
+    possible = law > 0
+    safe = jnp.where(possible, law, 1.0)
+    near = possible & (jnp.abs(change) < 0.5 * safe)
+    small = law * _log_remainder(jnp.where(near, change, 0.0) / safe)
+    return jnp.where(near, small, change + weighted(law, jnp.log(safe) - log_other))
+
+
+def _log_remainder(x: Array) -> Array:
+    """x - log(1 + x) for |x| < 1/2: x z - 2 (z^3 / 3 + z^5 / 5 + ...) with z = x / (2 + x).
+
+    |z| < 1/3: a third of the mantissa's bits is terms enough.
+    """
+    z = x / (2.0 + x)
+    square = z * z
+    total = jnp.zeros_like(x)
+    for n in range(2 * (jnp.finfo(x.dtype).nmant // 3) + 1, 1, -2):
+        total = 1.0 / n + square * total
+    return x * z - 2.0 * z * square * total
+
+
+def _over_truths(choice: Choice, gaps: Array, answer: ArrayLike) -> Information:
+    """Nats [L, V] told under each truth, to bits: averaged over the belief and at the answer."""
+    own = jnp.take_along_axis(gaps, jnp.asarray(answer)[:, None], axis=-1)
+    expected = jnp.sum(weighted(choice.p, gaps))
+    return Information(expected / NATS_PER_BIT, jnp.sum(own) / NATS_PER_BIT)
+
+
+def _first(alike: Array) -> Array:
+    """[A] bool: alike to none before it."""
+    return ~jnp.any(jnp.tril(alike, k=-1) > 0, axis=1)
