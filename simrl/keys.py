@@ -45,7 +45,7 @@ def at_step(seed_streams: Streams, step: Array) -> Streams:
     return Streams(*(fold_in(key, step) for key in seed_streams))
 
 
-def fold_in(key: Array, data: Array) -> Array:
+def fold_in(key: Array, data: Array | int) -> Array:
     """`jax.random.fold_in` for threefry keys, bit for bit, in a form XLA fuses on CPU."""
     if not _is_threefry(key):
         return jax.random.fold_in(key, data)

@@ -48,6 +48,8 @@ class Environment(NamedTuple):
     noisy: bool = False  # labels are drawn from `target`, not fixed by it
     reward_law: Callable[[Task, Array], tuple[Array, Array]] | None = None
     # (task, prompt) -> mean [V] and variance [V] of the reward of each arm; one-token worlds only
+    label_channel: Callable[[Task, Array], Array] | None = None
+    # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
 
 
 class Policy(NamedTuple):
@@ -89,6 +91,7 @@ class Info(NamedTuple):
     num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
     num_tokens: Array  # [G] uint32: tokens decoded or labelled
     flops: Array  # [G, 2] uint32 words (high, low): each group's charge by the 2N/4N convention
+    dead: Array | None = None  # [G] uint32: trajectories that left no gradient; None: not told
 
 
 class Learner(NamedTuple):
@@ -101,6 +104,11 @@ class Learner(NamedTuple):
     moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
     kind: str  # "supervised" | "policy_gradient": which column of the information table applies
     batch_size: int  # trajectories (labels) in one update
+    squared_bias: Callable[[State, Task], Array] | None = None
+    # |E estimate - gradient of the expected reward|^2 []; None: not known in closed form
+    score: Callable[[State, Array], Params] | None = None
+    # (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood
+    ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
 
 
 class Trial(NamedTuple):
@@ -109,3 +117,4 @@ class Trial(NamedTuple):
     environment: Environment
     policy: Policy
     learner: Learner
+    measures: tuple[str, ...] = ()  # those that are asked for besides: engine.observe.ASKED

@@ -123,11 +123,38 @@ def launch(
     if beliefs[0] is not None:
         found["look.belief"] = np.stack(beliefs, axis=1)
     trial = setup.build(shared[0])
-    found["update.trajectories"] = np.full(len(seeds), trial.learner.batch_size)
+    found |= _of_update(trial, setup.plan, len(seeds))
     names = observe.quantities(trial)
     found |= {f"phase.{name}": values[..., q] for q, name in enumerate(names)}
     found |= {f"phase.{name}": counts[..., c] for c, name in enumerate(train.COUNTERS)}
-    return found | _ends(run)
+    found |= _ends(run)
+    return found | _ledger_lines(trial, found)
+
+
+def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:
+    """Constants of one update: trajectories, and operations counted from its program."""
+    constants = {"trajectories": trial.learner.batch_size}
+    constants |= {f"learner_{name}": count for name, count in plan.counted._asdict().items()}
+    constants |= {f"world_{name}": count for name, count in plan.counted_world._asdict().items()}
+    return {f"update.{name}": np.full(num_seeds, count) for name, count in constants.items()}
+
+
+def _ledger_lines(trial: Trial, found: Observed) -> Observed:
+    """The lines of the 2N/4N bill of each phase and of the run, for learners that tell them."""
+    if trial.learner.ledger is None:
+        return {}
+    length = np.uint64(trial.environment.shape.length)
+    rates = {name: np.uint64(rate) for name, rate in trial.learner.ledger.items() if rate > 0}
+    lines = {}
+    for place in ("phase", "total"):
+        tokens = found[f"{place}.tokens"]
+        dead = found[f"{place}.dead"] * length
+        for line, rate in rates.items():
+            charged = tokens if line in ("critic", "reference") else tokens - dead
+            lines[f"{place}.flops_{line}"] = charged * rate
+        if "decode" in rates:
+            lines[f"{place}.flops_dead"] = dead * (rates["decode"] + rates["training"])
+    return lines
 
 
 def _ends(run: train.Run) -> Observed:
@@ -146,9 +173,7 @@ def _ends(run: train.Run) -> Observed:
 
 
 def _compiled(static_argnums: tuple[int, ...]) -> Callable[[Callable], Callable]:
-    """jit for a function whose first argument is a Setup, with the options of its kind of device.
-
-    """
+    """jit for a function of a Setup (static), with the options of its kind of device."""
 
     def wrap(function: Callable) -> Callable:
         @cache

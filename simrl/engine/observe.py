@@ -10,9 +10,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl.measures import information
+from simrl import keys
+from simrl.measures import feedback, guesses, information
 from simrl.measures.information import Information
 from simrl.types import Array, Info, State, Task, Trial
+
+ASKED = {
+    "bias": "squared bias of the update's gradient estimate, phase by phase",
+    "known_channel": "expected and realised information where labels are noisy and their law known",
+    "redraws": "gradient moments by redrawing the estimator at log points, of each leaf too",
+    "cosine": "cosine of the update to the score of the right answer, and how often it is zero",
+    "two_batch": "noise scale from gradients at two batch sizes, at log points",
+}  # measures that a spec can ask for besides those that are always there
 
 
 class Truth(NamedTuple):
@@ -54,6 +63,26 @@ def channel_of(trial: Trial) -> str | None:
     return environment.channel
 
 
+def information_form(trial: Trial) -> str | None:
+    """How one sample's information is had: "closed", "noisy", "sampled", or None: not defined.
+
+    "noisy": closed forms of labels whose law given the answer is known. "sampled": Monte Carlo over
+    guesses, with standard errors at the log points.
+    """
+    environment = trial.environment
+    if not environment.noisy:
+        if channel_of(trial) is not None:
+            return "closed"
+        return None if environment.channel is None else "sampled"
+    if "known_channel" not in trial.measures or environment.label_channel is None:
+        return None
+    by_position = environment.channel in ("token", "reward_to_go")
+    one_position = environment.shape.length == 1
+    return (
+        "noisy" if trial.learner.kind == "supervised" or by_position or one_position else "sampled"
+    )
+
+
 def joint_channel(trial: Trial) -> str | None:
     """How the guesses of a group add up: as whole answers, position by position, or not known."""
     channel = channel_of(trial)
@@ -67,13 +96,15 @@ def joint_channel(trial: Trial) -> str | None:
 def quantities(trial: Trial) -> tuple[str, ...]:
     """The names of the real-valued phase sums of this trial, in order."""
     names = ["pass_rate", "nominal", "absorbed", *told(trial)]
-    if channel_of(trial) is not None:
+    if information_form(trial) is not None:
         names += ["expected", "realised"]
     if trial.environment.noisy:
         names += ["gap", "observed_pass_rate"]
         names += ["absorbed_label"] if trial.learner.kind == "supervised" else []
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
+    if "bias" in trial.measures and trial.learner.squared_bias is not None:
+        names += ["squared_bias"]
     return tuple(names)
 
 
@@ -83,15 +114,19 @@ def told(trial: Trial) -> tuple[str, ...]:
     return ("success", *joint)
 
 
-def of_state(trial: Trial, state: State, task: Task, known: Truth) -> dict[str, Array]:
-    """Measures [M] of the policy and of the learner's estimator before an update."""
+def of_state(
+    trial: Trial, state: State, task: Task, known: Truth, key: Array, num_draws: int = 64
+) -> dict[str, Array]:
+    """Measures [M] of the policy and of the learner's estimator before an update.
+
+    `key` and `num_draws` serve what has no closed form; a name that ends in `_error` is a standard
+    error over the draws.
+    """
     log_probs = beliefs(trial, state)
     odds = log_odds(log_probs, known)
     values = {"pass_rate": jax.nn.sigmoid(odds), "nominal": _nominal(trial, log_probs, known, odds)}
-    channel = channel_of(trial)
-    if channel is not None:
-        measure = jax.vmap(lambda lp, y: information.sequence_information(lp, y, channel))
-        values["expected"], values["realised"] = measure(log_probs, known.answers)
+    if information_form(trial) is not None:
+        values |= _information(trial, log_probs, known, task, (key, num_draws))
     if trial.environment.noisy:
         values["gap"] = jax.vmap(information.label_gap)(known.laws, log_probs)
         values["observed_pass_rate"] = _observed_pass_rate(log_probs, known)
@@ -99,7 +134,45 @@ def of_state(trial: Trial, state: State, task: Task, known: Truth) -> dict[str, 
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
         values["squared_norm"] = jnp.broadcast_to(norm, odds.shape)
+    if "squared_bias" in quantities(trial) and trial.learner.squared_bias is not None:
+        bias = trial.learner.squared_bias(state, task)
+        values["squared_bias"] = jnp.broadcast_to(bias, odds.shape)
     return values
+
+
+def _information(
+    trial: Trial, log_probs: Array, known: Truth, task: Task, draws: tuple[Array, int]
+) -> dict[str, Array]:
+    """Expected and realised bits [M] of one sample at each prompt, by `information_form`."""
+    environment, form = trial.environment, information_form(trial)
+    channel = channel_of(trial)
+    if form == "closed":
+        assert channel is not None
+        measure = jax.vmap(lambda lp, y: information.sequence_information(lp, y, channel))
+        return measure(log_probs, known.answers)._asdict()
+    prompts = jnp.arange(log_probs.shape[0])
+    laws = None
+    if environment.noisy and environment.label_channel is not None:
+        laws = jax.vmap(environment.label_channel, (None, 0))(task, prompts)
+    if form == "noisy":
+        supervised = trial.learner.kind == "supervised"
+        noisy = feedback.noisy_label_information if supervised else feedback.noisy_token_information
+        return jax.vmap(noisy)(log_probs, known.answers, laws)._asdict()
+    key, num_draws = draws
+
+    def sampled(
+        prompt: Array, log_probs: Array, answer: Array, law: Array | None
+    ) -> guesses.SampledInformation:
+        own, told = keys.fold_in(key, prompt), environment.channel or ""
+        return guesses.sampled_information(own, log_probs, answer, told, num_draws, confusion=law)
+
+    found = jax.vmap(sampled)(prompts, log_probs, known.answers, laws)
+    return {
+        "expected": found.expected,
+        "realised": found.realised,
+        "expected_error": found.expected_standard_error,
+        "realised_error": found.realised_standard_error,
+    }
 
 
 def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array:

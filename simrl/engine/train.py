@@ -6,18 +6,21 @@ does; the state is measured once a stretch. A seed whose pass rate has reached t
 Many seeds come from `vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simrl import keys
-from simrl.engine import observe
-from simrl.measures import gradients, information, phases
+from simrl.engine import observe, probes
+from simrl.measures import flops, information, phases
 from simrl.types import Array, Info, State, Task, Trial
 
-COUNTERS = ("samples", "tokens", "trajectories", "flops", "flops_counted")
+COUNTERS = ("samples", "tokens", "trajectories", "dead", "flops", "flops_counted")
+
+
+OF_STATE = 3  # folds the probe stream of a step; the redraws fold 0 (none), 1 and 2
 
 
 class Rules(NamedTuple):
@@ -34,7 +37,8 @@ class Plan(NamedTuple):
 
     num_phases: int
     coordinate: str  # "log_odds" of the pass rate, or "excess_loss": log2 of KL(labels || belief)
-    counted: int  # FLOPs of one update counted from its program
+    counted: flops.FlopCount  # the learner's part of one update, counted from its program
+    counted_world: flops.FlopCount  # the world's part
     num_redraws: int
 
 
@@ -105,7 +109,9 @@ def chunk(
         end = jnp.minimum(before.step + observe_every, until)
         at = _phases(trial, plan, rules, known, before)
         after, told = _updates(trial, plan, rules, seed_streams, known, before, end)
-        return after, _account(trial, known, (before, after), at, told, sums)
+        probe = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), OF_STATE)
+        drawn = probe, plan.num_redraws
+        return after, _account(trial, known, (before, after), at, told, drawn, sums)
 
     return jax.lax.while_loop(unfinished, stretch, (run, empty))
 
@@ -113,13 +119,17 @@ def chunk(
 def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
     """The measures of a seed at a log point, averaged over prompts."""
     known = observe.truth(trial, run.task)
-    values = observe.of_state(trial, run.state, run.task, known)
+    probe = keys.fold_in(seed_streams.probe, run.step)
+    drawn = keys.fold_in(probe, OF_STATE), plan.num_redraws
+    values = observe.of_state(trial, run.state, run.task, known, *drawn)
     values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
-    found = {name: jnp.mean(value) for name, value in values.items()}
+    found = {
+        # Errors of independent estimates add in squares.
+        name: jnp.linalg.norm(value) / len(value) if name.endswith("_error") else jnp.mean(value)
+        for name, value in values.items()
+    }
     found["log_odds"] = mean_log_odds(run.odds)
-    if trial.learner.moments is None and plan.num_redraws > 0:
-        found |= _redraws(trial, plan, seed_streams, run)
-    return found
+    return found | probes.of_estimate(trial, run.state, run.task, known, probe, plan.num_redraws)
 
 
 def mean_log_odds(odds: Array) -> Array:
@@ -128,22 +138,6 @@ def mean_log_odds(odds: Array) -> Array:
         return odds[0]
     log_right = jax.nn.logsumexp(jax.nn.log_sigmoid(odds))
     return log_right - jax.nn.logsumexp(jax.nn.log_sigmoid(-odds))
-
-
-def _redraws(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
-    """Moments of the estimator by redrawing it at frozen parameters: no closed form is known."""
-
-    def estimate(key: Array) -> Any:
-        return trial.learner.estimate(keys.purposes(key), run.state, run.task)
-
-    probe = keys.fold_in(seed_streams.probe, run.step)
-    found = gradients.redraw_moments(estimate, probe, plan.num_redraws)
-    return {
-        "trace_covariance": found.trace_covariance,
-        "squared_norm": found.squared_norm,
-        "trace_covariance_error": found.trace_standard_error,
-        "squared_norm_error": found.norm_standard_error,
-    }
 
 
 def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: Run) -> Array:
@@ -183,7 +177,7 @@ def _updates(
         heard = observe.of_update(trial, observe.beliefs(trial, run.state), known, info)
         told = jax.tree.map(jnp.add, told, heard)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
-        spent = _spend(run.spent, info, plan.counted)
+        spent = _spend(run.spent, info, plan.counted.total)
         hits = _hit(run, rules, odds, spent)
         done = mean_log_odds(odds) >= rules.stop
         after = Run(state, run.task, run.step + 1, done, odds, spent, hits)
@@ -199,7 +193,8 @@ def _spend(spent: Array, info: Info, counted: int) -> Array:
     # An update is counted as a whole; a share per group is exact for one group, else rounded up.
     share = jnp.asarray(phases.words_of(-(-counted // num_groups)))
     trajectories = jnp.full((num_groups,), size, jnp.uint32)
-    low = jnp.stack([info.num_samples, info.num_tokens, trajectories], axis=1)
+    dead = jnp.zeros_like(trajectories) if info.dead is None else info.dead
+    low = jnp.stack([info.num_samples, info.num_tokens, trajectories, dead], axis=1)
     words = jnp.stack([jnp.zeros_like(low), low], axis=-1)
     counted_words = jnp.tile(share, (num_groups, 1))
     cost = jnp.concatenate([words, info.flops[:, None], counted_words[:, None]], axis=1)
@@ -226,6 +221,7 @@ def _account(
     ends: tuple[Run, Run],
     at: Array,
     told: dict[str, Array],
+    drawn: tuple[Array, int],
     sums: Sums,
 ) -> Sums:
     """Add one stretch to the phases `at` [M] that its prompts were in.
@@ -236,7 +232,7 @@ def _account(
     before, after = ends
     spent = phases.subtract_words(after.spent, before.spent)
     trajectories = spent[:, COUNTERS.index("trajectories"), 1].astype(jnp.float32)
-    measured = observe.of_state(trial, before.state, before.task, known)
+    measured = observe.of_state(trial, before.state, before.task, known, *drawn)
     # A prompt that was not drawn adds nothing, even where its measure is infinite.
     values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}
     values |= told

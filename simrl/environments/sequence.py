@@ -86,9 +86,14 @@ class Sequence:
                 return Secrets(answers, None, None)
             # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
             rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
-            laws = jax.nn.softmax(-self.zipf_exponent * jnp.log1p(rank.astype(jnp.float32)))
+            laws = _zipf(rank, self.zipf_exponent)
             tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
             return Secrets(answers, laws, tables)
+
+        def label_channel(task: Secrets, prompt: Array) -> Array:
+            symbols = jnp.arange(self.vocab_size)
+            law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
+            return jnp.broadcast_to(law, (self.length, *law.shape))
 
         return Environment(
             init=init,
@@ -99,7 +104,13 @@ class Sequence:
             shape=shape,
             channel=self.reward,
             noisy=noisy,
+            label_channel=label_channel if noisy else None,
         )
+
+
+def _zipf(rank: Array, exponent: float) -> Array:
+    """Probabilities [..., V] of symbols by their rank, from 0."""
+    return jax.nn.softmax(-exponent * jnp.log1p(rank.astype(jnp.float32)))
 
 
 def credit(match: Array, reward: str) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from simrl.learners import updates
 from simrl.learners.advantages import Affine
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import scores
+from simrl.measures import flops, scores
 from simrl.types import (
     Advantage,
     Array,
@@ -50,20 +50,22 @@ class PolicyGradient:
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
 
-        def gradient(keys: Any, state: Learning, task: Task) -> tuple[Params, State, Rollout]:
+        def gradient(
+            keys: Any, state: Learning, task: Task
+        ) -> tuple[Params, State, Rollout, Array]:
             rollouts = _draw(keys, environment, policy, state.params, task, (groups, size))
             kept, weights = _weigh(advantage, state.advantage, rollouts)
             grad = updates.weighted_score(
                 policy, state.params, rollouts.prompt, rollouts.answers, weights
             )
-            return grad, kept, rollouts
+            return grad, kept, rollouts, weights
 
         def init(keys: Any) -> Learning:
             params = policy.init(keys.start)
             return Learning(params, optimizer.init(params), advantage.init())
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
-            grad, kept, rollouts = gradient(keys, state, task)
+            grad, kept, rollouts, weights = gradient(keys, state, task)
             info = updates.report(
                 "policy_gradient",
                 policy,
@@ -71,19 +73,26 @@ class PolicyGradient:
                 rollouts.answers,
                 rollouts.success,
                 samples=size,
+                weights=weights,
             )
             return updates.ascend(optimizer, state, grad, kept), info
 
+        moments, squared_bias = (
+            _moments(environment, advantage, belief, (groups, size))
+            if policy.tabular
+            else (None, None)
+        )
         return Learner(
             init=init,
             step=step,
             belief=belief,
             estimate=lambda keys, state, task: gradient(keys, state, task)[0],
-            moments=_moments(environment, advantage, belief, (groups, size))
-            if policy.tabular
-            else None,
+            moments=moments,
             kind="policy_gradient",
             batch_size=groups * size,
+            squared_bias=squared_bias,
+            score=updates.answer_score(policy),
+            ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
         )
 
 
@@ -126,8 +135,8 @@ def _weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State
 
 def _moments(
     environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
-) -> Any:
-    """Exact moments where the world and the advantage have them, else None.
+) -> tuple[Any, Any]:
+    """Exact moments and squared bias where the world and the advantage have them, else None.
 
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
@@ -136,7 +145,7 @@ def _moments(
     reward_law: Any = environment.reward_law
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
     if batch_moments is None or remembers or (channel is None and reward_law is None):
-        return None
+        return None, None
 
     def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
         probs = jnp.exp(belief(state, prompt))
@@ -154,4 +163,13 @@ def _moments(
         prompts = jnp.arange(environment.shape.num_prompts)
         return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
 
-    return moments
+    def squared_bias(state: Learning, task: Task) -> Array:
+        def of_prompt(prompt: Array) -> Array:
+            one = statistics(state, task, prompt)
+            found = batch_moments(state.advantage, one, size)
+            return jnp.sum((found.mean - one.mean) ** 2)
+
+        prompts = jnp.arange(environment.shape.num_prompts)
+        return jnp.mean(jax.vmap(of_prompt)(prompts)) / environment.shape.num_prompts
+
+    return moments, squared_bias

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from simrl.learners import updates
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import gradients
+from simrl.measures import flops, gradients
 from simrl.types import Array, Environment, Info, Learner, Params, Policy, Task
 
 
@@ -78,4 +78,6 @@ class Supervised:
             moments=moments if policy.tabular else None,
             kind="supervised",
             batch_size=groups * size,
+            score=updates.answer_score(policy),
+            ledger=flops.ledger_lines(policy.num_active_params, 1, "supervised"),
         )

@@ -92,10 +92,30 @@ def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
     return lambda state, prompt: policy.log_probs(state.params, prompt, nothing)
 
 
+def answer_score(policy: Policy) -> Callable[[Learning, Array], Params]:
+    """Gradient of the mean log-likelihood of right answers [M, L], one for each prompt."""
+
+    def score(state: Learning, answers: Array) -> Params:
+        prompts = jnp.arange(len(answers))
+        ones = jnp.ones((*answers.shape[:1], 1, answers.shape[1]))
+        return weighted_score(policy, state.params, prompts, answers[:, None], ones)
+
+    return score
+
+
 def report(
-    kind: str, policy: Policy, prompts: Array, answers: Array, success: Array, samples: int
+    kind: str,
+    policy: Policy,
+    prompts: Array,
+    answers: Array,
+    success: Array,
+    samples: int,
+    weights: Array | None = None,
 ) -> Info:
-    """Info of one update; `samples` is per group. Each group is charged by the 2N/4N convention."""
+    """Info of one update; `samples` is per group. Each group is charged by the 2N/4N convention.
+
+    `weights` [G, B, L] of the score terms tell which groups leave no gradient; None: all do.
+    """
     num_groups, size, length = answers.shape
     charge = phases.words_of(flops.ledger(policy.num_active_params, size * length, kind))
     return Info(
@@ -105,6 +125,9 @@ def report(
         num_samples=jnp.full((num_groups,), samples, jnp.uint32),
         num_tokens=jnp.full((num_groups,), size * length, jnp.uint32),
         flops=jnp.tile(jnp.asarray(charge), (num_groups, 1)),
+        dead=None
+        if weights is None
+        else size * jnp.all(weights == 0, axis=(1, 2)).astype(jnp.uint32),
     )
 
 

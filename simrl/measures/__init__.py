@@ -1,5 +1,5 @@
 """What simrl measures, usable alone: arrays in, arrays out, under jit and vmap."""
 
-from simrl.measures import flops, gradients, information, phases
+from simrl.measures import feedback, flops, gradients, guesses, information, phases
 
-__all__ = ["flops", "gradients", "information", "phases"]
+__all__ = ["feedback", "flops", "gradients", "guesses", "information", "phases"]

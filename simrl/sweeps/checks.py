@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simrl.engine import observe
 from simrl.types import Environment
 
 
@@ -31,6 +32,7 @@ def type_problems(thing: Any, path: str = "") -> list[str]:
 def run_problems(spec: Any) -> list[str]:
     """Numbers of the run that are out of range."""
     phases = spec.phases
+    unknown = [name for name in spec.measures if name not in observe.ASKED]
     checks = {
         f"max_steps must be in 1 ... 2147483647, not {spec.max_steps}": 1 <= spec.max_steps < 2**31,
         f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
@@ -48,6 +50,9 @@ def run_problems(spec: Any) -> list[str]:
         ),
         f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
             phases.low < phases.high and phases.num >= 1
+        ),
+        f"measures must be among {', '.join(observe.ASKED)}, not {', '.join(map(str, unknown))}": (
+            not unknown
         ),
     }
     return [line for line, holds in checks.items() if not holds]

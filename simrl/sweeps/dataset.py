@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from simrl.measures import phases
+from simrl.measures.flops import LINES, FlopCount
 from simrl.sweeps import store
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import SpecError
@@ -20,6 +21,7 @@ DIMS = {
     "update": ("seed",),
     "stopped": ("seed",),
 }
+LEAF_DIMS = ("seed", "log_point", "leaf")  # leaves of the parameters, as jax.tree.leaves has them
 BELIEF_DIMS = ("seed", "log_point", "prompt", "position", "symbol")
 
 MEANINGS = {  # name -> (units, long name)
@@ -39,22 +41,50 @@ MEANINGS = {  # name -> (units, long name)
     "gap": ("bit", "excess loss KL(labels || policy)"),
     "trace_covariance": ("1", "trace of the covariance of the update's gradient estimate"),
     "squared_norm": ("1", "squared norm of the mean of the update's gradient estimate"),
-    "trace_covariance_error": ("1", "standard error of trace_covariance over redraws"),
-    "squared_norm_error": ("1", "standard error of squared_norm over redraws"),
+    "squared_bias": ("1", "squared distance of the mean estimate from the reward's gradient"),
+    "cosine": ("1", "cosine of the update's estimate to the score of the right answer, if not 0"),
+    "zero_share": ("1", "share of updates whose estimate is exactly zero"),
     "samples": ("samples", "labelled tokens (supervised) or trajectories (policy gradient)"),
     "tokens": ("tokens", "tokens labelled or decoded"),
     "trajectories": ("trajectories", "whole answers labelled or tried"),
+    "dead": ("trajectories", "trajectories of groups that left no gradient"),
     "flops": ("FLOP", "FLOPs by the 2N/4N convention"),
     "flops_counted": ("FLOP", "FLOPs of the learner counted from its program"),
+    **{
+        f"flops_{line}": ("FLOP", f"the line {line!r} of the bill by the 2N/4N convention")
+        for line in LINES
+    },
+    **{
+        f"{part}_{kind}": (
+            "words" if kind == "random_words" else "FLOP",
+            f"{kind.replace('_', ' ')} of the {part} in one update, counted from its program",
+        )
+        for part in ("learner", "world")
+        for kind in FlopCount._fields
+    },
     "observed_pass_rate": ("1", "probability that a guess agrees with a fresh label"),
     "stopped": ("1", "the seed reached the stopping pass rate"),
     "belief": ("nat", "log-probabilities of the policy"),
+}
+DRAWN = {  # prefix -> how
+    "redrawn_": "by redrawing it",
+    "two_batch_": "from two batch sizes",
+    "leaf_": "of one leaf of the parameters, by redrawing it",
+}
+TOLD = ("absorbed", "absorbed_label", "success", "expected_update", "realised_update")
+COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
+    "seed": ("1", "number of the seed"),
+    "log_point": ("1", "number of the log point, from 0"),
+    "phase": ("1", "number of the phase, from 0"),
+    "threshold": ("1", "pass rate to be reached"),
+    "leaf": ("1", "number of the leaf of the parameters, in the order of jax.tree.leaves"),
 }
 
 
 def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray) -> xr.Dataset:
     """One Dataset of the chosen seeds: dims are the sweep's axes (or `cell`), seed, and more.
 
+    Variables have the attributes units, long_name and exact, coordinates the first two.
     Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
     does not have is NaN there (0 for counts).
     """
@@ -79,6 +109,9 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     if whole:
         sizes = [len(dict.fromkeys(cell.coordinates[axis] for cell, _ in found)) for axis in axes]
         joined = _unfold(joined, axes, sizes)
+    for coordinate, array in joined.coords.items():
+        axis = ("1", f"{coordinate}, an axis of the sweep")
+        array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
     joined.attrs["simrl_sweep"] = sweep.name
     return joined
 
@@ -137,7 +170,6 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     have = np.concatenate([block["seed"] for block in blocks])
     order = np.argsort(have)
     rows = order[np.searchsorted(have, seeds, sorter=order)]
-    closed_form = "phase.trace_covariance" in blocks[0]
     variables: dict[str, Any] = {}
     for key in blocks[0]:
         if key == "seed":
@@ -145,8 +177,9 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
         group, _, name = key.partition(".")
         values = np.concatenate([block[key] for block in blocks])[rows]
         dims = BELIEF_DIMS if name == "belief" else DIMS[group]
+        dims = LEAF_DIMS if name.startswith("leaf_") else dims
         title = name if group == "look" else key.replace(".", "_")
-        variables[title] = (dims, values, _meaning(group, name or group, closed_form))
+        variables[title] = (dims, values, _meaning(group, name or group, blocks[0]))
     spec = cell.spec
     ends = phases.edges(spec.phases.low, spec.phases.high, spec.phases.num)
     units = "nat" if spec.phases.coordinate == "log_odds" else "log2(bit)"
@@ -156,17 +189,24 @@ def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Data
     variables["phase_high"] = (("phase",), ends[1:], {**about, "long_name": f"largest {name}"})
     coords = {"seed": seeds, "threshold": list(spec.thresholds)}
     made = xr.Dataset(variables, coords=coords)
-    return made.assign_coords({d: np.arange(made.sizes[d]) for d in ("log_point", "phase")})
+    return made.assign_coords(
+        {d: np.arange(made.sizes[d]) for d in ("log_point", "phase", "leaf") if d in made.sizes}
+    )
 
 
-def _meaning(group: str, name: str, closed_form: bool) -> dict[str, Any]:
-    units, long_name = MEANINGS.get(name, ("1", name))
-    redrawn = name in ("trace_covariance", "squared_norm") and not closed_form
-    estimated = redrawn or name.endswith("_error") or name == "time"
+def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
+    """Attributes of a variable; what was drawn, and so has an error beside it, is not exact."""
+    estimated = name.endswith("_error") or name == "time" or f"look.{name}_error" in block
+    bare = name.removesuffix("_error")
+    prefix = next((start for start in DRAWN if bare.startswith(start)), "")
+    units, long_name = MEANINGS.get(bare.removeprefix(prefix), ("1", bare))
+    if prefix:
+        long_name = f"{long_name}, {DRAWN[prefix]}"
+    if name != bare:
+        long_name = f"standard error over draws of: {long_name}"
     if group == "phase":
-        weighted = (
-            "" if name in ("absorbed", "absorbed_label", "success") else ", summed with weights"
-        )
+        counted = block[f"phase.{name}"].dtype.kind == "u" or name in TOLD
+        weighted = "" if counted else ", summed with weights"
         long_name = f"{long_name}{weighted}, over the phase"
     return {"units": units, "long_name": long_name, "exact": int(not estimated)}
 

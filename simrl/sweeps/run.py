@@ -154,7 +154,8 @@ def run_block(spec: Spec, seeds: range, mesh: Any) -> Block:
     return {"seed": np.arange(seeds.start, seeds.stop), **block}
 
 
-_COUNTED: dict[Any, int] = {}  # by structure: numbers do not change what an update computes
+# The learner's part and the world's, by structure: numbers do not change what an update computes.
+_COUNTED: dict[Any, tuple[Any, Any]] = {}
 
 
 def plan_of(spec: Spec, trial: Any) -> train.Plan:
@@ -164,9 +165,9 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
         problems = checks.environment_problems(trial.environment)
         if problems:
             raise SpecError("; ".join(problems))
-        _COUNTED[structure] = lanes.count_update(trial)[0].total
-    counted = _COUNTED[structure]
-    return train.Plan(spec.phases.num, spec.phases.coordinate, counted, spec.num_redraws)
+        _COUNTED[structure] = lanes.count_update(trial)
+    counted, world = _COUNTED[structure]
+    return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
 
 
 def rules_of(spec: Spec) -> train.Rules:

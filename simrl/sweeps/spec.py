@@ -108,8 +108,17 @@ class Spec:
     phases: Phases = field(default_factory=Phases)
     thresholds: tuple[float, ...] = (0.5, 0.9, 0.99)
     keep_beliefs: bool = False
-    num_redraws: int = 64  # of the estimator at each log point, where no exact moments are known
+    num_redraws: int = 64  # draws of what has no closed form: gradients at log points, guesses
+    measures: tuple[str, ...] = ()  # asked for besides; engine.observe.ASKED
     base_seed: int = 0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Asked:
+    """The measures a spec asks for, as static structure."""
+
+    measures: tuple[str, ...] = field(default=(), metadata={"static": True})
 
 
 def resolve(family: str, value: Any) -> Any:
@@ -188,8 +197,13 @@ def resolved(spec: Spec) -> Spec:
     if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
         learner = put(learner, "optimizer", learner.optimizer)
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
+    asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
+    if not isinstance(asked, tuple | list):
+        raise SpecError(f"measures must be a list of names, not {asked!r}")
     spec = put(spec, "phases", spec.phases)
-    return dataclasses.replace(spec, learner=learner, thresholds=thresholds)
+    return dataclasses.replace(
+        spec, learner=learner, thresholds=thresholds, measures=tuple(sorted(set(map(str, asked))))
+    )
 
 
 def validate(spec: Spec) -> None:
@@ -205,17 +219,18 @@ def validate(spec: Spec) -> None:
         raise SpecError("; ".join(found))
 
 
-def build(parts: tuple[Any, Any, Any]) -> Trial:
-    """(environment, policy, learner) specs to a Trial; called inside the trace, numbers traced."""
-    environment_spec, policy_spec, learner_spec = parts
+def build(parts: tuple[Any, ...]) -> Trial:
+    """(environment, policy, learner, Asked) to a Trial; called inside the trace, numbers traced."""
+    environment_spec, policy_spec, learner_spec, *asked = parts
     environment = environment_spec.build()
     policy = policy_spec.build(environment.shape)
-    return Trial(environment, policy, learner_spec.build(environment, policy))
+    learner = learner_spec.build(environment, policy)
+    return Trial(environment, policy, learner, asked[0].measures if asked else ())
 
 
-def parts(spec: Spec) -> tuple[Any, Any, Any]:
+def parts(spec: Spec) -> tuple[Any, Any, Any, Asked]:
     """What a compiled program is built from."""
-    return spec.environment, spec.policy, spec.learner
+    return spec.environment, spec.policy, spec.learner, Asked(tuple(spec.measures))
 
 
 def traced(tree: Any) -> Any:

@@ -172,7 +172,7 @@ def test_learner(world, name, advantage):
     @jax.vmap
     def update(seed, state):
         new, info = learner.step(streams(seed), state, task)
-        seen = observe.of_state(trial, state, task, observe.truth(trial, task))
+        seen = observe.of_state(trial, state, task, observe.truth(trial, task), jax.random.key(1))
         return new, info, learner.estimate(streams(seed), state, task), seen
 
     new, info, estimate, seen = update(jnp.arange(4), company)
