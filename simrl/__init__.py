@@ -15,6 +15,7 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -63,6 +64,7 @@ __all__ = [
     "Bandit",
     "Constant",
     "Environment",
+    "Grouped",
     "Info",
     "Learner",
     "Optimizer",

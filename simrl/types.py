@@ -50,6 +50,7 @@ class Environment(NamedTuple):
     # (task, prompt) -> mean [V] and variance [V] of the reward of each arm; one-token worlds only
     label_channel: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
+    binary: bool = False  # every credited reward is 0 or 1
 
 
 class Policy(NamedTuple):
@@ -80,6 +81,7 @@ class Advantage(NamedTuple):
     weights: Callable[[State, Rollout], tuple[State, Array]]  # -> (state, weights [B, L])
     moments: Callable[[State, Any, int], Any] | None = None
     # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
+    binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
 
 
 class Info(NamedTuple):

@@ -66,6 +66,7 @@ def _one_right(shape: Shape) -> Environment:
         target=lambda task, prompt: jax.nn.one_hot(jnp.zeros((1,), jnp.int32), shape.vocab_size),
         shape=shape,
         channel="exact",
+        binary=True,
     )
 
 
@@ -97,4 +98,5 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         target=lambda task, prompt: jax.nn.one_hot(jnp.argmax(task)[None], num_arms),
         shape=shape,
         reward_law=reward_law,
+        binary=not gaussian,
     )

@@ -105,6 +105,7 @@ class Sequence:
             channel=self.reward,
             noisy=noisy,
             label_channel=label_channel if noisy else None,
+            binary=self.reward in ("exact", "token") or self.length == 1,
         )
 
 

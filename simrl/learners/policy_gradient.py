@@ -143,12 +143,15 @@ def _moments(
     groups, size = batch
     channel, batch_moments = environment.channel, advantage.moments
     reward_law: Any = environment.reward_law
+    continuous = advantage.binary_moments and not environment.binary
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
-    if batch_moments is None or remembers or (channel is None and reward_law is None):
+    if batch_moments is None or remembers or continuous or (channel is None and reward_law is None):
         return None, None
 
     def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
         probs = jnp.exp(belief(state, prompt))
+        if channel is None and environment.binary:  # an arm is right with its own probability
+            return scores.sequence_statistics(probs, reward_law(task, prompt)[0][None], "exact")
         if channel is None:
             return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
         law = environment.target(task, prompt)

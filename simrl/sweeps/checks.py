@@ -62,6 +62,9 @@ def match_problems(spec: Any) -> list[str]:
     """What does not fit together."""
     if spec.phases.coordinate == "excess_loss" and not spec.environment.build().noisy:
         return ["phases.coordinate excess_loss needs an environment with noisy labels"]
+    advantage = getattr(spec.learner, "advantage", None)
+    if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
+        return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
     return []
 
 

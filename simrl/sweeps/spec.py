@@ -16,7 +16,7 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages
+from simrl.learners import advantages, grouped
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -27,7 +27,7 @@ from simrl.types import Advantage, Environment, Learner, Policy, Trial
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
 LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
-ADVANTAGES: dict[str, Any] = advantages.NAMED
+ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
     "policy": POLICIES,

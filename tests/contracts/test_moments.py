@@ -11,7 +11,7 @@ import scipy.stats
 
 import simrl
 from simrl import keys
-from simrl.learners import updates
+from simrl.learners import grouped, updates
 from simrl.learners.advantages import Running
 from simrl.measures import gradients
 from simrl.sweeps import spec as specs
@@ -106,7 +106,7 @@ def every_advantage(environment, logits, task, size):
     """Name -> (learner, state) of every registered advantage; numbers and memories are data."""
     affine = {name: spec for name, spec in specs.ADVANTAGES.items() if name in ORACLE}
     rest = {"constant": simrl.Constant(BASELINE), "running_mean": simrl.RunningMean()}
-    assert {*affine, *rest} == set(specs.ADVANTAGES)
+    assert {*affine, *rest, *grouped.NAMED} == set(specs.ADVANTAGES)  # those: test_grouped
 
     def learner_and_state(advantage, memory=None):
         learner = learner_of(simrl.PolicyGradient(advantage, group_size=size), environment)

@@ -1,0 +1,103 @@
+"""Advantages of a whole group against the rules by their definition, and their closed moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl.learners import grouped
+from simrl.measures import gradients
+from simrl.sweeps import spec as specs
+from tests.contracts.worlds import WORLDS, build, some_logits, streams
+from tests.oracles import groups as oracle
+
+RULES = (*grouped.RULES, *grouped.COUNTING)
+K = 2
+
+
+def weights_of(rule, credit):
+    """Weights [B, L] of one group."""
+    advantage = simrl.Grouped(rule, K).build(credit.shape[0], credit.shape[1])
+    rollout = simrl.Rollout(0, None, jnp.asarray(credit, jnp.float32), None, None)
+    return np.asarray(advantage.weights((), rollout)[1])
+
+
+def test_every_rule_is_registered():
+    assert {name for name in specs.ADVANTAGES if name in RULES} == set(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_weights_of_every_group_of_verdicts(rule, size):
+    if rule == "pass_at_k_leave_one_out" and size <= K:
+        pytest.skip("needs more guesses than k")
+    for number in range(2**size):
+        rewards = np.array([number >> i & 1 for i in range(size)], float)
+        wanted = oracle.advantage(list(rewards), rule, K)
+        found = weights_of(rule, np.stack([rewards, rewards], axis=1))
+        np.testing.assert_allclose(found, np.stack([wanted, wanted], axis=1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", grouped.RULES)
+def test_weights_of_real_rewards(rule):
+    rng = np.random.default_rng(2)
+    credit = rng.uniform(0.1, 2, (4, 3))
+    mean = credit.mean(axis=0)
+    wanted = {
+        "group_normalised": (credit - mean) / credit.std(axis=0),
+        "group_normalised_sample": (credit - mean) / credit.std(axis=0, ddof=1),
+        "maxrl": credit / mean,
+        "maxrl_centred": credit / mean - 1,
+    }[rule]
+    np.testing.assert_allclose(weights_of(rule, credit), wanted, rtol=1e-4, atol=1e-6)
+    # The mean of three thirds is not a third in float32: the group is dead all the same.
+    equal = weights_of(rule, np.full((3, 1), 1 / 3))
+    np.testing.assert_allclose(equal, 1.0 if rule == "maxrl" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("world", "channel"),
+    [
+        ("bandit-one_right", "exact"),
+        ("bandit-bernoulli", "exact"),
+        ("sequence-token-fixed", "token"),
+    ],
+)
+@pytest.mark.parametrize("rule", ["group_normalised", "pass_at_k"])
+def test_moments_are_those_of_the_measures(world, channel, rule):
+    environment = WORLDS[world].build()
+    learner = build(
+        WORLDS[world], simrl.PolicyGradient(simrl.Grouped(rule, K), group_size=4)
+    ).learner
+    task = environment.init(jax.random.key(3))
+    logits = jnp.asarray(some_logits(environment.shape))
+    state = learner.init(streams(0))._replace(params=logits)
+    means = task if environment.reward_law is not None else environment.target(task, 0)
+    law = jnp.reshape(means, logits[0].shape)
+    wanted = gradients.batch_moments(jax.nn.softmax(logits[0]), law, 4, rule, channel, k=K)
+    np.testing.assert_allclose(
+        learner.moments(state, task), (wanted.trace_covariance, wanted.squared_norm), rtol=1e-4
+    )
+
+
+def test_what_needs_verdicts_is_refused_elsewhere():
+    spec = simrl.Spec(simrl.Bandit("gaussian"), simrl.PolicyGradient("pass_at_k"))
+    with pytest.raises(simrl.SpecError, match="pass_at_k needs rewards that are 0 or 1"):
+        simrl.run(spec, 2)
+    for rule, size, message in (
+        ("pass_at_k", 1, "k from 1 to 1"),
+        ("group_normalised_sample", 1, "group_size of at least 2"),
+        ("best", 4, "rule must be one of"),
+    ):
+        learner = simrl.PolicyGradient(simrl.Grouped(rule, K), group_size=size)
+        with pytest.raises(simrl.SpecError, match=message) as error:
+            simrl.run(simrl.Spec(simrl.Bandit(), learner), 2)
+        assert "\n" not in str(error.value)
+
+
+def test_real_rewards_are_redrawn():
+    """No closed form is claimed for a normalised real reward."""
+    learner = simrl.PolicyGradient("group_normalised", group_size=4)
+    for world in ("bandit-gaussian", "sequence-fraction-fixed"):
+        assert build(WORLDS[world], specs.resolved(simrl.Spec(learner=learner)).learner).learner.moments is None
