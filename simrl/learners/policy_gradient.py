@@ -150,8 +150,8 @@ def _moments(
 
     def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
         probs = jnp.exp(belief(state, prompt))
-        if channel is None and environment.binary:  # an arm is right with its own probability
-            return scores.sequence_statistics(probs, reward_law(task, prompt)[0][None], "exact")
+        if channel is None and environment.binary:
+            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
         if channel is None:
             return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
         law = environment.target(task, prompt)

@@ -195,6 +195,16 @@ def sequence_statistics(probs: Array, target: Array, reward: str) -> ScoreStatis
     return token
 
 
+def verdict_statistics(probs: Array, chances: Array) -> ScoreStatistics:
+    """Score statistics of one pull whose reward is 1 with probability `chances` [K], else 0.
+
+    As `bandit_statistics` for Bernoulli arms, with the success and failure spreads too.
+    """
+    probs = as_float(probs)
+    chances = jnp.asarray(chances, probs.dtype)
+    return binary_statistics(hits_of(probs[None], chances[None], 1 - chances[None]))
+
+
 def _reward_weighted(probs: Array, rewards: Array, rest: Array, spread: Array) -> Array:
     """Trace of Cov(r_a s_a) coordinate by coordinate; rest = sum of pi r over the other arms."""
     miss = complement(probs)

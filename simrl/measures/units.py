@@ -49,10 +49,13 @@ def hit_law(probs: Array, target: Array) -> Array:
     )
 
 
-def hits_of(probs: Array, law: Array) -> Hits:
-    """Each position [L, V] as a bandit of its own, hit with probability law[t, a]."""
+def hits_of(probs: Array, law: Array, not_law: Array | None = None) -> Hits:
+    """Each position [L, V] as a bandit of its own, hit with probability law[t, a].
+
+    `not_law` is 1 - law where the rows of `law` are not on the simplex (a chance for each arm).
+    """
     rate = jnp.sum(probs * law, axis=-1)
-    missed = probs * complement(law)
+    missed = probs * (complement(law) if not_law is None else not_law)
     miss = jnp.sum(missed, axis=-1)
     given_hit = divide(probs * law, rate[:, None])
     direction = divide(probs, rate[:, None]) * deviations(probs, law)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 STATISTICS = ("mean", "median", "iqm")
-NUM_RESAMPLES = 2000
+NUM_RESAMPLES = 9999
 BATCH_VALUES = 2**22  # values of resamples held at once
 NOTHING = (float("nan"), float("nan"), float("nan"))
 
@@ -22,7 +22,7 @@ def interval(
     "mean" has Student's t interval. "median" and "iqm", the interquartile mean (the mean of what
     is left without a quarter of the values at either end, `scipy.stats.trim_mean(values, 0.25)`;
     Agarwal et al. 2021), have the BCa bootstrap interval (Efron 1987; `scipy.stats.bootstrap`) of
-    2,000 resamples. The resamples are the same in every call and do not depend on the order of the
+    9,999 resamples. The resamples are the same in every call and do not depend on the order of the
     values. Where the jackknife does not vary (many ties), BCa is undefined and the interval is the
     bootstrap's percentile interval.
 

@@ -253,7 +253,7 @@ SEVERAL = {
 def test_groups_of_several_prompts(name, labels):
     spec, told = SEVERAL[name]
     world = simrl.Sequence(vocab_size=2, length=1, num_prompts=3, labels=labels)
-    environment, _, learner = build(world, spec)
+    environment, _, learner, _ = build(world, spec)
     task = environment.init(jax.random.key(0))
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))

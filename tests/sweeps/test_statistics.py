@@ -30,7 +30,7 @@ def test_bootstrap_is_bca(statistic, num):
         return scipy.stats.trim_mean(sample, 0.25, axis=axis)
 
     rng = np.random.default_rng(0)
-    resampled = of(values[rng.integers(0, num, (2000, num))])
+    resampled = of(values[rng.integers(0, num, (9999, num))])
     estimate = of(values)
     below = ((resampled < estimate).mean() + (resampled <= estimate).mean()) / 2
     bias = scipy.stats.norm.ppf(below)
@@ -97,7 +97,7 @@ def test_ties_give_a_percentile_interval():
     """The jackknife of this median does not vary, and its bootstrap hardly."""
     values = np.array([4.0] * 9 + [5.0] * 2)
     assert_same(simrl.interval(values, 0.9, "median"), (4, 4, 4))
-    resamples = np.random.default_rng(0).integers(0, 11, (2000, 11))
+    resamples = np.random.default_rng(0).integers(0, 11, (9999, 11))
     expected = np.quantile(np.median(values[resamples], axis=1), [0.00005, 0.99995])
     assert expected[1] > 4
     np.testing.assert_allclose(simrl.interval(values, 0.9999, "median")[1:], expected)
