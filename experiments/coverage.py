@@ -219,7 +219,11 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.errorbar(rows["coverage"], place, xerr=spread, fmt="o", color=plots.CYCLE[0], lw=0.8)
     ax.set_yticks(place, rows["interval"])
     number = f"{int(rows['repetitions'].min()):,}"
-    ax.set_xlabel(f"coverage of nominal 95 % intervals\n({number} repetitions; bars: 95 % Wilson)")
+    ax.figure.supxlabel(  # wider than the panel, whose labels take the room
+        f"coverage of nominal 95 % intervals; bars: 95 % Wilson interval\n"
+        f"of {number} repetitions; grey: what is asked, {LEAST} to {MOST}",
+        fontsize=8,
+    )
     return ax
 
 

@@ -96,6 +96,16 @@ class Info(NamedTuple):
     dead: Array | None = None  # [G] uint32: trajectories that left no gradient; None: not told
 
 
+class Jump(NamedTuple):
+    """Updates without signal that were passed over, and the one after them, if there was time."""
+
+    state: State  # after the live update; unchanged if there is none
+    num_updates: Array  # [] uint32: all of them
+    num_dead: Array  # [] uint32: those that changed nothing
+    live: Info  # of the live update; means nothing if there is none
+    dead: Info  # of one of the others, drawn from their law: it stands for all of them
+
+
 class Learner(NamedTuple):
     """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step."""
 
@@ -111,6 +121,8 @@ class Learner(NamedTuple):
     score: Callable[[State, Array], Params] | None = None
     # (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
+    jump: Callable[[Any, State, Task, Array], Jump] | None = None
+    # (keys, state, task, most []) -> at most `most` updates at once, in law those of `step`
 
 
 class Trial(NamedTuple):
@@ -120,3 +132,4 @@ class Trial(NamedTuple):
     policy: Policy
     learner: Learner
     measures: tuple[str, ...] = ()  # those that are asked for besides: engine.observe.ASKED
+    jumps: bool = False  # the loop takes `learner.jump`, not `learner.step`

@@ -5,7 +5,7 @@ of device, whatever the number of devices and the company: lanes are always padd
 seeds never communicate.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
@@ -15,13 +15,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import keys
-from simrl.engine import observe, train
+from simrl.engine import observe, probes, train
 from simrl.measures import flops, phases
 from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
 MIN_WIDTH, MAX_WIDTH = 32, 128
-MAX_STRETCHES = 4096  # in one chunk
 CPU_OPTIONS: dict[str, bool | int | str] = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
     # round differently, so that a seed's measures would depend on its place among the lanes.
@@ -31,6 +30,8 @@ CPU_OPTIONS: dict[str, bool | int | str] = {
     # fuse, and round, differently.
     "xla_disable_hlo_passes": "cse",
 }
+# Looks are rare. Unoptimised, every operation rounds by itself, wherever it stands.
+LOOK_OPTIONS = {**CPU_OPTIONS, "xla_backend_optimization_level": 0}
 
 
 Shared = tuple[Any, train.Rules, Array]  # spec, rules, base key: the same for every lane
@@ -74,19 +75,6 @@ class Schedule(NamedTuple):
     observe_every: int
     keep_beliefs: bool = False
 
-    def stops(self) -> Iterator[tuple[int, bool]]:
-        """Updates at which a chunk ends, and whether that is a log point.
-
-        Chunks are cut so that their float32 sums have at most MAX_STRETCHES terms or so: a million
-        equal terms would be off by a third of a per cent.
-        """
-        before = 0
-        for until in self.log_points:
-            between = range(before, until, MAX_STRETCHES * self.observe_every)[1:]
-            yield from ((stop, False) for stop in between)
-            yield until, True
-            before = until
-
 
 def launch(
     setup: Setup,
@@ -105,16 +93,20 @@ def launch(
     values: Any = 0.0
     counts: Any = np.uint64(0)
     every = jnp.int32(schedule.observe_every)
-    for until, look in schedule.stops():
-        # The first stop runs an empty chunk, so that the sums have their shapes.
-        if until == 0 or not np.all(run.done):
+    redrawn = probes.wanted(setup.build(shared[0]))
+    for until in schedule.log_points:
+        # The first point runs an empty chunk, so that the sums have their shapes. Chunks end after
+        # MAX_STRETCHES too, long before float32 sums of equal terms go wrong.
+        while until == 0 or not np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)):
             limits = (jnp.int32(until), every)
             run, sums = _chunk(setup, shared, limits, lane_seeds, run)
             values = values + np.asarray(sums.values, np.float64)
             counts = counts + phases.count_of(sums.counts)
-        if not look:
-            continue
+            if until == 0:
+                break
         seen, believed = _look(setup, schedule.keep_beliefs, shared, lane_seeds, run)
+        if redrawn:
+            seen |= _probe(setup, shared, lane_seeds, run)
         snapshots.append(jax.device_get(seen))
         steps.append(np.asarray(run.step, np.int64))
         beliefs.append(believed)
@@ -172,13 +164,15 @@ def _ends(run: train.Run) -> Observed:
     return found
 
 
-def _compiled(static_argnums: tuple[int, ...]) -> Callable[[Callable], Callable]:
-    """jit for a function of a Setup (static), with the options of its kind of device."""
+def _compiled(
+    static_argnums: tuple[int, ...], options_on_cpu: dict[str, bool | int | str]
+) -> Callable[[Callable], Callable]:
+    """jit for a function of a Setup (static), with options if it is for a CPU."""
 
     def wrap(function: Callable) -> Callable:
         @cache
         def made(platform: str) -> Callable:
-            options = CPU_OPTIONS if platform == "cpu" else None
+            options = options_on_cpu if platform == "cpu" else None
             return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
         @wraps(function)
@@ -208,7 +202,7 @@ def _over_lanes(setup: Setup, one: Callable, shared: tuple, lanes: tuple) -> Any
     return mapped(shared, lanes)
 
 
-@_compiled(static_argnums=(0,))
+@_compiled((0,), CPU_OPTIONS)
 def _start(setup: Setup, shared: Shared, seeds: Array) -> train.Run:
     def one(shared: Shared, seed: Array) -> train.Run:
         spec, rules, key = shared
@@ -217,7 +211,7 @@ def _start(setup: Setup, shared: Shared, seeds: Array) -> train.Run:
     return _over_lanes(setup, one, shared, (seeds,))
 
 
-@_compiled(static_argnums=(0,))
+@_compiled((0,), CPU_OPTIONS)
 def _chunk(
     setup: Setup, shared: Shared, limits: tuple[Array, Array], seeds: Array, run: train.Run
 ) -> tuple[train.Run, train.Sums]:
@@ -229,7 +223,7 @@ def _chunk(
     return _over_lanes(setup, one, (shared, limits), (seeds, run))
 
 
-@_compiled(static_argnums=(0, 1))
+@_compiled((0, 1), LOOK_OPTIONS)
 def _look(
     setup: Setup, keep_beliefs: bool, shared: Shared, seeds: Array, run: train.Run
 ) -> tuple[dict[str, Array], Array | None]:
@@ -238,6 +232,15 @@ def _look(
         trial = setup.build(spec)
         seen = train.snapshot(trial, setup.plan, keys.streams(key, seed), run)
         return seen, observe.beliefs(trial, run.state) if keep_beliefs else None
+
+    return _over_lanes(setup, one, shared, (seeds, run))
+
+
+@_compiled((0,), CPU_OPTIONS)
+def _probe(setup: Setup, shared: Shared, seeds: Array, run: train.Run) -> dict[str, Array]:
+    def one(shared: Shared, seed: Array, run: train.Run) -> dict[str, Array]:
+        spec, _, key = shared
+        return train.probe(setup.build(spec), setup.plan, keys.streams(key, seed), run)
 
     return _over_lanes(setup, one, shared, (seeds, run))
 

@@ -13,6 +13,12 @@ from simrl.types import Array, State, Task, Trial
 BIG_BATCH = 8  # gradients averaged into the larger of the two batches of `two_batch`
 
 
+def wanted(trial: Trial) -> bool:
+    """Whether `of_estimate` has anything to say."""
+    asked = {"redraws", "two_batch"} | ({"cosine"} if trial.learner.score is not None else set())
+    return trial.learner.moments is None or bool(asked.intersection(trial.measures))
+
+
 def of_estimate(
     trial: Trial, state: State, task: Task, known: observe.Truth, key: Array, num_redraws: int
 ) -> dict[str, Array]:

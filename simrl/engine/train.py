@@ -6,6 +6,7 @@ does; the state is measured once a stretch. A seed whose pass rate has reached t
 Many seeds come from `vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from simrl.types import Array, Info, State, Task, Trial
 COUNTERS = ("samples", "tokens", "trajectories", "dead", "flops", "flops_counted")
 
 
+MAX_STRETCHES = 4096  # in one chunk: float32 sums of a million equal terms are off by .3 %
 OF_STATE = 3  # folds the probe stream of a step; the redraws fold 0 (none), 1 and 2
 
 
@@ -94,33 +96,36 @@ def chunk(
     until: Array,
     observe_every: Array,
 ) -> tuple[Run, Sums]:
-    """Train until `until` updates are done or the stop is reached."""
+    """Train until `until` updates are done, the stop is reached, or for MAX_STRETCHES."""
     known = observe.truth(trial, run.task)
     empty = Sums(
         jnp.zeros((plan.num_phases, len(observe.quantities(trial)))),
         jnp.zeros((plan.num_phases, len(COUNTERS), 2), jnp.uint32),
     )
 
-    def unfinished(carry: tuple[Run, Sums]) -> Array:
-        return (carry[0].step < until) & ~carry[0].done
+    def unfinished(carry: tuple[Run, Sums, Array]) -> Array:
+        run, _, count = carry
+        return (run.step < until) & ~run.done & (count < MAX_STRETCHES)
 
-    def stretch(carry: tuple[Run, Sums]) -> tuple[Run, Sums]:
-        before, sums = carry
-        end = jnp.minimum(before.step + observe_every, until)
+    def stretch(carry: tuple[Run, Sums, Array]) -> tuple[Run, Sums, Array]:
+        before, sums, count = carry
+        # A jump passes over updates that change nothing: it is a stretch of its own.
+        end = until if trial.jumps else jnp.minimum(before.step + observe_every, until)
         at = _phases(trial, plan, rules, known, before)
         after, told = _updates(trial, plan, rules, seed_streams, known, before, end)
-        probe = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), OF_STATE)
-        drawn = probe, plan.num_redraws
-        return after, _account(trial, known, (before, after), at, told, drawn, sums)
+        key = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), OF_STATE)
+        drawn = key, plan.num_redraws
+        sums = _account(trial, known, (before, after), at, told, drawn, sums)
+        return after, sums, count + 1
 
-    return jax.lax.while_loop(unfinished, stretch, (run, empty))
+    return jax.lax.while_loop(unfinished, stretch, (run, empty, jnp.int32(0)))[:2]
 
 
 def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
     """The measures of a seed at a log point, averaged over prompts."""
     known = observe.truth(trial, run.task)
-    probe = keys.fold_in(seed_streams.probe, run.step)
-    drawn = keys.fold_in(probe, OF_STATE), plan.num_redraws
+    key = keys.fold_in(seed_streams.probe, run.step)
+    drawn = keys.fold_in(key, OF_STATE), plan.num_redraws
     values = observe.of_state(trial, run.state, run.task, known, *drawn)
     values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
     found = {
@@ -129,7 +134,14 @@ def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
         for name, value in values.items()
     }
     found["log_odds"] = mean_log_odds(run.odds)
-    return found | probes.of_estimate(trial, run.state, run.task, known, probe, plan.num_redraws)
+    return found
+
+
+def probe(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
+    """What a log point estimates by drawing the gradient again."""
+    known = observe.truth(trial, run.task)
+    key = keys.fold_in(seed_streams.probe, run.step)
+    return probes.of_estimate(trial, run.state, run.task, known, key, plan.num_redraws)
 
 
 def mean_log_odds(odds: Array) -> Array:
@@ -173,22 +185,46 @@ def _updates(
     def update(carry: tuple[Run, dict[str, Array], Array]) -> tuple[Run, dict[str, Array], Array]:
         run, told, _ = carry
         now = keys.at_step(seed_streams, run.step)
-        state, info = trial.learner.step(now, run.state, run.task)
-        heard = observe.of_update(trial, observe.beliefs(trial, run.state), known, info)
-        told = jax.tree.map(jnp.add, told, heard)
+        belief = observe.beliefs(trial, run.state)
+        state, steps, parts = _advance(trial, now, run, end - run.step)
+        spent = run.spent
+        for info, times in parts:
+            heard = observe.of_update(trial, belief, known, info)
+            told = jax.tree.map(partial(_add, times), told, heard)
+            spent = _spend(spent, info, plan.counted.total, times)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
-        spent = _spend(run.spent, info, plan.counted.total)
-        hits = _hit(run, rules, odds, spent)
+        hits = _hit(run, rules, odds, spent, run.step + steps)
         done = mean_log_odds(odds) >= rules.stop
-        after = Run(state, run.task, run.step + 1, done, odds, spent, hits)
-        return after, told, jnp.any(_phases(trial, plan, rules, known, after) != begin)
+        after = Run(state, run.task, run.step + steps, done, odds, spent, hits)
+        left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
+        return after, told, left | trial.jumps
 
     run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
     return run, told
 
 
-def _spend(spent: Array, info: Info, counted: int) -> Array:
-    """Charge one update to the prompts it drew: `spent` [M, C, 2]."""
+def _advance(
+    trial: Trial, now: keys.Streams, run: Run, most: Array
+) -> tuple[State, Array, list[tuple[Info, Array | None]]]:
+    """One update, or a jump over at most `most`: the state, how many, and (info, times) of them."""
+    if not trial.jumps or trial.learner.jump is None:
+        state, info = trial.learner.step(now, run.state, run.task)
+        return state, jnp.int32(1), [(info, None)]
+    jump = trial.learner.jump(now, run.state, run.task, most)
+    parts: list[tuple[Info, Array | None]]
+    parts = [(jump.dead, jump.num_dead), (jump.live, jump.num_updates - jump.num_dead)]
+    return jump.state, jump.num_updates.astype(jnp.int32), parts
+
+
+def _add(times: Array | None, total: Array, heard: Array) -> Array:
+    """`total` and what one update was told, or `times` like it; nothing of none, even if inf."""
+    if times is None:
+        return total + heard
+    return total + jnp.where(times > 0, heard * times.astype(heard.dtype), 0)
+
+
+def _spend(spent: Array, info: Info, counted: int, times: Array | None) -> Array:
+    """Charge an update, or `times` like it, to the prompts it drew: `spent` [M, C, 2]."""
     num_groups, size = info.success.shape
     # An update is counted as a whole; a share per group is exact for one group, else rounded up.
     share = jnp.asarray(phases.words_of(-(-counted // num_groups)))
@@ -198,19 +234,21 @@ def _spend(spent: Array, info: Info, counted: int) -> Array:
     words = jnp.stack([jnp.zeros_like(low), low], axis=-1)
     counted_words = jnp.tile(share, (num_groups, 1))
     cost = jnp.concatenate([words, info.flops[:, None], counted_words[:, None]], axis=1)
+    if times is not None:
+        cost = phases.multiply_words(cost, times)
     if spent.shape[0] == 1:
         return phases.add_words(spent, phases.sum_words(cost)[None])
     return phases.scatter_words(spent, info.prompts, cost)
 
 
-def _hit(run: Run, rules: Rules, odds: Array, spent: Array) -> Hits:
-    """Record the thresholds that this update has reached for the first time."""
+def _hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
+    """Record the thresholds that the last of `step` updates has reached for the first time."""
     before, after = mean_log_odds(run.odds), mean_log_odds(odds)
     new = (run.hits.step < 0) & (after >= rules.thresholds)
     fraction = (rules.thresholds - before) / (after - before)
     return Hits(
-        step=jnp.where(new, run.step + 1, run.hits.step),
-        time=jnp.where(new, run.step + fraction, run.hits.time),
+        step=jnp.where(new, step, run.hits.step),
+        time=jnp.where(new, step - 1 + fraction, run.hits.time),
         cost=jnp.where(new[:, None, None], phases.sum_words(spent), run.hits.cost),
     )
 
@@ -231,7 +269,7 @@ def _account(
     """
     before, after = ends
     spent = phases.subtract_words(after.spent, before.spent)
-    trajectories = spent[:, COUNTERS.index("trajectories"), 1].astype(jnp.float32)
+    trajectories = phases.float_of(spent[:, COUNTERS.index("trajectories")])
     measured = observe.of_state(trial, before.state, before.task, known, *drawn)
     # A prompt that was not drawn adds nothing, even where its measure is infinite.
     values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}

@@ -34,11 +34,13 @@ class Affine:
 
     def build(self, batch_size: int, length: int) -> Advantage:
         """The advantage for groups of this size."""
-        scale = batch_size / (batch_size - self.correction)
+        scale = self._scale(batch_size)
 
         def weights(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
-            mean = jnp.mean(rollout.credit, axis=0)
-            return state, scale * (rollout.credit - self.centre * mean)
+            # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
+            # rounded 1/B, need not be 1, and a dead group would leave a gradient.
+            total = jnp.sum(rollout.credit, axis=0)
+            return state, scale * (batch_size * rollout.credit - self.centre * total) / batch_size
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
@@ -46,6 +48,14 @@ class Affine:
             return gradients.affine_moments(statistics, size, scale, self.centre)
 
         return Advantage(lambda: (), weights, moments)
+
+    def tables(self, batch_size: int) -> tuple[Array, Array]:
+        """Weights of a success and of a failure by the number of successes [B + 1] each."""
+        scale, taken = self._scale(batch_size), self.centre * jnp.arange(batch_size + 1)
+        return scale * (batch_size - taken) / batch_size, -scale * taken / batch_size
+
+    def _scale(self, batch_size: int) -> float:
+        return batch_size / (batch_size - self.correction)
 
 
 @jax.tree_util.register_dataclass

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.measures import gradients
 from simrl.types import Advantage, Array, Rollout
@@ -87,6 +88,10 @@ class Grouped:
         return Advantage(
             lambda: (), by_count if self.binary_only else by_rule, moments, binary_moments=True
         )
+
+    def tables(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of a success and of a failure by the number of successes [B + 1] each."""
+        return gradients.group_weights(self.rule, batch_size, self.k)
 
 
 NAMED = {rule: Grouped(rule) for rule in (*RULES, *COUNTING)}

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import updates
+from simrl.learners import jumping, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, scores
@@ -93,6 +93,9 @@ class PolicyGradient:
             squared_bias=squared_bias,
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
+            jump=None
+            if jumping.obstacle(environment, self) or not policy.tabular
+            else jumping.jump_of(environment, policy, optimizer, self.advantage.tables(size)),
         )
 
 

@@ -57,6 +57,21 @@ def subtract_words(a: Array, b: Array) -> Array:
     return jnp.stack([a[..., 0] - b[..., 0] - borrow, a[..., 1] - b[..., 1]], axis=-1)
 
 
+def multiply_words(words: Array, times: Array) -> Array:
+    """Exact product of counts [..., 2] and `times` (uint32), modulo 2^64."""
+    high, low = words[..., 0], words[..., 1]
+    half = jnp.uint32(0xFFFF)
+    a, b, c, d = low & half, low >> 16, times & half, times >> 16
+    middle = (a * c >> 16) + (a * d & half) + (b * c & half)
+    carried = b * d + (a * d >> 16) + (b * c >> 16) + (middle >> 16)
+    return jnp.stack([high * times + carried, low * times], axis=-1)
+
+
+def float_of(words: Array) -> Array:
+    """Counts [..., 2] as float32 [...], to its rounding."""
+    return words[..., 0].astype(jnp.float32) * 2.0**32 + words[..., 1].astype(jnp.float32)
+
+
 def sum_words(words: Array) -> Array:
     """Exact sum over the first axis of counts [N, ..., 2] uint32."""
     total = words[0]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import observe
+from simrl.learners import jumping
 from simrl.types import Environment
 
 
@@ -51,6 +52,8 @@ def run_problems(spec: Any) -> list[str]:
         f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
             phases.low < phases.high and phases.num >= 1
         ),
+        f"engine must be auto, plain or jump, not {spec.engine!r}": spec.engine
+        in ("auto", "plain", "jump"),
         f"measures must be among {', '.join(observe.ASKED)}, not {', '.join(map(str, unknown))}": (
             not unknown
         ),
@@ -62,10 +65,35 @@ def match_problems(spec: Any) -> list[str]:
     """What does not fit together."""
     if spec.phases.coordinate == "excess_loss" and not spec.environment.build().noisy:
         return ["phases.coordinate excess_loss needs an environment with noisy labels"]
-    advantage = getattr(spec.learner, "advantage", None)
+    advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
+    if spec.engine == "jump":
+        problem = jump_problem(spec, spec.environment.build())
+        return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return []
+
+
+def jump_problem(spec: Any, environment: Environment) -> str | None:
+    """Why the loop cannot jump over updates that change nothing; None if it can."""
+    if not getattr(spec.policy.build(environment.shape), "tabular", False):
+        return "the policy must be tabular"
+    return jumping.obstacle(environment, spec.learner)
+
+
+def path(spec: Any) -> str:
+    """How the loop goes: "plain" or "jump".
+
+    "auto" jumps where it can and where at the start fewer than one update in 64 changes anything.
+    """
+    if spec.engine != "auto":
+        return spec.engine
+    environment = spec.environment.build()
+    if jump_problem(spec, environment) is not None:
+        return "plain"
+    _, length, vocab_size = environment.shape
+    rare = 64 * spec.learner.group_size < vocab_size**length
+    return "jump" if rare else "plain"
 
 
 def environment_problems(environment: Environment) -> list[str]:

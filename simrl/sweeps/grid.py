@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import Spec, SpecError
 
@@ -89,6 +90,7 @@ class Sweep:
                     "coordinates": cell.coordinates,
                     "spec": specs.describe(cell.spec),
                     "hash": specs.cell_hash(cell.spec),
+                    "path": checks.path(cell.spec),
                 }
                 for cell in cells
             ],

@@ -110,15 +110,17 @@ class Spec:
     keep_beliefs: bool = False
     num_redraws: int = 64  # draws of what has no closed form: gradients at log points, guesses
     measures: tuple[str, ...] = ()  # asked for besides; engine.observe.ASKED
+    engine: str = "auto"  # "plain": every update; "jump": over those that change nothing
     base_seed: int = 0
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Asked:
-    """The measures a spec asks for, as static structure."""
+    """What a spec asks of the loop, as static structure."""
 
     measures: tuple[str, ...] = field(default=(), metadata={"static": True})
+    jumps: bool = field(default=False, metadata={"static": True})
 
 
 def resolve(family: str, value: Any) -> Any:
@@ -225,12 +227,14 @@ def build(parts: tuple[Any, ...]) -> Trial:
     environment = environment_spec.build()
     policy = policy_spec.build(environment.shape)
     learner = learner_spec.build(environment, policy)
-    return Trial(environment, policy, learner, asked[0].measures if asked else ())
+    wanted = asked[0] if asked else Asked()
+    return Trial(environment, policy, learner, wanted.measures, wanted.jumps)
 
 
 def parts(spec: Spec) -> tuple[Any, Any, Any, Asked]:
     """What a compiled program is built from."""
-    return spec.environment, spec.policy, spec.learner, Asked(tuple(spec.measures))
+    asked = Asked(tuple(spec.measures), checks.path(spec) == "jump")
+    return spec.environment, spec.policy, spec.learner, asked
 
 
 def traced(tree: Any) -> Any:

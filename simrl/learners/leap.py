@@ -1,0 +1,268 @@
+"""Policy gradient that jumps: how many groups teach nothing, then the next one that teaches.
+
+A dead group leaves every weight 0. Where that leaves the WHOLE state unchanged (plain SGD: no
+momentum, decay, schedule or moving baseline), the groups up to the next live one are independent
+draws from one policy: how many of them are dead is geometric, and the live one follows the law of
+a group given that it is live. Both are drawn here, so rare success costs no more than frequent
+success. Scope: one prompt, a factorised policy, reward 1 for the whole fixed answer and else 0,
+weights by the number of successes (`measures.groups.group_weights`). THEORY.md, section 7.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simrl import keys
+from simrl.keys import Streams
+from simrl.learners import updates
+from simrl.types import Array, Params, Policy
+
+WAIT_WORDS = 32  # random words of one wait
+
+_COINS = WAIT_WORDS - 2  # binary digits that may be uneven; the two other words are fair digits
+_EVEN = -25  # a digit of log-odds -x, x < 2**_EVEN, is fair to x / 4
+
+
+class Leap(NamedTuple):
+    """Dead groups passed over, and the live one after them.
+
+    Where `live` is False the budget ended first: num_success, success and weights are then 0 and
+    the answers mean nothing. In a live group the successes stand first: an order that no weight by
+    count can see, but not that of an exchangeable group.
+    """
+
+    num_dead: Array  # [2] uint32 words (high, low): dead groups before the live one or the end
+    live: Array  # [] bool: there is a live group
+    num_success: Array  # [] int32: its successes k
+    answers: Array  # [B, L] int32: its answers
+    success: Array  # [B] float, 0 or 1
+    weights: Array  # [B] float: of the score terms
+    dead_answers: Array  # [B, L] int32: a group drawn given that it is dead, one for all of them
+
+
+def coin(word: Array, log_odds: Array) -> Array:
+    """True with probability 1 / (1 + exp(-log_odds)), one 32-bit word each, any shape.
+
+    The rarer side is compared, so that it keeps its probability to 2**-32 + 1e-7 of itself.
+    """
+    odds = jnp.exp(-jnp.abs(log_odds))
+    rare = word < (odds / (1 + odds) * jnp.float32(2.0**32)).astype(jnp.uint32)
+    return rare == (log_odds <= 0)
+
+
+def wait(words: Array, log_dead: Array) -> Array:
+    """How many dead groups come before the next live one: words [2] uint32 (high, low).
+
+    Geometric on {0, 1, ...} with P(dead) = exp(log_dead), drawn digit by digit: P(n) ~ d^n is a
+    product over the binary digits of n, so digit i is a coin of its own, of log-odds
+    2^i log_dead. Only 30 of them need a coin: those of log-odds above -2^-25 are fair to 2^-26
+    altogether and come straight from random bits, those below -32 are 0. An integer is so put
+    together from bits and is never rounded, as floor(ln U / log_dead) is beyond 2^24 in float32.
+    The law is right to about 1e-6 in total variation, what float32 leaves of a log_dead that comes
+    from log p = -28. At most 2^64 - 1, which also stands for any larger count.
+
+    Args:
+      words: [WAIT_WORDS] uint32.
+      log_dead: [] nats, <= 0; 0 and NaN wait for ever, -inf not at all.
+    """
+    rate = jnp.abs(log_dead.astype(jnp.float32))
+    exponent = (jax.lax.bitcast_convert_type(rate, jnp.int32) >> 23) - 127  # floor of log2
+    fair = jnp.clip(_EVEN - exponent, 0, 127)  # the lowest digits, which need no coin
+    scale = jax.lax.bitcast_convert_type((fair + 127) << 23, jnp.float32)  # 2**fair
+    places = np.arange(_COINS, dtype=np.uint32)
+    digits = coin(words[:_COINS], -(rate * scale) * np.exp2(places).astype(np.float32))
+    uneven = jnp.sum(digits.astype(jnp.uint32) << places, dtype=jnp.uint32)
+
+    shift = (fair % 32).astype(jnp.uint32)
+    moved, over = uneven << shift, (uneven >> 1) >> (31 - shift)
+    below = (jnp.uint32(1) << shift) - 1
+    high, low = words[_COINS], words[_COINS + 1]
+    short = jnp.stack([over, moved | (low & below)])
+    long = jnp.stack([moved | (high & below), low])
+    saturated = (fair >= 64) | ((fair >= 32) & (over > 0)) | jnp.isnan(rate)
+    return jnp.where(saturated, jnp.uint32(2**32 - 1), jnp.where(fair < 32, short, long))
+
+
+def live_counts(success: Array, failure: Array) -> Array:
+    """Which numbers of successes k = 0 ... B leave a weight that is not 0: bool [B + 1].
+
+    success, failure [B + 1]: weights by k (`measures.groups.group_weights`); success[0] and
+    failure[B], which no guess ever has, are not read. On the host for NumPy tables. A weight that
+    should be 0 must be 0: XLA divides by a constant through its reciprocal, so that k / B at k = B
+    need not be 1 (B - k is 0).
+    """
+    count = np.arange(success.shape[0])
+    return ((success != 0) & (count > 0)) | ((failure != 0) & (count < count[-1]))
+
+
+def _count_logs(log_p: Array, log_fail: Array, size: int) -> Array:
+    """Log of Bin(k; B, p) for k = 0 ... B, up to a rounding common to all k: [B + 1] nats."""
+    count = np.arange(size + 1)
+    ways = [  # on the host in float64
+        math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in count
+    ]
+    right = jnp.where(count == 0, 0, count * log_p)  # 0 to the power 0 is 1
+    wrong = jnp.where(count == size, 0, (size - count) * log_fail)
+    return jnp.asarray(ways, jnp.float32) + right + wrong
+
+
+def log_live_probability(log_p: Array, log_fail: Array, live: Array) -> tuple[Array, Array]:
+    """Log-probabilities [] (nats) that a group of B guesses is live and that it is dead.
+
+    Whichever is the smaller is summed, the other is its complement: P(live) and -log P(dead) are
+    right to float32's relative rounding of the logs at p = 1e-30 and at 1 - p = 1e-30.
+
+    Args:
+      log_p, log_fail: [] log of the pass rate p and of 1 - p.
+      live: [B + 1] bool by number of successes.
+    """
+    logs = _count_logs(log_p, log_fail, live.shape[0] - 1)
+    one, other = (jax.nn.logsumexp(logs, where=some) for some in (live, ~live))
+    whole = jnp.logaddexp(one, other)
+    small = jnp.minimum(one, other) - whole
+    large = jnp.log1p(-jnp.exp(small))
+    return jnp.where(one < other, small, large), jnp.where(one < other, large, small)
+
+
+def draw_count(word: Array, log_p: Array, log_fail: Array, allowed: Array) -> Array:
+    """A number of successes [] int32: k ~ Bin(B, p) given that `allowed` [B + 1] bool holds at k.
+
+    The inverse-CDF table is of the law GIVEN what is allowed, with 30 bits: k = 1 stays as likely
+    beside k = 2 at p = 1e-30 as it is, and only what is rarer than 2^-31 among the allowed is lost.
+    """
+    size = allowed.shape[0] - 1
+    logs = jnp.where(allowed, _count_logs(log_p, log_fail, size), -jnp.inf)
+    return jnp.minimum(keys.choose(word, keys.cumulative(jax.nn.softmax(logs))), size)
+
+
+class Chances(NamedTuple):
+    """What a factorised policy thinks of one answer; worked out once for all draws of a group."""
+
+    log_probs: Array  # [L, V] nats, as given
+    answer: Array  # [L] int32
+    masses: Array  # [L, about sqrt(V)]: shares of blocks of symbols among the wrong ones
+    odds: Array  # [L] log-odds of each position to be right, nats
+    first: Array  # [L] log-probability of each position to be the first wrong one, nats
+    log_p: Array  # [] log-probability of the whole answer, nats
+    log_fail: Array  # [] of anything else, summed over `first`: nothing cancels
+
+
+def chances(log_probs: Array, answer: Array) -> Chances:
+    """The chances of an answer [L] int under log_probs [L, V], normalised, nats.
+
+    Right down to p and 1 - p of 1e-37 at each position.
+    """
+    length, num_symbols = log_probs.shape
+    size = math.isqrt(num_symbols)
+    wrong = jnp.where(jnp.arange(num_symbols) == answer[:, None], 0, jnp.exp(log_probs))
+    padded = jnp.pad(wrong, ((0, 0), (0, -num_symbols % size)))
+    masses = jnp.sum(padded.reshape(length, -1, size), axis=-1)
+    whole = jnp.sum(masses, axis=-1)
+    odds = log_probs[jnp.arange(length), answer] - jnp.log(whole)
+    log_hit = -jax.nn.softplus(-odds)
+    before = jnp.concatenate([jnp.zeros_like(odds[:1]), jnp.cumsum(log_hit)[:-1]])
+    first = before - jax.nn.softplus(odds)
+    return Chances(
+        log_probs=log_probs,
+        answer=answer.astype(jnp.int32),
+        masses=masses / whole[:, None],
+        odds=odds,
+        first=first,
+        log_p=jnp.sum(log_hit),
+        log_fail=jax.nn.logsumexp(first),
+    )
+
+
+def _wrong_symbol(words: Array, log_probs: Array, answer: Array, masses: Array) -> Array:
+    """A symbol [] int32 of one position given that it is not the answer: its block, then itself.
+
+    A prefix sum over V entries costs ten times their exp, so only one block a draw has a table.
+    words [2], log_probs [V], answer [], masses of the blocks; 30 bits a stage.
+    """
+    size = math.isqrt(log_probs.shape[0])
+    places = size * keys.choose(words[0], keys.cumulative(masses)) + jnp.arange(size)
+    block = log_probs.at[places].get(mode="fill", fill_value=-jnp.inf)
+    block = jax.nn.softmax(jnp.where(places == answer, -jnp.inf, block))
+    return places[0] + keys.choose(words[1], keys.cumulative(block))
+
+
+def draw_failure(words: Array, given: Chances) -> Array:
+    """A guess [L] int32 drawn from the policy given that it is not the answer.
+
+    The first wrong position t comes first, with weight prod_{u<t} p_u (1 - p_t). Before it stands
+    the answer, at t a symbol of pi_t given that it is wrong, after it anything: right with p_u,
+    else also a symbol given that it is wrong. The law of wrong symbols thus serves all positions
+    and keeps its digits where 1 - p_t = 1e-12.
+
+    Args:
+      words: [3, L] uint32: one for t and for each position whether it is right; two for a symbol.
+      given: of this policy and answer.
+    """
+    symbols = jax.vmap(_wrong_symbol, (1, 0, 0, 0))(
+        words[1:], given.log_probs, given.answer, given.masses
+    )
+    first = keys.choose(words[0, 0], keys.cumulative(jax.nn.softmax(given.first)))
+    place = jnp.arange(given.odds.shape[0])
+    right = (place < first) | ((place > first) & coin(words[0], given.odds))
+    return jnp.where(right, given.answer, symbols)
+
+
+def draw_group(key: Array, given: Chances, allowed: Array) -> tuple[Array, Array, Array]:
+    """A group given its allowed numbers of successes: count [] int32, answers [B, L], success [B].
+
+    Args:
+      key: a typed key.
+      given: of this policy and answer.
+      allowed: [B + 1] bool.
+    """
+    size, length = allowed.shape[0] - 1, given.answer.shape[0]
+    words = keys.words(key, (1 + size * 3 * length,))
+    count = draw_count(words[0], given.log_p, given.log_fail, allowed)
+    success = jnp.arange(size) < count
+    failures = jax.vmap(draw_failure, (0, None))(words[1:].reshape(size, 3, length), given)
+    return count, jnp.where(success[:, None], given.answer, failures), success
+
+
+def leap(
+    streams: Streams, log_probs: Array, answer: Array, success: Array, failure: Array, most: Array
+) -> Leap:
+    """The dead groups up to the next live one and that one, of at most `most` groups in all.
+
+    Cut at a budget and taken up again with other keys, the groups have the same law: a geometric
+    wait has no memory.
+
+    Args:
+      streams: folded with the step; only `sample` is read.
+      log_probs: [L, V] nats, of the policy.
+      answer: [L] int, the right one.
+      success, failure: [B + 1] weights by number of successes; they set B and may be traced.
+      most: [2] uint32 words (high, low): the number of groups that the budget still allows.
+    """
+    alive = live_counts(success, failure)
+    given = chances(log_probs, answer)
+    log_dead = log_live_probability(given.log_p, given.log_fail, alive)[1]
+    waited = wait(keys.words(keys.fold_in(streams.sample, 0), (WAIT_WORDS,)), log_dead)
+    live = (waited[0] < most[0]) | ((waited[0] == most[0]) & (waited[1] < most[1]))
+
+    count, answers, right = draw_group(keys.fold_in(streams.sample, 1), given, alive)
+    weights = jnp.where(right, jnp.asarray(success)[count], jnp.asarray(failure)[count])
+    _, dead_answers, _ = draw_group(keys.fold_in(streams.sample, 2), given, ~alive)
+    return Leap(
+        num_dead=jnp.where(live, waited, most),
+        live=live,
+        num_success=jnp.where(live, count, 0),
+        answers=answers,
+        success=(right & live).astype(log_probs.dtype),
+        weights=jnp.where(live, weights, 0).astype(log_probs.dtype),
+        dead_answers=dead_answers,
+    )
+
+
+def leap_gradient(policy: Policy, params: Params, found: Leap) -> Params:
+    """The live group's gradient estimate, (1/B) sum_i w_i score_i (ascent); 0 if none is live."""
+    weights = jnp.broadcast_to(found.weights[:, None], found.answers.shape)
+    prompts = jnp.zeros((1,), jnp.int32)
+    return updates.weighted_score(policy, params, prompts, found.answers[None], weights[None])
