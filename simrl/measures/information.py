@@ -51,6 +51,7 @@ __all__ = [
     "label_gap",
     "log_odds",
     "nominal_information",
+    "occurring",
     "realised_information",
     "samples_to_success",
     "sequence_information",
@@ -134,6 +135,20 @@ def first_occurrences(answers: ArrayLike) -> Array:
     answers = jnp.asarray(answers)
     same = jnp.all(answers[:, None, :] == answers[None, :, :], axis=-1)
     return ~jnp.any(jnp.tril(same, k=-1), axis=1)
+
+
+def occurring(symbols: ArrayLike, vocab_size: int) -> Array:
+    """[V] bool: the symbol is among `symbols` [B] int; those outside 0 ... V - 1 are ignored.
+
+    A set as bits of 32-bit words: B V / 32 operations.
+    """
+    symbols = jnp.asarray(symbols)
+    words = jnp.arange(-(-vocab_size // 32))
+    bit = jnp.uint32(1) << (symbols & 31).astype(jnp.uint32)
+    mine = jnp.where(symbols[:, None] >> 5 == words, bit[:, None], jnp.uint32(0))
+    sets = jax.lax.reduce(mine, jnp.uint32(0), jax.lax.bitwise_or, (0,))
+    every = jnp.arange(vocab_size)
+    return (sets[every >> 5] >> (every & 31).astype(jnp.uint32)) & 1 == 1
 
 
 def distinct_information(

@@ -253,7 +253,8 @@ SEVERAL = {
 def test_groups_of_several_prompts(name, labels):
     spec, told = SEVERAL[name]
     world = simrl.Sequence(vocab_size=2, length=1, num_prompts=3, labels=labels)
-    environment, _, learner, _ = build(world, spec)
+    trial = build(world, spec)
+    environment, learner = trial.environment, trial.learner
     task = environment.init(jax.random.key(0))
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))

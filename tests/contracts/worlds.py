@@ -43,7 +43,8 @@ def learner_spec(name, advantage="none", **changes):
     sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
     value = {"name": name, **sizes.get(name, {}), **changes}
     if name == "policy_gradient":
-        value["advantage"] = advantage
+        one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
+        value["advantage"] = {"name": advantage, "k": 1} if one else advantage
     return specs.resolve("learner", value)
 
 

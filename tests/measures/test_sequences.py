@@ -12,6 +12,7 @@ from simrl.measures.information import (
     distinct_information,
     expected_information,
     first_occurrences,
+    occurring,
     realised_information,
 )
 from simrl.measures.sequences import (
@@ -114,6 +115,13 @@ def test_groups_by_listing(x64, shape, size):
                 np.testing.assert_allclose(got[1], want[1], rtol=TOLERANCE[x64], atol=unsure)
                 seen.add(truth in guesses)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("vocab_size", [2, 32, 33, 100])
+def test_occurring_is_the_set_of_what_occurs(vocab_size):
+    symbols = np.random.default_rng(vocab_size).integers(-2, vocab_size + 2, 40)
+    wanted = [symbol in symbols.tolist() for symbol in range(vocab_size)]
+    assert occurring(symbols, vocab_size).tolist() == wanted
 
 
 def test_first_occurrences():
