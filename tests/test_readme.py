@@ -6,8 +6,12 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+import simrl
+from simrl.engine import observe
+from simrl.sweeps import spec as specs
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 SWEEP, OWN, MEASURES = BLOCKS
 
 
@@ -49,3 +53,27 @@ def test_measures_stand_alone():
     space: dict = {}
     exec(MEASURES.replace("flops.count", "counted = flops.count"), space)
     assert space["counted"].matmul == 2 * 8 * 16 * 4 == 1024
+
+
+def test_the_functions_behind_the_numbers_exist():
+    table = README.split("## What each number means")[1].split("\n\n")[2]
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()[2:]]
+    assert len(rows) > 20
+    named = [name for row in rows for name in re.findall(r"`([a-z_.]+)`", row[-1])]
+    assert len(named) > 25
+    room = None
+    for name in named:
+        if name.startswith("simrl."):
+            assert hasattr(simrl, name.removeprefix("simrl."))
+            continue
+        module, _, function = name.rpartition(".")
+        room = getattr(simrl.measures, module) if module else room
+        assert callable(getattr(room, function)), name
+
+
+def test_the_registered_names_are_told():
+    told = README.split("Things that come with simrl")[1].split("## What")[0]
+    families = {**specs.ENVIRONMENTS, **specs.POLICIES, **specs.LEARNERS, **observe.ASKED}
+    for name in (*families, *specs.ADVANTAGES):
+        parts = (name, name.removesuffix("_leave_one_out"), name.removesuffix("_sample"))
+        assert any(f"`{part.removesuffix('_centred')}`" in told for part in parts), name
