@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import scipy.special
 import scipy.stats
 
 STATISTICS = ("mean", "median", "iqm")
@@ -54,7 +55,7 @@ def interval(
         return float(values[0]), float(values[0]), float(values[0])
     if statistic != "mean":
         return (estimate, *_bootstrapped(values, confidence, statistic))
-    half = float(_quantile(confidence, len(values)) * scipy.stats.sem(values))
+    half = _half(values, confidence)
     return estimate, estimate - half, estimate + half
 
 
@@ -75,8 +76,7 @@ def pooled_ratio(
     ratio = float(top.sum() / bottom.sum())
     if len(top) < 2 or not np.isfinite(ratio):
         return ratio, float("nan"), float("nan")
-    error = float(scipy.stats.sem(top - ratio * bottom)) / float(bottom.mean())
-    half = abs(_quantile(confidence, len(top)) * error)
+    half = abs(_half(top - ratio * bottom, confidence) / float(bottom.mean()))
     return ratio, ratio - half, ratio + half
 
 
@@ -88,8 +88,10 @@ def check(confidence: float, statistic: str = "mean") -> None:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence!r}")
 
 
-def _quantile(confidence: float, num: int) -> float:
-    return float(scipy.stats.t.ppf(0.5 + confidence / 2, num - 1))
+def _half(values: np.ndarray, confidence: float) -> float:
+    """Half of the t interval of a mean. Tables make many: scipy.stats' sem and t.ppf cost 10 x."""
+    quantile = scipy.special.stdtrit(len(values) - 1, 0.5 + confidence / 2)
+    return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def _estimate(values: np.ndarray, statistic: str, axis: int = -1) -> Any:
