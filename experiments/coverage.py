@@ -29,7 +29,7 @@ from simrl import plots
 from simrl.measures import gradients, guesses, information
 
 LEAST, MOST, NOMINAL = 0.93, 0.97, 0.95
-REPETITIONS, QUICK = 4000, 200
+REPETITIONS, QUICK = 4000, 500
 REDRAWS = 512  # of the estimator for one figure
 SEEDS = 100  # of one interval over seeds
 ARMS, SIZE = 5, 4  # the gradient estimator: arms, and answers in a batch
@@ -220,8 +220,8 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yticks(place, rows["interval"])
     number = f"{int(rows['repetitions'].min()):,}"
     ax.figure.supxlabel(  # wider than the panel, whose labels take the room
-        f"coverage of nominal 95 % intervals; bars: 95 % Wilson interval\n"
-        f"of {number} repetitions; grey: what is asked, {LEAST} to {MOST}",
+        f"coverage of nominal 95 % intervals\nbars: 95 % Wilson interval of {number} repetitions\n"
+        f"grey: what is asked, {LEAST} to {MOST}",
         fontsize=8,
     )
     return ax
@@ -247,7 +247,7 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(chosen.out / "table.csv", index=False)
     with plots.paper():
-        figure = Figure(figsize=(plots.ONE_COLUMN, 3.0), layout="constrained")
+        figure = Figure(figsize=(plots.ONE_COLUMN, 3.2), layout="constrained")
         draw(rows, figure.subplots())
     plots.save(figure, chosen.out / "figure")
     console.print(f"table (csv) and figure (pdf, png) are in {chosen.out}", highlight=False)
