@@ -85,7 +85,7 @@ def one_token(problem: OneToken, seed: int) -> Curves:
     world = simrl.Bandit("one_right", problem.vocab_size)
     advantage = "none" if problem.group == 1 else "group_normalised"
     learner = simrl.PolicyGradient(advantage, problem.group, 1, sgd(problem.rate))
-    changes = {"stop_pass_rate": HALF, "max_steps": 2**30, "log_points": 1}
+    changes = {"stop_pass_rate": HALF, "max_steps": 2**30, "log_points": 1, "engine": "auto"}
     spec = lean(world, learner, problem._replace(looks=1), base_seed=seed, **changes)
     data = simrl.run(spec, problem.seeds).isel(cell=0)
     pass_rate = data["pass_rate"].transpose("seed", "log_point").values[None, :, 1:]
