@@ -10,6 +10,8 @@ from simrl.engine import observe
 from simrl.measures import gradients
 from simrl.types import Array, State, Task, Trial
 
+# What the probe stream of a step is folded with, so that no two estimates share a key.
+REDRAWS, COSINE, TWO_BATCH, OF_STATE = range(4)
 BIG_BATCH = 8  # gradients averaged into the larger of the two batches of `two_batch`
 
 
@@ -34,13 +36,18 @@ def of_estimate(
     unknown = trial.learner.moments is None
     if unknown or "redraws" in trial.measures:
         moments = gradients.redraw_moments(
-            estimate, key, num_redraws, batch_size=trial.learner.batch_size
+            estimate,
+            keys.fold_in(key, REDRAWS),
+            num_redraws,
+            batch_size=trial.learner.batch_size,
         )
         found |= _of_moments(moments, "" if unknown else "redrawn_")
         found |= _of_leaves(moments)
     if "cosine" in trial.measures and trial.learner.score is not None:
         direction = trial.learner.score(state, known.answers)
-        cosine = gradients.cosine_moments(estimate, direction, keys.fold_in(key, 1), num_redraws)
+        cosine = gradients.cosine_moments(
+            estimate, direction, keys.fold_in(key, COSINE), num_redraws
+        )
         found |= {
             "cosine": cosine.mean,
             "cosine_error": cosine.standard_error,
@@ -48,7 +55,7 @@ def of_estimate(
             "zero_share_error": cosine.zero_standard_error,
         }
     if "two_batch" in trial.measures:
-        found |= _of_two_batches(trial, estimate, keys.fold_in(key, 2), num_redraws)
+        found |= _of_two_batches(trial, estimate, keys.fold_in(key, TWO_BATCH), num_redraws)
     return found
 
 

@@ -22,7 +22,6 @@ COUNTERS = ("samples", "tokens", "trajectories", "dead", "flops", "flops_counted
 
 
 MAX_STRETCHES = 4096  # in one chunk: float32 sums of a million equal terms are off by .3 %
-OF_STATE = 3  # folds the probe stream of a step; the redraws fold 0 (none), 1 and 2
 
 
 class Rules(NamedTuple):
@@ -113,7 +112,7 @@ def chunk(
         end = until if trial.jumps else jnp.minimum(before.step + observe_every, until)
         at = _phases(trial, plan, rules, known, before)
         after, told = _updates(trial, plan, rules, seed_streams, known, before, end)
-        key = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), OF_STATE)
+        key = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), probes.OF_STATE)
         drawn = key, plan.num_redraws
         sums = _account(trial, known, (before, after), at, told, drawn, sums)
         return after, sums, count + 1
@@ -125,7 +124,7 @@ def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
     """The measures of a seed at a log point, averaged over prompts."""
     known = observe.truth(trial, run.task)
     key = keys.fold_in(seed_streams.probe, run.step)
-    drawn = keys.fold_in(key, OF_STATE), plan.num_redraws
+    drawn = keys.fold_in(key, probes.OF_STATE), plan.num_redraws
     values = observe.of_state(trial, run.state, run.task, known, *drawn)
     values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
     found = {
@@ -207,9 +206,10 @@ def _advance(
     trial: Trial, now: keys.Streams, run: Run, most: Array
 ) -> tuple[State, Array, list[tuple[Info, Array | None]]]:
     """One update, or a jump over at most `most`: the state, how many, and (info, times) of them."""
-    if not trial.jumps or trial.learner.jump is None:
+    if not trial.jumps:
         state, info = trial.learner.step(now, run.state, run.task)
         return state, jnp.int32(1), [(info, None)]
+    assert trial.learner.jump is not None  # `jumps` is only set where there is one
     jump = trial.learner.jump(now, run.state, run.task, most)
     parts: list[tuple[Info, Array | None]]
     parts = [(jump.dead, jump.num_dead), (jump.live, jump.num_updates - jump.num_dead)]

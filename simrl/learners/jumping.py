@@ -11,7 +11,7 @@ from simrl.learners.updates import Learning
 from simrl.types import Array, Environment, Info, Jump, Policy, Task
 
 
-def obstacle(environment: Environment, learner: Any) -> str | None:
+def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | None:
     """Why a policy-gradient specification cannot jump in this world; None if it can.
 
     A jump is exact only while a batch without signal leaves the whole state as it is (THEORY.md,
@@ -22,6 +22,7 @@ def obstacle(environment: Environment, learner: Any) -> str | None:
     optimizer = getattr(learner, "optimizer", None)
     numbers = set(getattr(optimizer, "numbers", ()))
     reasons = {
+        "the policy must be tabular": not policy.tabular,
         "only policy gradient does": not hasattr(learner, "group_size"),
         "the reward must tell right from wrong of whole answers": not whole or environment.noisy,
         "there must be one prompt and one group": shape.num_prompts != 1

@@ -18,6 +18,7 @@ import numpy as np
 from simrl import keys
 from simrl.keys import Streams
 from simrl.learners import updates
+from simrl.measures.simplex import log_binomial
 from simrl.types import Array, Params, Policy
 
 WAIT_WORDS = 32  # random words of one wait
@@ -100,13 +101,7 @@ def live_counts(success: Array, failure: Array) -> Array:
 
 def _count_logs(log_p: Array, log_fail: Array, size: int) -> Array:
     """Log of Bin(k; B, p) for k = 0 ... B, up to a rounding common to all k: [B + 1] nats."""
-    count = np.arange(size + 1)
-    ways = [  # on the host in float64
-        math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in count
-    ]
-    right = jnp.where(count == 0, 0, count * log_p)  # 0 to the power 0 is 1
-    wrong = jnp.where(count == size, 0, (size - count) * log_fail)
-    return jnp.asarray(ways, jnp.float32) + right + wrong
+    return log_binomial(np.arange(size + 1), size, log_p, log_fail)
 
 
 def log_live_probability(log_p: Array, log_fail: Array, live: Array) -> tuple[Array, Array]:

@@ -94,7 +94,7 @@ class PolicyGradient:
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
             jump=None
-            if jumping.obstacle(environment, self) or not policy.tabular
+            if jumping.obstacle(environment, policy, self)
             else jumping.jump_of(environment, policy, optimizer, self.advantage.tables(size)),
         )
 

@@ -22,7 +22,7 @@ from simrl.measures.batches import (
     make_moments,
     minimum_variance_moments,
 )
-from simrl.measures.simplex import as_float, divide, log_of
+from simrl.measures.simplex import as_float, divide, log_binomial, log_of, log_power
 from simrl.measures.units import ScoreStatistics, success_moments
 from simrl.types import Array
 
@@ -34,20 +34,9 @@ def _column(table: Table, like: Array) -> Array:
     return jnp.asarray(table, like.dtype).reshape((-1,) + (1,) * jnp.ndim(like))
 
 
-def _times(count: Array | int, log: Array) -> Array:
-    """Log of a probability to the power `count`, where 0 to the 0 is 1."""
-    count = jnp.asarray(count)
-    return jnp.where(count == 0, 0, count * jnp.where(count == 0, 0, log))
-
-
 def _binomial_at(counts: np.ndarray, size: int, p: Array, fail: Array) -> Array:
     """Bin(k; size, p) at each of the counts [N]: [N, ...]."""
-    ways = [
-        math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in counts
-    ]  # on the host in float64: lgamma loses digits in float32
-    k = _column(counts, p)
-    logs = _times(k, log_of(p, fail)) + _times(size - k, log_of(fail, p))
-    return jnp.exp(_column(np.array(ways), p) + logs)
+    return jnp.exp(log_binomial(counts, size, log_of(p, fail), log_of(fail, p)))
 
 
 def _binomial(size: int, p: Array, fail: Array) -> Array:
@@ -230,7 +219,7 @@ def binomial_mean(table: np.ndarray, p: Array, fail: Array) -> Array:
 
 def pass_at_k_weight(p: Array, fail: Array, k: int) -> Array:
     """d/dp of 1 - (1 - p)^k, [...]: k (1 - p)^(k - 1), given fail = 1 - p."""
-    return k * jnp.exp(_times(k - 1, log_of(fail, p)))
+    return k * jnp.exp(log_power(k - 1, log_of(fail, p)))
 
 
 def group_gains(advantage: str, size: int, k: int | None = None) -> np.ndarray:

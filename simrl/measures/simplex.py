@@ -1,7 +1,10 @@
 """Arithmetic on probabilities that keeps its digits where one of them is nearly 0 or nearly 1."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.types import Array
 
@@ -58,6 +61,22 @@ def divide(numerator: Array, denominator: Array) -> Array:
 def log_of(value: Array, other: Array) -> Array:
     """Log of `value` in nats, given `other` = 1 - value; -inf at 0."""
     return jnp.where(value < 0.5, jnp.log(value), jnp.log1p(-jnp.minimum(other, 0.5)))
+
+
+def log_power(count: Array | int, log: Array) -> Array:
+    """Log of a probability to the power `count`, given its log; 0 to the 0 is 1."""
+    count = jnp.asarray(count)
+    return jnp.where(count == 0, 0, count * jnp.where(count == 0, 0, log))
+
+
+def log_binomial(counts: np.ndarray, size: int, log_p: Array, log_fail: Array) -> Array:
+    """Log of Bin(k; size, p) at each of the counts [N], nats: [N, ...] for logs of p and 1 - p."""
+    ways = [  # on the host in float64: lgamma loses digits in float32
+        math.lgamma(size + 1) - math.lgamma(k + 1) - math.lgamma(size - k + 1) for k in counts
+    ]
+    shape = (-1,) + (1,) * jnp.ndim(log_p)
+    orders, k = (jnp.asarray(x, log_p.dtype).reshape(shape) for x in (np.array(ways), counts))
+    return orders + log_power(k, log_p) + log_power(size - k, log_fail)
 
 
 def as_float(values: Array | float) -> Array:

@@ -76,9 +76,7 @@ def match_problems(spec: Any) -> list[str]:
 
 def jump_problem(spec: Any, environment: Environment) -> str | None:
     """Why the loop cannot jump over updates that change nothing; None if it can."""
-    if not getattr(spec.policy.build(environment.shape), "tabular", False):
-        return "the policy must be tabular"
-    return jumping.obstacle(environment, spec.learner)
+    return jumping.obstacle(environment, spec.policy.build(environment.shape), spec.learner)
 
 
 def path(spec: Any) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import probes
 from simrl.sweeps.spec import SpecError
 from tests.oracles import enumeration as oracle
 
@@ -188,4 +187,3 @@ def test_unknown_measures_are_refused(guessing):
         with pytest.raises(SpecError, match="measures must be") as error:
             simrl.run(change(guessing, measures=measures), 2)
         assert "\n" not in str(error.value)
-    assert probes.BIG_BATCH > 1

@@ -14,13 +14,7 @@ TARGET = 0
 DIRECTION = np.eye(3)[TARGET] - PROBS  # grad log pi(y*)
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-def test_a_cosine_of_trees(x64):
+def test_a_cosine_of_trees(float64):
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 4, 5))
     expected = [a @ b / np.sqrt(a @ a * (b @ b)) for a, b in zip(one, other, strict=True)]
@@ -119,7 +113,7 @@ def test_a_bandit_against_every_batch():
         np.testing.assert_allclose(one, run(probs[i], keys[i]), rtol=1e-5)
 
 
-def test_a_cosine_by_its_definition(x64):
+def test_a_cosine_by_its_definition(float64):
     """NumPy over the same redraws, the last chunk not full."""
     key, count = jax.random.key(2), 70
     found = moments(count)(jnp.asarray(PROBS), key)

@@ -22,6 +22,7 @@ from simrl.measures.sequences import sequence_information, sequence_log_odds
 from tests.oracles import feedback as oracle
 from tests.oracles.information import (
     EXTREME,
+    TOLERANCE,
     belief,
     decimal_softmax,
     laws,
@@ -32,7 +33,6 @@ from tests.oracles.information import (
     safe_log,
 )
 
-TOLERANCE = {False: 1e-4, True: 1e-10}  # relative, by "is it float64"
 RATES = ((0.0, 0.0), (0.1, 0.3), (0.0, 0.4), (0.2, 0.0), (0.9, 0.8))
 ROWS = np.array([[0.75, 0.125, 0.125], [0.25, 0.5, 0.25], [0.0, 0.0625, 0.9375]])  # exact floats
 MIXED = np.stack([ROWS, ROWS[::-1]])
@@ -48,12 +48,6 @@ sequence_bits = jax.jit(sequence_information, static_argnames="channel")
 choice_expected = jax.jit(expected_information, static_argnames="feedback")
 choice_realised = jax.jit(realised_information, static_argnames="feedback")
 sampled_bits = jax.jit(sampled_information, static_argnames=("channel", "num_guesses"))
-
-
-@pytest.fixture(params=[False, True], ids=["float32", "float64"])
-def x64(request):
-    with jax.enable_x64(request.param):
-        yield request.param
 
 
 @functools.cache

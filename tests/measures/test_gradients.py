@@ -41,12 +41,6 @@ token_of = {
 batch_of = jax.jit(batch_moments, static_argnames=("batch_size", "advantage", "reward"))
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def random_law(rng, length, vocab_size, sharpness=1.0):
     return rng.dirichlet(np.full(vocab_size, sharpness), size=length)
 
@@ -89,7 +83,7 @@ def test_oracle_scores_average_to_zero():
     np.testing.assert_allclose(average, 0, atol=1e-15)
 
 
-def test_oracle_scores_are_gradients_of_the_log_probability(x64):
+def test_oracle_scores_are_gradients_of_the_log_probability(float64):
     logits = np.random.default_rng(1).normal(size=(2, 3))
     answer = np.array([2, 0])
 
@@ -102,7 +96,7 @@ def test_oracle_scores_are_gradients_of_the_log_probability(x64):
 
 @pytest.mark.parametrize("reward", oracle.REWARDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_batches_of_a_clean_world(x64, shape, reward):
+def test_batches_of_a_clean_world(float64, shape, reward):
     rng = np.random.default_rng([*shape, 2])
     probs = random_law(rng, *shape)
     target = rng.integers(shape[1], size=shape[0])
@@ -115,7 +109,7 @@ def test_batches_of_a_clean_world(x64, shape, reward):
 
 @pytest.mark.parametrize("reward", oracle.REWARDS)
 @pytest.mark.parametrize("shape", [(1, 3), (2, 2)])
-def test_batches_with_a_noisy_verifier(x64, shape, reward):
+def test_batches_with_a_noisy_verifier(float64, shape, reward):
     rng = np.random.default_rng([*shape, 3])
     probs, target = random_law(rng, *shape), random_law(rng, *shape)
     statistics = statistics_of(probs, target, reward=reward)
@@ -124,7 +118,7 @@ def test_batches_with_a_noisy_verifier(x64, shape, reward):
 
 
 @pytest.mark.parametrize("reward", oracle.REWARDS)
-def test_long_noisy_sequences(x64, reward):
+def test_long_noisy_sequences(float64, reward):
     """Three positions tell apart what comes before a position from what comes after."""
     rng = np.random.default_rng(4)
     probs, target = random_law(rng, 3, 2), random_law(rng, 3, 2)
@@ -135,7 +129,7 @@ def test_long_noisy_sequences(x64, reward):
         assert_agrees(affine_of(statistics, 2, scale, centre), truth, 2, 1e-10)
 
 
-def test_any_scale_and_centre(x64):
+def test_any_scale_and_centre(float64):
     """The affine family away from its named members, and with a different J per position."""
     rng = np.random.default_rng(5)
     probs = random_law(rng, 2, 3)
@@ -155,7 +149,7 @@ def test_any_scale_and_centre(x64):
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("batch_size", [2, 3])
 @pytest.mark.parametrize("advantage", ["group_normalised", "maxrl"])
-def test_groups_normalised_by_their_own_successes(x64, advantage, batch_size, noisy):
+def test_groups_normalised_by_their_own_successes(float64, advantage, batch_size, noisy):
     rng = np.random.default_rng(6)
     probs = random_law(rng, 2, 2 if noisy else 3)
     target = random_law(rng, 2, 2) if noisy else np.array([2, 0])
@@ -165,7 +159,7 @@ def test_groups_normalised_by_their_own_successes(x64, advantage, batch_size, no
 
 
 @pytest.mark.parametrize("advantage", NAMED)
-def test_named_batches_and_one_choice(x64, advantage):
+def test_named_batches_and_one_choice(float64, advantage):
     """`batch_moments` takes [K] and [L, V], and picks the estimator it is told."""
     probs = random_law(np.random.default_rng(7), 1, 4)
     name = "group_mean" if advantage == "batch_mean" else advantage
@@ -176,7 +170,7 @@ def test_named_batches_and_one_choice(x64, advantage):
     assert flat.mean.shape == (4,)
 
 
-def test_token_groups_normalise_position_by_position(x64):
+def test_token_groups_normalise_position_by_position(float64):
     probs = random_law(np.random.default_rng(8), 2, 2)
     statistics = statistics_of(probs, np.array([1, 0]), reward="token")
     samples = oracle.sequence_samples(probs, [1, 0], "token")
@@ -185,7 +179,7 @@ def test_token_groups_normalise_position_by_position(x64):
         assert_agrees(token_of[name](statistics, 3), truth, 3, 1e-10)
 
 
-def test_bandits_with_noisy_rewards(x64):
+def test_bandits_with_noisy_rewards(float64):
     rng = np.random.default_rng(9)
     for arms in (2, 4):
         probs, rewards = random_law(rng, 1, arms)[0], rng.normal(size=arms)
@@ -201,7 +195,7 @@ def test_bandits_with_noisy_rewards(x64):
             assert_agrees(moments._replace(mean=moments.mean[None]), truth, 1, 1e-10)
 
 
-def test_minimum_variance_baseline(x64):
+def test_minimum_variance_baseline(float64):
     rng = np.random.default_rng(10)
     probs, rewards = random_law(rng, 1, 4)[0], rng.normal(size=4)
     best = float(minimum_variance_baseline(probs, rewards))
@@ -212,7 +206,7 @@ def test_minimum_variance_baseline(x64):
     np.testing.assert_allclose(below, above, rtol=1e-12)  # a parabola about its minimum
 
 
-def test_supervised(x64):
+def test_supervised(float64):
     rng = np.random.default_rng(11)
     probs, law = random_law(rng, 2, 3), random_law(rng, 2, 3)
     samples = oracle.label_samples(probs, law)
@@ -237,7 +231,7 @@ def test_noise_scale_without_baseline_knows_no_number_of_arms(p):
 
 
 @pytest.mark.parametrize("arms", [3, 10])
-def test_value_baseline_adds_variance_past_a_pass_rate(x64, arms):
+def test_value_baseline_adds_variance_past_a_pass_rate(float64, arms):
     turn = (arms + 2) / (3 * arms)
     for p, more in [(turn - 1e-3, False), (turn + 1e-3, True)]:
         probs = np.full(arms, (1 - p) / (arms - 1))
@@ -248,7 +242,7 @@ def test_value_baseline_adds_variance_past_a_pass_rate(x64, arms):
         assert (value > none) == more
 
 
-def test_group_weight_and_dead_groups(x64):
+def test_group_weight_and_dead_groups(float64):
     probs = random_law(np.random.default_rng(12), 1, 3)
     samples = oracle.sequence_samples(probs, [1], "exact")
     gradient = oracle.batch_truth(samples, 1, "none").mean

@@ -43,12 +43,6 @@ affine_of, constant_of = jax.jit(affine_moments), jax.jit(constant_moments)
 COUNTED = set(gradients.ADVANTAGES) - {"minimum_variance"}
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def estimators(size):
     """Every (name, k) that a group of this size allows."""
     for name in sorted(COUNTED):
@@ -82,7 +76,7 @@ def assert_agrees(moments, truth, batch_size, tolerance=1e-10, note=""):
     ("size", "shape", "noisy"),
     [(2, (2, 3), False), (3, (1, 4), False), (3, (2, 2), True), (4, (1, 3), True)],
 )
-def test_every_estimator_that_counts(x64, size, shape, noisy, reward):
+def test_every_estimator_that_counts(float64, size, shape, noisy, reward):
     for seed in range(2):
         probs, target = random_world([1, seed], *shape, noisy)
         samples = enumeration.sequence_samples(probs, target, reward)
@@ -119,7 +113,7 @@ def test_any_table_of_weights(weights, logits):
 
 
 @pytest.mark.parametrize("advantage", sorted(gradients.ADVANTAGES))
-def test_batches_by_name_of_one_choice(x64, advantage):
+def test_batches_by_name_of_one_choice(float64, advantage):
     """At one position every reward is 0 or 1, so all five go with every advantage."""
     probs, target = random_world([2], 1, 3)
     k = 2 if advantage.startswith("pass_at_k") else None
@@ -166,7 +160,7 @@ def test_float32_of_larger_groups_at_both_ends():
 
 
 @pytest.mark.parametrize("size", [7, 64])
-def test_variance_that_only_a_group_without_success_makes(x64, size):
+def test_variance_that_only_a_group_without_success_makes(float64, size):
     """One right answer: the plain mean over successes says the same thing whatever their number."""
     probs = np.array([0.9, 0.07, 0.03])
     moments = batch_of(probs, 0, size, "maxrl")
@@ -177,7 +171,7 @@ def test_variance_that_only_a_group_without_success_makes(x64, size):
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
-def test_group_normalised_update_over_all_outcomes(x64, size):
+def test_group_normalised_update_over_all_outcomes(float64, size):
     """A right arm and a wrong one: the first coordinate of the score is r - p."""
     for p in (0.02, 0.5, 0.9):
         update = 0
@@ -193,7 +187,7 @@ def test_group_normalised_update_over_all_outcomes(x64, size):
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_group_normalised_second_moment_of_three_tokens(x64, size):
+def test_group_normalised_second_moment_of_three_tokens(float64, size):
     probs, target = random_world([3], 1, 3)
     samples = enumeration.sequence_samples(probs, target, "exact")
     chance, _, values = oracle.estimates(samples, size, "group_normalised")
@@ -203,7 +197,7 @@ def test_group_normalised_second_moment_of_three_tokens(x64, size):
     np.testing.assert_allclose(moments.trace_covariance + moments.squared_norm, second, rtol=1e-10)
 
 
-def test_group_weight_and_dead_groups(x64):
+def test_group_weight_and_dead_groups(float64):
     for size in (2, 3, 4):
         probs, target = random_world([4, size], 1, 3)
         samples = enumeration.sequence_samples(probs, target, "exact")
@@ -237,7 +231,7 @@ def test_tiny_weights_and_tiny_chances_of_a_dead_group():
 
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("reward", enumeration.REWARDS)
-def test_least_noisy_baseline(x64, reward, noisy):
+def test_least_noisy_baseline(float64, reward, noisy):
     probs, target = random_world([5], 2, 2 if noisy else 3, noisy)
     samples = enumeration.sequence_samples(probs, target, reward)
     together = reward not in ("token", "reward_to_go")
@@ -248,7 +242,7 @@ def test_least_noisy_baseline(x64, reward, noisy):
     assert_agrees(moments, oracle.batch_truth(samples, 2, best), 2)
 
 
-def test_least_noisy_baseline_of_one_choice(x64):
+def test_least_noisy_baseline_of_one_choice(float64):
     probs = np.array([0.2, 0.5, 0.3])
     found = sequence_minimum_variance_baseline(probs, 1, "token")
     assert found.shape == ()
@@ -260,7 +254,7 @@ def test_least_noisy_baseline_of_one_choice(x64):
 
 @pytest.mark.parametrize("unit", ["exact", "token"])
 @pytest.mark.parametrize("objective", gradients.OBJECTIVES)
-def test_bias_of_a_binary_reward(x64, objective, unit):
+def test_bias_of_a_binary_reward(float64, objective, unit):
     probs, target = random_world([6], 2, 2)
     samples = enumeration.sequence_samples(probs, target, unit)
     for size, k in [(3, 2), (2, 5)]:
@@ -273,7 +267,7 @@ def test_bias_of_a_binary_reward(x64, objective, unit):
             np.testing.assert_allclose(found, right, atol=1e-10, err_msg=str((name, size, k)))
 
 
-def test_what_is_unbiased_and_by_how_much_the_rest_is_not(x64):
+def test_what_is_unbiased_and_by_how_much_the_rest_is_not(float64):
     probs, target = random_world([7], 2, 3)
     for reward in enumeration.REWARDS:
         gradient = statistics_of(probs, target, reward=reward).mean
@@ -301,7 +295,7 @@ def test_bias_in_float32_where_success_is_sure_or_rare():
     np.testing.assert_allclose(bias, [-1, 0.25, 0.75], rtol=1e-5)
 
 
-def test_bias_of_noisy_labels(x64):
+def test_bias_of_noisy_labels(float64):
     probs, law = random_world([8], 1, 3, noisy=True)
     p = (probs * law).sum()
     samples = enumeration.sequence_samples(probs, law, "exact")
@@ -313,7 +307,7 @@ def test_bias_of_noisy_labels(x64):
 
 @pytest.mark.parametrize("reward", ["exact", "token"])
 @pytest.mark.parametrize("rates", [(0.2, 0.3), (0.0, 0.4), (0.7, 0.6)])
-def test_verdicts_of_a_verifier_that_errs(x64, rates, reward):
+def test_verdicts_of_a_verifier_that_errs(float64, rates, reward):
     probs, target = random_world([9], 2, 2)
     statistics = statistics_of(probs, target, reward=reward)
     seen = verified_of(statistics, *rates)

@@ -25,9 +25,7 @@ from simrl.measures.information import (
     surprisal,
 )
 from tests.oracles import information as oracle
-from tests.oracles.information import laws, relative_error
-
-TOLERANCE = {False: 1e-4, True: 1e-10}  # relative, by "is it float64"
+from tests.oracles.information import TOLERANCE, laws, relative_error
 
 sequence_bits = jax.jit(sequence_information, static_argnames="channel")
 group_bits = jax.jit(distinct_information)
@@ -35,12 +33,6 @@ whole_odds = jax.jit(sequence_log_odds)
 choice_expected = jax.jit(expected_information, static_argnames="feedback")
 choice_realised = jax.jit(realised_information, static_argnames="feedback")
 channel_bits = jax.jit(channel_information, static_argnames=("length", "feedback"))
-
-
-@pytest.fixture(params=[False, True], ids=["float32", "float64"])
-def x64(request):
-    with jax.enable_x64(request.param):
-        yield request.param
 
 
 @pytest.mark.parametrize("feedback", ["label", "outcome"])

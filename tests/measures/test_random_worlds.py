@@ -28,10 +28,9 @@ LOGITS = hnp.arrays(np.float32, SHAPE, elements=st.floats(-3, 3, width=32))
 TRUTHS = hnp.arrays(np.int32, SHAPE[:1], elements=st.integers(0, SHAPE[1] - 1))
 
 
-@pytest.fixture(params=[False, True], ids=["float32", "float64"])
-def tolerance(request):
-    with jax.enable_x64(request.param):
-        yield 1e-10 if request.param else 1e-4
+@pytest.fixture
+def tolerance(x64):
+    return bits.TOLERANCE[x64]
 
 
 def law_of(logits):

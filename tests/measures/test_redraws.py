@@ -15,13 +15,6 @@ from simrl.measures.gradients import (
     two_batch_noise_scale,
 )
 
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 PROBS = np.array([0.2, 0.3, 0.5])
 
 
@@ -91,7 +84,7 @@ def errors_of(moments):
     return [getattr(moments, name + "_standard_error") for name in names]
 
 
-def test_redraws_by_their_definition(x64):
+def test_redraws_by_their_definition(float64):
     """Means and jackknives recomputed by leaving out one redraw at a time, by leaf too."""
     key, count = jax.random.key(2), 7
     found = redraw_moments(tree_estimate, key, count, batch_size=4, chunk_size=3)
@@ -215,7 +208,7 @@ def test_one_live_redraw_does_not_pretend_to_a_precise_ratio():
     assert not np.any(np.isfinite(found.noise_scale_standard_error))
 
 
-def test_ratio_of_means_by_its_definition(x64):
+def test_ratio_of_means_by_its_definition(float64):
     rng = np.random.default_rng(0)
     bottom = rng.normal(3, 1, size=(2, 30))
     top = 2 * bottom + rng.normal(size=(2, 30))
@@ -230,7 +223,7 @@ def test_ratio_of_means_by_its_definition(x64):
     assert ratio_of_means(jnp.array([1, 3]), jnp.array([2, 2])).value == 1
 
 
-def test_two_batch_sizes_give_the_noise_scale(x64):
+def test_two_batch_sizes_give_the_noise_scale(float64):
     one = sequence_moments(PROBS, 0, "exact", 0.3)
     sizes = {size: one.squared_norm + one.trace_covariance / size for size in (2, 16)}
     found = two_batch_noise_scale(sizes[2], sizes[16], 2, 16)
@@ -251,7 +244,7 @@ def two_sizes(key):
     return two_batch_moments(lambda k: labels(2, k), lambda k: labels(8, k), key, 2, 8, 500)
 
 
-def test_two_batches_of_labels_find_the_noise_scale(x64):
+def test_two_batches_of_labels_find_the_noise_scale(float64):
     """Fresh labels have trace 1 - sum q^2 and mean q - pi; errors as propagated by hand."""
     keys = jax.random.split(jax.random.key(7), 100)
     found = jax.jit(jax.vmap(two_sizes))(keys)

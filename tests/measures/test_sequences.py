@@ -23,10 +23,9 @@ from simrl.measures.sequences import (
     sequence_log_odds,
 )
 from tests.oracles import information as oracle
-from tests.oracles.information import EXTREME, laws, relative_error, safe_log
+from tests.oracles.information import EXTREME, TOLERANCE, laws, relative_error, safe_log
 
 SHAPES = ((1, 4), (2, 3), (3, 2))
-TOLERANCE = {False: 1e-4, True: 1e-10}  # relative, by "is it float64"
 TRUTHS = ((0, 1), (0, 0), (1, 1), (2, 0), (2, 2))
 
 sequence_bits = jax.jit(sequence_information, static_argnames="channel")
@@ -42,12 +41,6 @@ def told_right_or_wrong(log_law, guesses, truth):
     hit = jnp.any(jnp.all(guesses == truth, axis=-1))
     odds, own = group_log_odds(log_law, guesses), sequence_log_odds(log_law, truth)
     return distinct_information(odds, first_occurrences(guesses), own, hit)
-
-
-@pytest.fixture(params=[False, True], ids=["float32", "float64"])
-def x64(request):
-    with jax.enable_x64(request.param):
-        yield request.param
 
 
 @functools.cache

@@ -14,6 +14,8 @@ import numpy as np
 
 getcontext().prec = 50
 
+TOLERANCE = {False: 1e-4, True: 1e-10}  # relative, by "is it float64"
+
 
 def log2(x):
     return x.ln() / Decimal(2).ln() if isinstance(x, Decimal) else math.log2(x)
