@@ -22,14 +22,19 @@ def _normalised(rewards: Array, norm: float) -> Array:
     size = rewards.shape[0]
     excess = rewards - jnp.mean(rewards, axis=0)
     spread = jnp.sqrt(jnp.sum(excess**2, axis=0) / (size - norm))
-    # By the rewards themselves: the mean of three equal floats need not be one of them.
-    dead = jnp.max(rewards, axis=0) == jnp.min(rewards, axis=0)
+    dead = _equal(rewards)
     return jnp.where(dead, 0, excess / jnp.where(dead, 1, spread))
 
 
 def _over_mean(rewards: Array, centre: float) -> Array:
     mean = jnp.mean(rewards, axis=0)
-    return jnp.where(mean == 0, 0, rewards / jnp.where(mean == 0, 1, mean) - centre)
+    dead = (mean == 0) | (_equal(rewards) & (centre == 1))
+    return jnp.where(dead, 0, rewards / jnp.where(mean == 0, 1, mean) - centre)
+
+
+def _equal(rewards: Array) -> Array:
+    """[L] bool, by the rewards themselves: the mean of B equal floats need not be one of them."""
+    return jnp.max(rewards, axis=0) == jnp.min(rewards, axis=0)
 
 
 RULES: dict[str, Callable[[Array], Array]] = {  # rewards [B, L] -> weights [B, L]

@@ -119,3 +119,27 @@ def test_real_rewards_are_redrawn():
             ).learner.moments
             is None
         )
+
+
+@pytest.mark.parametrize("size", [3, 41, 47, 55, 128])
+def test_a_group_of_equal_verdicts_is_dead_to_the_last_bit(size):
+    """With traced numbers a compiler multiplies by a rounded 1/B: a mean of ones need not be 1."""
+
+    @jax.jit
+    def by_affine(advantage, credit):
+        rollout = simrl.Rollout(0, None, credit, None, None)
+        success, failure = advantage.tables(size)
+        weights = advantage.build(size, 1).weights((), rollout)[1]
+        return weights, success[-1], failure[0]
+
+    def by_rule(rule, credit):
+        rollout = simrl.Rollout(0, None, credit, None, None)
+        return simrl.Grouped(rule, K).build(size, 1).weights((), rollout)[1]
+
+    for rule in set(RULES) - {"maxrl", "pass_at_k"}:  # to those a group of successes is not dead
+        found = jax.jit(by_rule, static_argnums=0)(rule, jnp.full((size, 1), 1.0))
+        np.testing.assert_array_equal(found, 0.0, err_msg=rule)
+    for name in ("batch_mean", "leave_one_out"):
+        advantage = specs.traced(specs.ADVANTAGES[name])
+        for found in by_affine(advantage, jnp.ones((size, 1))):
+            np.testing.assert_array_equal(found, 0.0)

@@ -62,3 +62,25 @@ def test_joint_information_counts_distinct_guesses_of_all_groups(reward):
             np.testing.assert_allclose(told["realised_update"][m], want[1], atol=2e-6)
             assert told["success"][m] == sum(guess == right for guess in guesses)
     assert shared > 0  # some updates drew a prompt twice, whose guesses must not count twice
+
+
+@pytest.mark.parametrize(("vocab_size", "length"), [(16, 9), (7, 2), (40, 1)])
+def test_joint_information_tells_close_guesses_apart(vocab_size, length):
+    """16^9 answers do not fit a 32-bit code, in which the first of 9 symbols would be lost."""
+    spec = simrl.Spec(simrl.Sequence(vocab_size, length), simrl.PolicyGradient(group_size=4))
+    trial = specs.build((spec.environment, spec.policy, spec.learner))
+    streams = keys.streams(jax.random.key(1), jnp.uint32(5))
+    task, state = trial.environment.init(streams.task), trial.learner.init(streams)
+    state = state._replace(params=2 * jax.random.normal(jax.random.key(7), state.params.shape))
+    known, beliefs = observe.truth(trial, task), observe.beliefs(trial, state)
+    likely = np.asarray(jnp.argmax(beliefs[0], axis=-1))
+    other = likely.copy()
+    other[0] = np.asarray(jnp.argsort(beliefs[0, 0]))[-2]
+    answers = jnp.asarray(np.stack([likely, other, likely, other])[None], jnp.int32)
+    info = trial.learner.step(streams, state, task)[1]._replace(answers=answers)
+    told = observe.of_update(trial, beliefs, known, info)
+    probs = np.exp(np.asarray(beliefs, np.float64))
+    right = tuple(known.answers[0].tolist())
+    want = literal(probs[0], right, [tuple(likely.tolist()), tuple(other.tolist())])
+    np.testing.assert_allclose(told["expected_update"][0], want[0], rtol=1e-4)
+    np.testing.assert_allclose(told["realised_update"][0], want[1], rtol=1e-4)
