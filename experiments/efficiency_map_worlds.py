@@ -35,6 +35,9 @@ def excess_axis(ax: Axes, linear: float, bottom: float, top: float) -> None:
     ax.set_xticks([10, 1, 0.1, 0.01, 0.001], ["10", "1", ".1", ".01", ".001"])
     ax.set_yscale("symlog", linthresh=linear, linscale=0.5)
     ax.set_ylim(bottom, top)
+    # Labels at the ends of the linear part would lie on that of 0.
+    shown = [tick for tick in ax.get_yticks() if bottom <= tick <= top]
+    ax.set_yticks([tick for tick in shown if tick == 0 or abs(tick) > 3 * linear])
     ax.axhline(0.0, color="grey", linewidth=0.5)
     main_figure.start_line(ax)
 
