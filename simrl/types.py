@@ -51,6 +51,9 @@ class Environment(NamedTuple):
     label_channel: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
     binary: bool = False  # every credited reward is 0 or 1
+    trailing: bool = False
+    # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
+    # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
 
 
 class Policy(NamedTuple):
@@ -62,6 +65,7 @@ class Policy(NamedTuple):
     log_probs: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L, V]
     num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
     tabular: bool = False  # parameters are the logits [M, L, V]: closed-form moments apply
+    inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
 
 
 class Rollout(NamedTuple):
@@ -82,6 +86,7 @@ class Advantage(NamedTuple):
     moments: Callable[[State, Any, int], Any] | None = None
     # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
     binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
+    trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
 
 
 class Info(NamedTuple):
@@ -106,6 +111,26 @@ class Jump(NamedTuple):
     dead: Info  # of one of the others, drawn from their law: it stands for all of them
 
 
+class Heard(NamedTuple):
+    """What one update of N lanes tells others: the lanes are the last axis."""
+
+    answers: Array  # [L, B, N] int32
+    success: Array  # [N] float: how many were right
+    dead: Array  # [N] uint32: trajectories that left no gradient
+
+
+class Fused(NamedTuple):
+    """An update written for N lanes at once, equal to that of `step` in each of them.
+
+    For one prompt and one group; states and tasks are those of `step` with the lanes last.
+    """
+
+    logits: Callable[[State], Array]  # state -> [L, V, N]
+    step: Callable[[Any, State, Any, Task, Any], tuple[State, Heard]]
+    # (keys [N], state, simrl.columns.Law of its logits, task, simrl.columns.Fence)
+    charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
+
+
 class Learner(NamedTuple):
     """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step."""
 
@@ -123,6 +148,7 @@ class Learner(NamedTuple):
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
     # (keys, state, task, most []) -> at most `most` updates at once, in law those of `step`
+    fused: Fused | None = None
 
 
 class Trial(NamedTuple):
@@ -132,4 +158,4 @@ class Trial(NamedTuple):
     policy: Policy
     learner: Learner
     measures: tuple[str, ...] = ()  # those that are asked for besides: engine.observe.ASKED
-    jumps: bool = False  # the loop takes `learner.jump`, not `learner.step`
+    path: str = "plain"  # the loop takes `learner.step`, "fused": `fused`, "jump": `jump`

@@ -6,8 +6,9 @@ does; the state is measured once a stretch. A seed whose pass rate has reached t
 Many seeds come from `vmap` (simrl.engine.lanes), which turns the loop conditions into masks.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,31 @@ class Run(NamedTuple):
     hits: Hits
 
 
+class Given(NamedTuple):
+    """What the lanes [N, ...] of a chunk are given."""
+
+    spec: Any
+    rules: Rules
+    streams: keys.Streams
+
+
+class Cell(NamedTuple):
+    """What is static about the lanes of a chunk: they differ in numbers alone."""
+
+    build: Callable[[Any], Trial]
+    plan: Plan
+    trial: Trial  # that of the first lane: for its structure
+
+    def over_lanes(self, function: Callable) -> Callable:
+        """`function(trial, ...)` of one lane as a function of the specs [N] and the rest [N]."""
+        return jax.vmap(lambda spec, *rest: function(self.build(spec), *rest))
+
+
+Updates = Callable[..., tuple[Run, dict[str, Array]]]
+# (cell, given, known, run, end [N]) -> the lanes after one stretch, and what they were told [N, M]:
+# `one_by_one` or simrl.engine.fused.updates
+
+
 class Sums(NamedTuple):
     """One chunk's accumulators by phase; the host adds chunks up in 64 bits."""
 
@@ -87,35 +113,34 @@ def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
 
 
 def chunk(
-    trial: Trial,
-    plan: Plan,
-    rules: Rules,
-    seed_streams: keys.Streams,
-    run: Run,
-    until: Array,
-    observe_every: Array,
+    cell: Cell, given: Given, run: Run, limits: tuple[Array, Array], updates: Updates
 ) -> tuple[Run, Sums]:
-    """Train until `until` updates are done, the stop is reached, or for MAX_STRETCHES."""
-    known = observe.truth(trial, run.task)
+    """Train lanes [N] until `until` updates are done, the stop is reached, or for MAX_STRETCHES.
+
+    Every leaf has the lanes on its first axis; `limits` are `until` [] and `observe_every` [N], and
+    `updates` makes those of one stretch in all lanes. A lane that is finished makes none.
+    """
+    until, observe_every = limits
+    known = cell.over_lanes(observe.truth)(given.spec, run.task)
+    rows = (run.step.shape[0], cell.plan.num_phases)
     empty = Sums(
-        jnp.zeros((plan.num_phases, len(observe.quantities(trial)))),
-        jnp.zeros((plan.num_phases, len(COUNTERS), 2), jnp.uint32),
+        jnp.zeros((*rows, len(observe.quantities(cell.trial)))),
+        jnp.zeros((*rows, len(COUNTERS), 2), jnp.uint32),
     )
 
     def unfinished(carry: tuple[Run, Sums, Array]) -> Array:
         run, _, count = carry
-        return (run.step < until) & ~run.done & (count < MAX_STRETCHES)
+        return jnp.any((run.step < until) & ~run.done) & (count < MAX_STRETCHES)
 
     def stretch(carry: tuple[Run, Sums, Array]) -> tuple[Run, Sums, Array]:
         before, sums, count = carry
         # A jump passes over updates that change nothing: it is a stretch of its own.
-        end = until if trial.jumps else jnp.minimum(before.step + observe_every, until)
-        at = _phases(trial, plan, rules, known, before)
-        after, told = _updates(trial, plan, rules, seed_streams, known, before, end)
-        key = keys.fold_in(keys.fold_in(seed_streams.probe, before.step), probes.OF_STATE)
-        drawn = key, plan.num_redraws
-        sums = _account(trial, known, (before, after), at, told, drawn, sums)
-        return after, sums, count + 1
+        longest = until if cell.trial.path == "jump" else observe_every
+        end = before.step + jnp.minimum(longest, jnp.maximum(until - before.step, 0))
+        after, told = updates(cell, given, known, before, end)
+        account = cell.over_lanes(partial(_account, plan=cell.plan))
+        ends = (before, after)
+        return after, account(given.spec, given, known, ends, told, sums), count + 1
 
     return jax.lax.while_loop(unfinished, stretch, (run, empty, jnp.int32(0)))[:2]
 
@@ -160,20 +185,23 @@ def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: R
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
 
+def one_by_one(
+    cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
+) -> tuple[Run, dict[str, Array]]:
+    """The updates of a stretch in lanes [N] by the code for one seed: the reference."""
+    one = cell.over_lanes(partial(_updates, plan=cell.plan))
+    return one(given.spec, given, known, run, end)
+
+
 def _updates(
-    trial: Trial,
-    plan: Plan,
-    rules: Rules,
-    seed_streams: keys.Streams,
-    known: observe.Truth,
-    run: Run,
-    end: Array,
+    trial: Trial, given: Given, known: observe.Truth, run: Run, end: Array, *, plan: Plan
 ) -> tuple[Run, dict[str, Array]]:
     """Updates up to `end`, or until a prompt leaves its phase; also what they were told, summed.
 
     Ending with the phase makes every update belong to the phase of the state before it. What an
     update is told depends on its luck, which also ends stretches: it is summed at every update.
     """
+    rules = given.rules
     begin = _phases(trial, plan, rules, known, run)
     silence = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
 
@@ -183,20 +211,20 @@ def _updates(
 
     def update(carry: tuple[Run, dict[str, Array], Array]) -> tuple[Run, dict[str, Array], Array]:
         run, told, _ = carry
-        now = keys.at_step(seed_streams, run.step)
+        now = keys.at_step(given.streams, run.step)
         belief = observe.beliefs(trial, run.state)
         state, steps, parts = _advance(trial, now, run, end - run.step)
         spent = run.spent
         for info, times in parts:
             heard = observe.of_update(trial, belief, known, info)
             told = jax.tree.map(partial(_add, times), told, heard)
-            spent = _spend(spent, info, plan.counted.total, times)
+            spent = spend(spent, info, plan.counted.total, times)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
         hits = _hit(run, rules, odds, spent, run.step + steps)
         done = mean_log_odds(odds) >= rules.stop
         after = Run(state, run.task, run.step + steps, done, odds, spent, hits)
         left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
-        return after, told, left | trial.jumps
+        return after, told, left | (trial.path == "jump")
 
     run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
     return run, told
@@ -206,10 +234,10 @@ def _advance(
     trial: Trial, now: keys.Streams, run: Run, most: Array
 ) -> tuple[State, Array, list[tuple[Info, Array | None]]]:
     """One update, or a jump over at most `most`: the state, how many, and (info, times) of them."""
-    if not trial.jumps:
+    if trial.path != "jump":
         state, info = trial.learner.step(now, run.state, run.task)
         return state, jnp.int32(1), [(info, None)]
-    assert trial.learner.jump is not None  # `jumps` is only set where there is one
+    assert trial.learner.jump is not None  # the path is only taken where there is one
     jump = trial.learner.jump(now, run.state, run.task, most)
     parts: list[tuple[Info, Array | None]]
     parts = [(jump.dead, jump.num_dead), (jump.live, jump.num_updates - jump.num_dead)]
@@ -223,7 +251,7 @@ def _add(times: Array | None, total: Array, heard: Array) -> Array:
     return total + jnp.where(times > 0, heard * times.astype(heard.dtype), 0)
 
 
-def _spend(spent: Array, info: Info, counted: int, times: Array | None) -> Array:
+def spend(spent: Array, info: Info, counted: int, times: Array | None = None) -> Array:
     """Charge an update, or `times` like it, to the prompts it drew: `spent` [M, C, 2]."""
     num_groups, size = info.success.shape
     # An update is counted as a whole; a share per group is exact for one group, else rounded up.
@@ -255,21 +283,25 @@ def _hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits
 
 def _account(
     trial: Trial,
+    given: Given,
     known: observe.Truth,
     ends: tuple[Run, Run],
-    at: Array,
     told: dict[str, Array],
-    drawn: tuple[Array, int],
     sums: Sums,
+    *,
+    plan: Plan,
 ) -> Sums:
-    """Add one stretch to the phases `at` [M] that its prompts were in.
+    """Add one stretch to the phases that its prompts were in when it began.
 
     Measures of the state are those at its beginning, weighed by the trajectories spent on a prompt;
     what was told is a sum already and what was absorbed is a difference.
     """
     before, after = ends
+    at = _phases(trial, plan, given.rules, known, before)
     spent = phases.subtract_words(after.spent, before.spent)
     trajectories = phases.float_of(spent[:, COUNTERS.index("trajectories")])
+    key = keys.fold_in(keys.fold_in(given.streams.probe, before.step), probes.OF_STATE)
+    drawn = key, plan.num_redraws
     measured = observe.of_state(trial, before.state, before.task, known, *drawn)
     # A prompt that was not drawn adds nothing, even where its measure is infinite.
     values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}

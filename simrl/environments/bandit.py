@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from simrl import keys
+from simrl import columns, keys
 from simrl.types import Array, Environment, Outcome, Shape
 
 KINDS = ("one_right", "gaussian", "bernoulli")
@@ -61,12 +61,13 @@ def _one_right(shape: Shape) -> Environment:
     return Environment(
         init=lambda key: jnp.int32(0),
         prompt=_first_prompt,
-        label=lambda words, task, prompt: jnp.zeros((1,), jnp.int32),
+        label=lambda words, task, prompt: jnp.zeros_like(words, jnp.int32),
         reward=reward,
         target=lambda task, prompt: jax.nn.one_hot(jnp.zeros((1,), jnp.int32), shape.vocab_size),
         shape=shape,
         channel="exact",
         binary=True,
+        trailing=True,
     )
 
 
@@ -75,16 +76,19 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
     num_arms, gaussian = shape.vocab_size, spec.kind == "gaussian"
 
     def init(key: Array) -> Array:
-        draw = keys.words(key, (num_arms,))
+        # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
+        # multiple of 8 arms they kept its compiler busy for ever.
+        draw = jax.random.bits(key, (num_arms,))
         return spec.mean + spec.spread * keys.normal(draw) if gaussian else keys.uniform(draw)
 
     def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
-        mean = task[answer]
+        mean = columns.entry(task, answer)
         if gaussian:
             credit = mean + spec.noise * keys.normal(words)
         else:
             credit = (keys.uniform(words) < mean).astype(jnp.float32)
-        return Outcome(credit=credit, success=(answer[0] == jnp.argmax(task)).astype(jnp.float32))
+        right = answer[0] == jnp.argmax(task, axis=0)
+        return Outcome(credit=credit, success=right.astype(jnp.float32))
 
     def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
         variance = jnp.full_like(task, spec.noise**2) if gaussian else task * (1 - task)
@@ -93,10 +97,11 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
     return Environment(
         init=init,
         prompt=_first_prompt,
-        label=lambda words, task, prompt: jnp.argmax(task)[None].astype(jnp.int32),
+        label=lambda words, task, prompt: jnp.argmax(task, axis=0)[None].astype(jnp.int32),
         reward=reward,
         target=lambda task, prompt: jax.nn.one_hot(jnp.argmax(task)[None], num_arms),
         shape=shape,
         reward_law=reward_law,
         binary=not gaussian,
+        trailing=True,
     )

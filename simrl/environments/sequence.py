@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import keys
+from simrl import columns, keys
 from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
@@ -68,11 +68,11 @@ class Sequence:
         def label(words: Array, task: Secrets, prompt: Array) -> Array:
             if task.tables is None:
                 return task.answers[prompt]
-            return jax.vmap(keys.choose)(words, task.tables[prompt])
+            return columns.chosen(words, task.tables[prompt])
 
         def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
             match = (answer == label(words, task, prompt)).astype(jnp.float32)
-            success = jnp.all(answer == task.answers[prompt]).astype(jnp.float32)
+            success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
             return Outcome(credit=credit(match, self.reward), success=success)
 
         def prompt(word: Array, task: Secrets) -> Array:
@@ -106,6 +106,7 @@ class Sequence:
             noisy=noisy,
             label_channel=label_channel if noisy else None,
             binary=self.reward in ("exact", "token") or self.length == 1,
+            trailing=True,
         )
 
 
@@ -115,16 +116,16 @@ def _zipf(rank: Array, exponent: float) -> Array:
 
 
 def credit(match: Array, reward: str) -> Array:
-    """Reward of each position [L] from the matches [L] of one guess."""
-    length = match.shape[-1]
+    """Reward of each position from the matches of one guess, [L, ...] each."""
+    length = match.shape[0]
     if reward == "token":
         return match
     if reward == "reward_to_go":
-        return jnp.cumsum(match[::-1])[::-1]
+        return jnp.cumsum(match[::-1], axis=0)[::-1]
     if reward == "exact":
-        total = jnp.prod(match)
+        total = jnp.prod(match, axis=0)
     elif reward == "fraction":
-        total = jnp.mean(match)
+        total = jnp.mean(match, axis=0)
     else:
-        total = jnp.sum(jnp.cumprod(match)) / length
+        total = jnp.sum(jnp.cumprod(match, axis=0), axis=0) / length
     return jnp.broadcast_to(total, match.shape)

@@ -39,15 +39,18 @@ class Affine:
         def weights(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
             # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
             # rounded 1/B, need not be 1, and a dead group would leave a gradient.
-            total = jnp.sum(rollout.credit, axis=0)
-            return state, scale * (batch_size * rollout.credit - self.centre * total) / batch_size
+            credit = rollout.credit
+            equal = jnp.max(credit, axis=0) == jnp.min(credit, axis=0)
+            # So does a sum of B thirds: where all are equal it is B of them, to the last bit.
+            total = jnp.where(equal, batch_size * credit[0], jnp.sum(credit, axis=0))
+            return state, scale * (batch_size * credit - self.centre * total) / batch_size
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
         ) -> gradients.Moments:
             return gradients.affine_moments(statistics, size, scale, self.centre)
 
-        return Advantage(lambda: (), weights, moments)
+        return Advantage(lambda: (), weights, moments, trailing=True)
 
     def tables(self, batch_size: int) -> tuple[Array, Array]:
         """Weights of a success and of a failure by the number of successes [B + 1] each."""
@@ -78,7 +81,10 @@ class Constant:
             return gradients.constant_moments(statistics, size, self.baseline)
 
         return Advantage(
-            lambda: (), lambda state, rollout: (state, rollout.credit - self.baseline), moments
+            lambda: (),
+            lambda state, rollout: (state, rollout.credit - self.baseline),
+            moments,
+            trailing=True,
         )
 
 
@@ -121,7 +127,7 @@ class RunningMean:
             first = gradients.affine_moments(statistics, size, 1.0, 1.0)
             return jax.tree.map(lambda a, b: jnp.where(state.num_rewards == 0, a, b), first, later)
 
-        return Advantage(init, weights, moments)
+        return Advantage(init, weights, moments, trailing=True)
 
 
 NAMED = {

@@ -91,7 +91,11 @@ class Grouped:
             return gradients.group_moments(statistics, size, self.rule, self.k)
 
         return Advantage(
-            lambda: (), by_count if self.binary_only else by_rule, moments, binary_moments=True
+            lambda: (),
+            by_count if self.binary_only else by_rule,
+            moments,
+            binary_moments=True,
+            trailing=True,
         )
 
     def tables(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import jumping, updates
+from simrl.learners import fused, jumping, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, scores
@@ -15,6 +15,7 @@ from simrl.types import (
     Array,
     Environment,
     Info,
+    Jump,
     Learner,
     Outcome,
     Params,
@@ -77,6 +78,10 @@ class PolicyGradient:
             )
             return updates.ascend(optimizer, state, grad, kept), info
 
+        def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
+            tables = self.advantage.tables(size)
+            return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
+
         moments, squared_bias = (
             _moments(environment, advantage, belief, (groups, size))
             if policy.tabular
@@ -93,9 +98,10 @@ class PolicyGradient:
             squared_bias=squared_bias,
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
-            jump=None
-            if jumping.obstacle(environment, policy, self)
-            else jumping.jump_of(environment, policy, optimizer, self.advantage.tables(size)),
+            jump=None if jumping.obstacle(environment, policy, self) else jump,
+            fused=fused.policy_gradient(environment, policy, advantage, self.optimizer, size)
+            if groups == 1
+            else None,
         )
 
 

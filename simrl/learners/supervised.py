@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import updates
+from simrl.learners import fused, updates
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, gradients
 from simrl.types import Array, Environment, Info, Learner, Params, Policy, Task
@@ -80,4 +80,5 @@ class Supervised:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "supervised"),
+            fused=fused.supervised(environment, policy, self.optimizer, size) if groups == 1 else None,
         )

@@ -24,6 +24,7 @@ from simrl.measures.sequences import (
     complement,
     floats,
     group_log_odds,
+    joint_log_odds,
     log_odds,
     mark,
     outcome_expected,
@@ -48,7 +49,9 @@ __all__ = [
     "first_occurrences",
     "group_information",
     "group_log_odds",
+    "joint_log_odds",
     "label_gap",
+    "label_gap_terms",
     "log_odds",
     "nominal_information",
     "occurring",
@@ -191,20 +194,25 @@ def label_gap(label_probs: ArrayLike, log_probs: ArrayLike) -> Array:
     sum q log(q/p) cancels near 0 (to -1e-7 in float32 where the gap is 1e-12), so p - q, whose sum
     is 0, is added to every term: it becomes q phi(d) >= 0, d = log(p/q), phi(d) = e^d - 1 - d.
     """
+    return jnp.sum(label_gap_terms(label_probs, log_probs)) / NATS_PER_BIT
+
+
+def label_gap_terms(label_probs: ArrayLike, log_probs: ArrayLike) -> Array:
+    """The terms of `label_gap`, one a symbol, nats, elementwise."""
     q, log_p = floats(label_probs), floats(log_probs)
     possible = q > 0
     ratio = log_p - jnp.log(jnp.where(possible, q, 1.0))
     near = jnp.abs(ratio) < 0.5
     small = q * _exponential_remainder(jnp.where(near, ratio, 0.0))
     terms = jnp.where(near, small, jnp.exp(log_p) - q - q * ratio)
-    return jnp.sum(jnp.where(possible, terms, jnp.exp(log_p))) / NATS_PER_BIT
+    return jnp.where(possible, terms, jnp.exp(log_p))
 
 
 def _exponential_remainder(x: Array) -> Array:
     """e^x - 1 - x for |x| < 1/2, by its series: 14 terms reach float64's rounding."""
     total = jnp.ones_like(x)
     for n in range(15, 2, -1):
-        total = 1.0 + total * x / n
+        total = 1.0 + total * x * (1.0 / n)
     return 0.5 * x * x * total
 
 

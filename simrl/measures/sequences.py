@@ -131,7 +131,12 @@ def sequence_log_odds(log_probs: ArrayLike, answer: ArrayLike) -> Array:
     `log_probs` [L, V] nats, normalised or not; `answer` [L] int. Right at p -> 0 and 1 - p -> 0,
     below the smallest float32 too.
     """
-    odds = log_odds(log_probs, answer)
+    return joint_log_odds(log_odds(log_probs, answer))
+
+
+def joint_log_odds(odds: ArrayLike) -> Array:
+    """Log-odds [] of all of L independent things, each of log-odds `odds` [L], nats."""
+    odds = floats(odds)
     log_all, log_not_all = _all_of(-jax.nn.softplus(-odds), -jax.nn.softplus(odds))
     return log_all - log_not_all
 

@@ -22,13 +22,19 @@ class Tabular:
         def init(key: Array) -> Array:
             return jnp.zeros((num_prompts, length, vocab_size))
 
-        def log_law(params: Array, prompt: Array) -> Array:
+        def logits(params: Array, prompt: Array) -> Array:
             # A row is picked before the softmax, so one prompt never pays for all of them.
-            logits = params[0] if num_prompts == 1 else params[prompt]
-            return jax.nn.log_softmax(logits, axis=-1)
+            return params[0] if num_prompts == 1 else params[prompt]
+
+        def log_law(params: Array, prompt: Array) -> Array:
+            return jax.nn.log_softmax(logits(params, prompt), axis=-1)
 
         def sample(words: Array, params: Array, prompt: Array) -> Array:
-            tables = jax.vmap(keys.cumulative)(jnp.exp(log_law(params, prompt)))
+            rows = logits(params, prompt)
+            powers = jnp.exp(rows - jnp.max(rows, axis=-1, keepdims=True))
+            # Written as the fused path does (simrl.columns), that both pick the same symbols.
+            probs = powers * (1 / jnp.sum(powers, axis=-1, keepdims=True))
+            tables = jax.vmap(keys.cumulative)(probs)
             return jax.vmap(keys.choose)(words, tables)
 
         def log_prob(params: Array, prompt: Array, answer: Array) -> Array:
@@ -37,4 +43,12 @@ class Tabular:
         def log_probs(params: Array, prompt: Array, answer: Array) -> Array:
             return log_law(params, prompt)
 
-        return Policy(init, sample, log_prob, log_probs, num_active_params=vocab_size, tabular=True)
+        return Policy(
+            init,
+            sample,
+            log_prob,
+            log_probs,
+            num_active_params=vocab_size,
+            tabular=True,
+            inverts=True,
+        )

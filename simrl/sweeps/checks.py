@@ -13,6 +13,9 @@ from simrl.learners import jumping
 from simrl.types import Environment
 
 
+ENGINES = ("fused", "plain", "jump", "auto")
+
+
 def type_problems(thing: Any, path: str = "") -> list[str]:
     """Fields that say they are numbers and are not, or not finite."""
     found = []
@@ -52,8 +55,7 @@ def run_problems(spec: Any) -> list[str]:
         f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
             phases.low < phases.high and phases.num >= 1
         ),
-        f"engine must be auto, plain or jump, not {spec.engine!r}": spec.engine
-        in ("auto", "plain", "jump"),
+        f"engine must be one of {', '.join(ENGINES)}, not {spec.engine!r}": spec.engine in ENGINES,
         f"measures must be among {', '.join(observe.ASKED)}, not {', '.join(map(str, unknown))}": (
             not unknown
         ),
@@ -80,18 +82,19 @@ def jump_problem(spec: Any, environment: Environment) -> str | None:
 
 
 def path(spec: Any) -> str:
-    """How the loop goes: "plain" or "jump".
+    """How the loop goes: "plain", "fused" or "jump".
 
     "auto" jumps where it can and where at the start fewer than one update in 64 changes anything.
     """
-    if spec.engine != "auto":
+    if spec.engine in ("plain", "jump"):
         return spec.engine
     environment = spec.environment.build()
-    if jump_problem(spec, environment) is not None:
-        return "plain"
     _, length, vocab_size = environment.shape
-    rare = 64 * spec.learner.group_size < vocab_size**length
-    return "jump" if rare else "plain"
+    rare = 64 * getattr(spec.learner, "group_size", np.inf) < vocab_size**length
+    if spec.engine == "auto" and rare and jump_problem(spec, environment) is None:
+        return "jump"
+    learner = spec.learner.build(environment, spec.policy.build(environment.shape))
+    return "plain" if learner.fused is None else "fused"
 
 
 def environment_problems(environment: Environment) -> list[str]:

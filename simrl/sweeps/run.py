@@ -5,14 +5,15 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from simrl.engine import lanes, train
+from simrl.engine import lanes, pool, train
+from simrl.engine.lanes import Jobs, Setup
 from simrl.sweeps import checks
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import spec as specs
@@ -20,7 +21,7 @@ from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block, Store
 
-BLOCK = 256  # seeds in a stored block: the unit that an interrupted run repeats
+BLOCK = 256  # seeds in a stored block
 
 
 class Progress(NamedTuple):
@@ -95,23 +96,24 @@ def run(
         store = Store(out, sweep.describe())
         widths = {lanes.width_for(specs.build(specs.parts(cells[i].spec))) for i in positions}
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
-    found: list[tuple[Cell, list[Block]]] = []
-    missing = {i: _missing(store, cells[i], wanted) for i in positions}
-    total = sum(last - first + 1 for ranges in missing.values() for first, last in ranges)
+    missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
+    fresh: dict[int, list[Block]] = {i: [] for i in positions}
+    total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    for order, i in enumerate(positions):
-        fresh = []
-        for first, last in missing[i]:
-            block = run_block(cells[i].spec, range(first, last + 1), mesh)
-            fresh.append(block)
+    for group in _pools(cells, missing, mesh):
+        for (i, first, last), block in zip(group, run_pool(cells, group, mesh), strict=True):
+            fresh[i].append(block)
             if store is not None:
                 store.save(specs.cell_hash(cells[i].spec), first, last, block)
             done += last - first + 1
             updates += int(block["total.step"].sum())
             if progress is not None:
+                order = positions.index(i)
                 told = (order, len(positions), cells[i].coordinates, done, total, updates)
                 progress(Progress(*told))
-        found.append((cells[i], _stored(store, cells[i]) if store is not None else fresh))
+    found = [
+        (cells[i], fresh[i] if store is None else _stored(store, cells[i])) for i in positions
+    ]
     return datasets.dataset(sweep, found, wanted)
 
 
@@ -136,22 +138,58 @@ def session(mesh: Any) -> dict[str, Any]:
     }
 
 
-def run_block(spec: Spec, seeds: range, mesh: Any) -> Block:
-    """Train the seeds of one block, a launch of devices * width lanes at a time."""
-    parts = specs.parts(spec)
-    trial = specs.build(parts)
-    setup = lanes.Setup(specs.build, plan_of(spec, trial), mesh)
-    shared = (specs.traced(parts), rules_of(spec), jax.random.key(spec.base_seed))
-    schedule = lanes.Schedule(log_points(spec), spec.observe_every, spec.keep_beliefs)
-    width = lanes.width_for(trial) * mesh.devices.size
-    pieces = []
-    for first in range(seeds.start, seeds.stop, width):
-        chosen = np.arange(first, min(first + width, seeds.stop))
-        padded = np.resize(chosen, width)
-        observed = lanes.launch(setup, shared, padded, schedule)
-        pieces.append({name: value[: len(chosen)] for name, value in observed.items()})
-    block = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
-    return {"seed": np.arange(seeds.start, seeds.stop), **block}
+Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
+
+
+def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
+    """What a compiled program is made for, the key of all streams, and when to look."""
+    trial = specs.build(specs.parts(spec))
+    setup = Setup(specs.build, plan_of(spec, trial), mesh)
+    schedule = pool.Schedule(log_points(spec), spec.keep_beliefs)
+    return setup, spec.base_seed, schedule
+
+
+def _pools(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
+    """Pieces that run together: neighbours that differ in numbers alone, as many as a pool holds."""
+    group: list[Piece] = []
+    last, room = None, 0
+    for piece in pieces:
+        spec = cells[piece[0]].spec
+        structure = jax.tree.structure(specs.parts(spec)), len(spec.thresholds)
+        kind = (*_setup(spec, mesh), *structure)
+        size = piece[2] - piece[1] + 1
+        if kind != last or size > room:
+            if group:
+                yield group
+            group, last = [], kind
+            room = pool.size_for(kind[0], _jobs(spec, range(1)))
+        group.append(piece)
+        room -= size
+    if group:
+        yield group
+
+
+def _jobs(spec: Spec, seeds: Sequence[int]) -> Jobs:
+    """One condition and many seeds: every number of the condition repeated for each."""
+    num = len(seeds)
+    numbers = specs.traced(specs.parts(spec)), rules_of(spec), np.int32(spec.observe_every)
+    repeated = jax.tree.map(lambda x: np.broadcast_to(x, (num, *np.shape(x))), numbers)
+    return Jobs(*repeated, seed=np.asarray(seeds, np.uint32))
+
+
+def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
+    """Train the seeds of several pieces together; a block for each."""
+    setup, base_seed, schedule = _setup(cells[pieces[0][0]].spec, mesh)
+    parts = [_jobs(cells[i].spec, range(first, last + 1)) for i, first, last in pieces]
+    jobs = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    observed = pool.launch(setup, jax.random.key(base_seed), jobs, schedule)
+    blocks, begin = [], 0
+    for _, first, last in pieces:
+        end = begin + last - first + 1
+        rows = {name: value[begin:end] for name, value in observed.items()}
+        blocks.append({"seed": np.arange(first, last + 1), **rows})
+        begin = end
+    return blocks
 
 
 # The learner's part and the world's, by structure: numbers do not change what an update computes.

@@ -110,7 +110,8 @@ class Spec:
     keep_beliefs: bool = False
     num_redraws: int = 64  # draws of what has no closed form: gradients at log points, guesses
     measures: tuple[str, ...] = ()  # asked for besides; engine.observe.ASKED
-    engine: str = "plain"  # every update; "jump": over those that change nothing; or "auto"
+    engine: str = "fused"  # every update, many seeds at once where that is built; "plain": the
+    # reference, one seed's code; "jump": over updates that change nothing; "auto": the fastest
     base_seed: int = 0
 
 
@@ -120,7 +121,7 @@ class Asked:
     """What a spec asks of the loop, as static structure."""
 
     measures: tuple[str, ...] = field(default=(), metadata={"static": True})
-    jumps: bool = field(default=False, metadata={"static": True})
+    path: str = field(default="plain", metadata={"static": True})
 
 
 def resolve(family: str, value: Any) -> Any:
@@ -228,12 +229,12 @@ def build(parts: tuple[Any, ...]) -> Trial:
     policy = policy_spec.build(environment.shape)
     learner = learner_spec.build(environment, policy)
     wanted = asked[0] if asked else Asked()
-    return Trial(environment, policy, learner, wanted.measures, wanted.jumps)
+    return Trial(environment, policy, learner, wanted.measures, wanted.path)
 
 
 def parts(spec: Spec) -> tuple[Any, Any, Any, Asked]:
     """What a compiled program is built from."""
-    asked = Asked(tuple(spec.measures), checks.path(spec) == "jump")
+    asked = Asked(tuple(spec.measures), checks.path(spec))
     return spec.environment, spec.policy, spec.learner, asked
 
 

@@ -1,0 +1,91 @@
+"""What one update was told, for many seeds at once: lanes on the last axis (simrl.columns).
+
+The joint information of `simrl.measures.information.distinct_information`, where what a group has
+ruled out is a set of symbols: nothing cancels, because what is left over is a sum of its own.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from simrl import columns
+from simrl.columns import Fence, Law
+from simrl.measures import information
+from simrl.measures.information import Information
+from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
+
+
+def of_labels(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
+    """Bits [N] of labels of the truth [L, N]; repeats tell nothing new."""
+    expected = -jnp.sum(columns.total(weighted(law.probs, law.log_probs)), axis=0)
+    realised = jnp.sum(jax.nn.softplus(-columns.log_odds(law, truth)), axis=0)
+    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+
+
+def of_tokens(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
+    """Bits [N] of guesses [L, B, N] each told right or wrong at every position."""
+    length, num, _ = answers.shape
+    size = law.powers.shape[1]
+    if size > columns.FEW and num**2 < 8 * size:
+        each = [_position(law, l) for l in range(length)]
+        found = [
+            of_answers(each[l], truth[l : l + 1], answers[l : l + 1], fence) for l in range(length)
+        ]
+        return Information(*(sum(bits[1:], bits[0]) for bits in zip(*found, strict=True)))
+    tried = columns.occurring(answers, size)
+    found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
+    left = fence(columns.total(jnp.where(tried, 0, law.probs)))
+    log_left = jnp.log(left)
+    hit = jnp.any(answers == truth[:, None], axis=1)
+    own = jax.nn.softplus(-columns.log_odds(law, truth))
+    expected = -jnp.sum(found + weighted(left, log_left), axis=0)
+    realised = jnp.sum(jnp.where(hit, own, -log_left), axis=0)
+    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+
+
+def _position(law: Law, position: int) -> Law:
+    return Law(*(part[position : position + 1] for part in law))
+
+
+def of_answers(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
+    """Bits [N] of whole answers [L, B, N], each told right or wrong.
+
+    What is left is what the likeliest guess leaves less the others: that of one guess is summed
+    over its first wrong position, so that nothing cancels where it is nearly sure.
+    """
+    length, num, lanes = answers.shape
+    if length == 1 and (law.powers.shape[1] <= columns.FEW or num**2 >= 8 * law.powers.shape[1]):
+        return of_tokens(law, truth, answers, fence)
+    shifted = columns.pick(law.logits, answers) - law.largest[:, None]
+    powers = columns.pick(law.powers, answers)
+    p = powers * law.inverse[:, None]
+    not_p = columns.others(law, powers) * law.inverse[:, None]
+    log_p = fence(jnp.sum(shifted - jnp.log(law.total)[:, None], axis=0))
+    before, wrong = jnp.ones(p.shape[1:], p.dtype), jnp.zeros(p.shape[1:], p.dtype)
+    for position in range(length):
+        wrong = wrong + before * not_p[position]
+        before = before * p[position]
+    right, wrong = fence(before), fence(wrong)
+
+    first = fence(columns.first_occurrences(answers).astype(p.dtype)) > 0
+    tried = _sum(jnp.where(first, right, 0))
+    top = jnp.min(wrong, axis=0)
+    ties = _sum((first & (wrong == top)).astype(p.dtype))
+    others = _sum(jnp.where(first & (wrong > top), right, 0)) + (ties - 1) * jnp.max(right, axis=0)
+    hit = jnp.any(jnp.all(answers == truth[:, None], axis=0), axis=0)
+    odds = columns.log_odds(law, truth)
+    odds = odds[0] if length == 1 else columns.over_lanes(information.joint_log_odds)(odds)
+    left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
+    log_left = jnp.where(tried < 0.5, jnp.log1p(-tried), jnp.log(left))
+    expected = -_sum(jnp.where(first, weighted(right, log_p), 0)) - weighted(left, log_left)
+    realised = jnp.where(hit, jax.nn.softplus(-odds), -log_left)
+    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+
+
+def _sum(x: Array) -> Array:
+    """Over the first axis of [B, N]."""
+    return columns.total(x[None])[0]
+
+
+JOINT: dict[str, Callable] = {"label": of_labels, "exact": of_answers, "token": of_tokens}
