@@ -81,6 +81,18 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed
     return record.observed()
 
 
+def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
+    """Compile the programs of a pool, from one job of its kind."""
+    trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
+    size = lanes.width_for(trial) * setup.mesh.devices.size
+    group = _take(jobs, np.zeros(size, int))
+    run = lanes.start(setup, key, group)
+    run, _ = lanes.chunk(setup, key, jnp.int32(0), group, run)
+    lanes.look(setup, schedule.keep_beliefs, key, group, run)
+    if probes.wanted(trial):
+        lanes.probe(setup, key, group, run)
+
+
 def _take(tree: Any, index: np.ndarray) -> Any:
     """Rows of every leaf, on the host."""
 

@@ -90,14 +90,19 @@ def choice_from_log_probs(log_probs: ArrayLike) -> Choice:
     log_probs = floats(log_probs)
     large = log_probs > math.log(_LARGE)
     others = jnp.where(large, -jnp.inf, log_probs)
-    log_others = jax.nn.logsumexp(others, axis=-1, keepdims=True)
-    p_others = jnp.exp(log_others)
-    p = jnp.exp(log_probs)
+    highest = jnp.max(others, axis=-1, keepdims=True)
+    highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
+    powers = jnp.exp(others - highest)  # the only exponentials [..., K]: they cost the most
+    total = jnp.sum(powers, axis=-1, keepdims=True)
+    log_others, scale = jnp.log(total) + highest, jnp.exp(highest)
+    p_others = total * scale
+    p_large = jnp.exp(jnp.max(log_probs, axis=-1, keepdims=True))
+    p = jnp.where(large, p_large, powers * scale)
     return Choice(
         p=p,
         not_p=jnp.where(large, p_others, 1.0 - p),
         log_p=jnp.where(large, jnp.log1p(-jnp.minimum(p_others, 1.0 - _LARGE)), log_probs),
-        log_not_p=jnp.where(large, log_others, jnp.log1p(-p)),
+        log_not_p=jnp.where(large, log_others, jnp.log1p(-jnp.where(large, 0.0, p))),
     )
 
 

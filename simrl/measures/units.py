@@ -71,19 +71,29 @@ def hits_of(probs: Array, law: Array, not_law: Array | None = None) -> Hits:
 
 
 def hits_at(probs: Array, target: Array) -> Hits:
-    """`hits_of` for right answers [L] rather than laws, for a third of the work."""
+    """`hits_of` for right answers [L] rather than laws, for a fifth of the work.
+
+    Of the wrong symbols o the likeliest, o_1, is kept apart: with R and S the sums of the others
+    and of their squares, sum o (sum o - o) = R (o_1 + sum o) - S, of which no digit is lost since
+    S <= o_1 R.
+    """
     right = jnp.arange(probs.shape[-1]) == target[:, None]
     others = jnp.where(right, 0, probs)
-    miss = jnp.sum(others, axis=-1)
-    direction = jnp.where(right, miss[:, None], -probs)
+    rate = jnp.sum(jnp.where(right, probs, 0), axis=-1)
+    top = jnp.max(others, axis=-1)
+    less = jnp.where(others < top[:, None], others, 0)
+    equal = jnp.sum((others == top[:, None]).astype(probs.dtype), axis=-1) - 1
+    rest = jnp.sum(less, axis=-1) + equal * top
+    squares = jnp.sum(less**2, axis=-1) + equal * top**2
+    miss = top + rest
     return Hits(
-        rate=jnp.sum(jnp.where(right, probs, 0), axis=-1),
+        rate=rate,
         miss=miss,
-        direction=direction,
-        square=miss**2 + jnp.sum(others**2, axis=-1),
+        direction=jnp.where(right, miss[:, None], -probs),
+        square=miss**2 + top**2 + squares,
         hit_spread=jnp.zeros_like(miss),
-        miss_spread=gini(divide(others, miss[:, None])),
-        score=gini(probs),
+        miss_spread=divide(divide(rest * (top + miss) - squares, miss), miss),
+        score=rate * miss + top * (rate + rest) + rest - squares,
     )
 
 

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block, Store
 
 BLOCK = 256  # seeds in a stored block
+
+
+Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
 
 
 class Progress(NamedTuple):
@@ -100,8 +104,9 @@ def run(
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    for group in _pools(cells, missing, mesh):
-        for (i, first, last), block in zip(group, run_pool(cells, group, mesh), strict=True):
+    groups = list(_pools(cells, missing, mesh))
+    for group, blocks in zip(groups, _run_pools(cells, groups, mesh), strict=True):
+        for (i, first, last), block in zip(group, blocks, strict=True):
             fresh[i].append(block)
             if store is not None:
                 store.save(specs.cell_hash(cells[i].spec), first, last, block)
@@ -138,7 +143,27 @@ def session(mesh: Any) -> dict[str, Any]:
     }
 
 
-Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
+def _run_pools(
+    cells: list[Cell], groups: list[list[Piece]], mesh: Any
+) -> Iterator[list[Block]]:
+    """The blocks of each pool in turn; programs of later pools are compiled meanwhile."""
+    compiler = ThreadPoolExecutor(max_workers=2)
+    waiting = {}
+    try:
+        for group in groups if len(groups) > 1 else []:
+            spec = cells[group[0][0]].spec
+            kind = _kind(spec, mesh)
+            if kind not in waiting:
+                setup, _, schedule = _setup(spec, mesh)
+                given = (setup, jax.random.key(0), _jobs(spec, range(1)), schedule)
+                waiting[kind] = compiler.submit(pool.prepare, *given)
+        for group in groups:
+            made = waiting.get(_kind(cells[group[0][0]].spec, mesh))
+            if made is not None:
+                made.result()
+            yield run_pool(cells, group, mesh)
+    finally:
+        compiler.shutdown(wait=False, cancel_futures=True)
 
 
 def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
@@ -149,14 +174,19 @@ def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
     return setup, spec.base_seed, schedule
 
 
+def _kind(spec: Spec, mesh: Any) -> tuple:
+    """What specs that run together have in common: all but numbers."""
+    structure = jax.tree.structure(specs.parts(spec))
+    return (*_setup(spec, mesh), structure, len(spec.thresholds))
+
+
 def _pools(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
     """Pieces that run together: neighbours that differ in numbers alone, as many as a pool holds."""
     group: list[Piece] = []
     last, room = None, 0
     for piece in pieces:
         spec = cells[piece[0]].spec
-        structure = jax.tree.structure(specs.parts(spec)), len(spec.thresholds)
-        kind = (*_setup(spec, mesh), *structure)
+        kind = _kind(spec, mesh)
         size = piece[2] - piece[1] + 1
         if kind != last or size > room:
             if group:
