@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl import keys
 from simrl.types import Array, Policy, Shape
@@ -17,7 +18,7 @@ class Tabular:
     def build(self, shape: Shape) -> Policy:
         """The policy for worlds of this shape."""
         num_prompts, length, vocab_size = shape
-        positions = jnp.arange(length)
+        positions = np.arange(length)
 
         def init(key: Array) -> Array:
             return jnp.zeros((num_prompts, length, vocab_size))
