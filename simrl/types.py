@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 Params = Any
@@ -106,6 +107,17 @@ class Jump(NamedTuple):
     dead: Info  # of one of the others, drawn from their law: it stands for all of them
 
 
+class Lumps(NamedTuple):
+    """A learner's belief in a one-token world by K entries, each standing for answers alike.
+
+    Entry 0 is the right answer; the last stands for several, each of the others for one.
+    """
+
+    log_probs: Callable[[State], Array]  # state -> [K] nats, of ONE answer of each entry
+    counts: np.ndarray  # [K] float32: how many answers an entry stands for
+    full: Callable[[State], Array]  # state -> [] bool: K entries do not do; the state is not right
+
+
 class Learner(NamedTuple):
     """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step."""
 
@@ -123,6 +135,7 @@ class Learner(NamedTuple):
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
     # (keys, state, task, most []) -> at most `most` updates at once, in law those of `step`
+    lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
 
 
 class Trial(NamedTuple):
