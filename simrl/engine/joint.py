@@ -11,13 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.measures import information
+from simrl.measures import information, lumps
 from simrl.measures.information import Information
 from simrl.types import Array
 
 
-def measure_of(channel: str, num_prompts: int) -> Callable:
-    """The measure for guesses that add up as `channel`: "label", "exact" or "token"."""
+def measure_of(channel: str, num_prompts: int, counts: np.ndarray | None = None) -> Callable:
+    """The measure for guesses that add up as `channel`: "label", "exact" or "token".
+
+    `counts` [V]: how many answers an entry of the belief stands for; None: each for one.
+    """
+    if counts is not None:
+        return partial(_of_lumps, counts)
     return partial(_MEASURES[channel], num_prompts)
 
 
@@ -71,6 +76,13 @@ def _of_tokens(
     by_position = jax.vmap(partial(_of_guesses, num_prompts), (0, 0, 1, None, None))
     found = by_position(log_probs[:, None], answer[:, None], guesses[..., None], owners, mine)
     return jax.tree.map(jnp.sum, found)
+
+
+def _of_lumps(
+    counts: np.ndarray, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
+) -> Information:
+    """The same of the entries [N, 1] of a lumped belief; they all belong to its one prompt."""
+    return lumps.joint_information(log_probs[0], counts, 0, guesses[:, 0])
 
 
 _MEASURES: dict[str, Callable] = {"label": _of_labels, "exact": _of_guesses, "token": _of_tokens}

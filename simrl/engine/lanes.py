@@ -48,7 +48,7 @@ class Setup(NamedTuple):
 Observed = dict[str, np.ndarray]
 # One launch on the host, seeds on the first axis: `look.*` [N, T] measures at log points;
 # `phase.*` [N, P] sums, float64 or uint64; `hit.*` [N, H]; `total.*` [N]; `stopped` [N];
-# `look.belief` [N, T, M, L, V] nats, if asked for.
+# `look.belief` [N, T, M, L, V] nats, if asked for; `full` [N], with lumps: throw these seeds away.
 
 
 def mesh_of(num_devices: int | None = None) -> Mesh:
@@ -63,6 +63,8 @@ def mesh_of(num_devices: int | None = None) -> Mesh:
 def width_for(trial: Trial) -> int:
     """Lanes per device: a power of two whose working set stays in the cache, from shapes alone."""
     num_prompts, length, vocab_size = trial.environment.shape
+    if trial.learner.lumps is not None:
+        vocab_size = len(trial.learner.lumps.counts)
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
     fitting = max(CACHE_BYTES // (4 * floats), 1)
     return int(np.clip(2 ** int(np.log2(fitting)), MIN_WIDTH, MAX_WIDTH))
@@ -120,6 +122,8 @@ def launch(
     found |= {f"phase.{name}": values[..., q] for q, name in enumerate(names)}
     found |= {f"phase.{name}": counts[..., c] for c, name in enumerate(train.COUNTERS)}
     found |= _ends(run)
+    if trial.learner.lumps is not None:
+        found["full"] = np.asarray(trial.learner.lumps.full(run.state))
     return found | _ledger_lines(trial, found)
 
 
@@ -231,7 +235,7 @@ def _look(
         spec, _, key = shared
         trial = setup.build(spec)
         seen = train.snapshot(trial, setup.plan, keys.streams(key, seed), run)
-        return seen, observe.beliefs(trial, run.state) if keep_beliefs else None
+        return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
 
     return _over_lanes(setup, one, shared, (seeds, run))
 

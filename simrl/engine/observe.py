@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl import keys
 from simrl.engine import joint
-from simrl.measures import feedback, guesses, information
+from simrl.measures import feedback, guesses, information, lumps
 from simrl.types import Array, Info, State, Task, Trial
 
 ASKED = {
@@ -24,27 +25,44 @@ ASKED = {
 
 
 class Truth(NamedTuple):
-    """The right answers [M, L] and the label laws [M, L, V] of one task."""
+    """The right answers [M, L] and the label laws [M, L, V] of one task.
+
+    Where answers are lumped, entries stand for symbols here and in beliefs.
+    """
 
     answers: Array
     laws: Array
+    counts: np.ndarray | None = None  # [V] how many answers an entry stands for; None: each for one
 
 
 def truth(trial: Trial, task: Task) -> Truth:
     """The right answer to every prompt: the likeliest label."""
+    if trial.learner.lumps is not None:
+        counts = trial.learner.lumps.counts
+        answers = jnp.zeros((1, 1), jnp.int32)
+        return Truth(answers, jax.nn.one_hot(answers, len(counts)), counts)
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
     return Truth(jnp.argmax(laws, axis=-1).astype(jnp.int32), laws)
 
 
 def beliefs(trial: Trial, state: State) -> Array:
-    """Log-probabilities [M, L, V] for every prompt, nats."""
+    """Log-probabilities [M, L, V] for every prompt, nats; of one answer where they are lumped."""
+    if trial.learner.lumps is not None:
+        return trial.learner.lumps.log_probs(state)[None, None]
+    return whole_beliefs(trial, state)
+
+
+def whole_beliefs(trial: Trial, state: State) -> Array:
+    """Log-probabilities [M, L, V] of every answer, lumped or not, nats."""
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     return jax.vmap(trial.learner.belief, (None, 0))(state, prompts)
 
 
 def log_odds(log_probs: Array, known: Truth) -> Array:
     """Log-odds [M] of the whole answer being right, nats."""
+    if known.counts is not None:
+        log_probs = lumps.log_masses(log_probs, known.counts)
     return jax.vmap(information.sequence_log_odds)(log_probs, known.answers)
 
 
@@ -145,6 +163,9 @@ def _information(
     """Expected and realised bits [M] of one sample at each prompt, by `information_form`."""
     environment, form = trial.environment, information_form(trial)
     channel = channel_of(trial)
+    if known.counts is not None:
+        told = lumps.information(log_probs[0, 0], known.counts, 0)
+        return {name: bits[None] for name, bits in told._asdict().items()}
     if form == "closed":
         assert channel is not None
         measure = jax.vmap(lambda lp, y: information.sequence_information(lp, y, channel))
@@ -162,8 +183,10 @@ def _information(
     def sampled(
         prompt: Array, log_probs: Array, answer: Array, law: Array | None
     ) -> guesses.SampledInformation:
-        own, told = keys.fold_in(key, prompt), environment.channel or ""
-        return guesses.sampled_information(own, log_probs, answer, told, num_draws, confusion=law)
+        own, channel = keys.fold_in(key, prompt), environment.channel or ""
+        return guesses.sampled_information(
+            own, log_probs, answer, channel, num_draws, confusion=law
+        )
 
     found = jax.vmap(sampled)(prompts, log_probs, known.answers, laws)
     return {
@@ -186,6 +209,11 @@ def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array
 def _observed_pass_rate(log_probs: Array, known: Truth) -> Array:
     """Chance [M] that a guess agrees with a fresh label at every position."""
     return jnp.prod(jnp.sum(jnp.exp(log_probs) * known.laws, axis=-1), axis=-1)
+
+
+def full(trial: Trial, state: State) -> Array:
+    """Whether [] a state has run out of entries: its seed stops, to be run again with more."""
+    return jnp.bool_(False) if trial.learner.lumps is None else trial.learner.lumps.full(state)
 
 
 def absorbed(odds_before: Array, odds_after: Array) -> Array:
@@ -216,7 +244,7 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
     if channel is not None:
         # Repeats are found once for all prompts: a guess is the same only at the same prompt.
         owners = jnp.repeat(info.prompts, size)
-        told_of = joint.measure_of(channel, len(prompts))
+        told_of = joint.measure_of(channel, len(prompts), known.counts)
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found

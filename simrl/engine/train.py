@@ -193,7 +193,7 @@ def _updates(
             spent = _spend(spent, info, plan.counted.total, times)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
         hits = _hit(run, rules, odds, spent, run.step + steps)
-        done = mean_log_odds(odds) >= rules.stop
+        done = (mean_log_odds(odds) >= rules.stop) | observe.full(trial, state)
         after = Run(state, run.task, run.step + steps, done, odds, spent, hits)
         left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
         return after, told, left | trial.jumps

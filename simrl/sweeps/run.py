@@ -93,7 +93,7 @@ def run(
     store = None
     if out is not None:
         store = Store(out, sweep.describe())
-        widths = {lanes.width_for(specs.build(specs.parts(cells[i].spec))) for i in positions}
+        widths = {width for i in positions for width in _widths(cells[i].spec)}
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     found: list[tuple[Cell, list[Block]]] = []
     missing = {i: _missing(store, cells[i], wanted) for i in positions}
@@ -137,21 +137,49 @@ def session(mesh: Any) -> dict[str, Any]:
 
 
 def run_block(spec: Spec, seeds: range, mesh: Any) -> Block:
-    """Train the seeds of one block, a launch of devices * width lanes at a time."""
-    parts = specs.parts(spec)
+    """Train the seeds of one block.
+
+    Where answers are lumped, seeds that run out of entries are run again with more, and with the
+    same random numbers: each seed's result is that of the first size that is enough for it.
+    """
+    chosen = np.arange(seeds.start, seeds.stop)
+    sizes = checks.lump_sizes(spec) or (0,)
+    block = _train(spec, sizes[0], chosen, mesh)
+    full = block.pop("full", np.zeros(len(chosen), bool))
+    for entries in sizes[1:]:
+        if not full.any():
+            break
+        again = _train(spec, entries, chosen[full], mesh)
+        still = again.pop("full")
+        for name, values in again.items():
+            block[name][full] = values
+        full[full] = still
+    if full.any():
+        raise RuntimeError("entries ran out at the last size: this is a fault of simrl")
+    return {"seed": chosen, **block}
+
+
+def _train(spec: Spec, entries: int, seeds: np.ndarray, mesh: Any) -> Block:
+    """Train seeds [N], a launch of devices * width lanes at a time."""
+    parts = specs.parts(spec, entries)
     trial = specs.build(parts)
     setup = lanes.Setup(specs.build, plan_of(spec, trial), mesh)
     shared = (specs.traced(parts), rules_of(spec), jax.random.key(spec.base_seed))
     schedule = lanes.Schedule(log_points(spec), spec.observe_every, spec.keep_beliefs)
     width = lanes.width_for(trial) * mesh.devices.size
     pieces = []
-    for first in range(seeds.start, seeds.stop, width):
-        chosen = np.arange(first, min(first + width, seeds.stop))
+    for first in range(0, len(seeds), width):
+        chosen = seeds[first : first + width]
         padded = np.resize(chosen, width)
         observed = lanes.launch(setup, shared, padded, schedule)
         pieces.append({name: value[: len(chosen)] for name, value in observed.items()})
-    block = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
-    return {"seed": np.arange(seeds.start, seeds.stop), **block}
+    return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+
+
+def _widths(spec: Spec) -> set[int]:
+    """Lanes per device of each program that a cell may need."""
+    sizes = checks.lump_sizes(spec) or (0,)
+    return {lanes.width_for(specs.build(specs.parts(spec, size))) for size in sizes}
 
 
 # The learner's part and the world's, by structure: numbers do not change what an update computes.
@@ -160,12 +188,13 @@ _COUNTED: dict[Any, tuple[Any, Any]] = {}
 
 def plan_of(spec: Spec, trial: Any) -> train.Plan:
     """The static part of the loop; counts the FLOPs of one update from its program."""
-    structure = jax.tree.structure(specs.parts(spec))
+    parts = specs.parts(spec)[:3]
+    structure = jax.tree.structure(parts)
     if structure not in _COUNTED:
         problems = checks.environment_problems(trial.environment)
         if problems:
             raise SpecError("; ".join(problems))
-        _COUNTED[structure] = lanes.count_update(trial)
+        _COUNTED[structure] = lanes.count_update(specs.build(parts))  # of every update: no jumps
     counted, world = _COUNTED[structure]
     return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
 
