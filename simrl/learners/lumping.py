@@ -27,6 +27,7 @@ from simrl import keys
 from simrl.learners import leap, updates
 from simrl.learners.updates import Learning
 from simrl.measures import lumps
+from simrl.measures.information import log_odds
 from simrl.types import Array, Environment, Info, Jump, Learner, Lumps, Policy, Task
 
 FEWEST = 64  # entries at least, where failures bear weights
@@ -147,7 +148,7 @@ def _jump_of(
     """The learner's `jump`: a `leap` over right and wrong, then which wrong answers they are."""
     size, vocab_size = spec.group_size, environment.shape.vocab_size
     success, failure = (jnp.asarray(table, jnp.float32) for table in spec.advantage.tables(size))
-    first, right = jnp.zeros((1,), jnp.int32), jnp.zeros((1,), jnp.int32)
+    first = jnp.zeros((1,), jnp.int32)
     num_entries = len(carried.counts)
 
     def info(labels: Array, weights: Array) -> Info:
@@ -158,19 +159,22 @@ def _jump_of(
     def jump(streams: Any, state: Lumped, task: Task, most: Array) -> Jump:
         log_probs = carried.log_probs(state)
         masses = lumps.log_masses(log_probs, carried.counts)
-        verdict = jnp.stack([masses[0], jax.nn.logsumexp(masses[1:])])[None]
+        odds = log_odds(masses, 0)
         budget = jnp.stack([jnp.uint32(0), most.astype(jnp.uint32)])
-        found = leap.leap(streams, verdict, right, success, failure, budget)
+        chances = jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
+        told = leap.verdicts(streams, *chances, success, failure, budget)
+        # Both groups by one vmap: half the program to compile.
         words = keys.words(keys.fold_in(streams.sample, 3), (2, 2, size))
-        known = wrong_table(masses, state.touched), state.touched, vocab_size
-        live, new = draw_group(words[0], found.answers[:, 0] == 0, *known)
-        dead, _ = draw_group(words[1], found.dead_answers[:, 0] == 0, *known)
+        right = jnp.stack([told.right, told.dead_right])
+        draw = jax.vmap(draw_group, (0, 0, None, None, None))
+        table = wrong_table(masses, state.touched)
+        (live, dead), (new, _) = draw(words, right, table, state.touched, vocab_size)
         # A number beyond the entries bears no weight, or else the state after it is full.
-        weighed = jnp.zeros((num_entries,)).at[live].add(found.weights, mode="drop")
-        gradient = (weighed - jnp.exp(log_probs) * jnp.sum(found.weights)) / size
-        touches = jnp.any((found.weights != 0) & (live > 0))
+        weighed = jnp.zeros((num_entries,)).at[live].add(told.weights, mode="drop")
+        gradient = (weighed - jnp.exp(log_probs) * jnp.sum(told.weights)) / size
+        touches = jnp.any((told.weights != 0) & (live > 0))
         no_words = jnp.zeros((1,), jnp.uint32)
-        num_dead = found.num_dead[1]
+        num_dead = told.num_dead[1]
         return Jump(
             state=Lumped(
                 updates.ascend(optimizer, state.learning, gradient, state.learning.advantage),
@@ -178,10 +182,10 @@ def _jump_of(
                 environment.label(no_words, task, first[0])[0],
                 state.names,
             ),
-            num_updates=num_dead + found.live.astype(jnp.uint32),
+            num_updates=num_dead + told.live.astype(jnp.uint32),
             num_dead=num_dead,
-            live=info(live, found.weights),
-            dead=info(dead, jnp.zeros_like(found.weights)),
+            live=info(live, told.weights),
+            dead=info(dead, jnp.zeros_like(told.weights)),
         )
 
     return jump
