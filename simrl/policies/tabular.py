@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from simrl import keys
 from simrl.types import Array, Policy, Shape
@@ -18,7 +17,6 @@ class Tabular:
     def build(self, shape: Shape) -> Policy:
         """The policy for worlds of this shape."""
         num_prompts, length, vocab_size = shape
-        positions = np.arange(length)
 
         def init(key: Array) -> Array:
             return jnp.zeros((num_prompts, length, vocab_size))
@@ -33,7 +31,7 @@ class Tabular:
             return jax.vmap(keys.choose)(words, tables)
 
         def log_prob(params: Array, prompt: Array, answer: Array) -> Array:
-            return log_law(params, prompt)[positions, answer]
+            return log_law(params, prompt)[jnp.arange(length), answer]
 
         def log_probs(params: Array, prompt: Array, answer: Array) -> Array:
             return log_law(params, prompt)
