@@ -6,6 +6,7 @@ V symbols (arms) at each position, M prompts, G prompts drawn in one update.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -107,14 +108,29 @@ class Jump(NamedTuple):
     dead: Info  # of one of the others, drawn from their law: it stands for all of them
 
 
-class Lumps(NamedTuple):
-    """A learner's belief in a one-token world by K entries, each standing for answers alike.
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Entries:
+    """K entries that carry V answers alike as one: the last stands for all that the others do not.
 
-    Entry 0 is the right answer; the last stands for several, each of the others for one.
+    Static: it has no leaves, and goes through every transformation as it is.
     """
 
+    num_entries: int
+    num_answers: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many answers each entry stands for, [K] float32."""
+        rest = self.num_answers - self.num_entries + 1
+        return np.append(np.ones(self.num_entries - 1), rest).astype(np.float32)
+
+
+class Lumps(NamedTuple):
+    """A learner's belief in a one-token world by entries, of which entry 0 is the right answer."""
+
+    entries: Entries
     log_probs: Callable[[State], Array]  # state -> [K] nats, of ONE answer of each entry
-    counts: np.ndarray  # [K] float32: how many answers an entry stands for
     full: Callable[[State], Array]  # state -> [] bool: K entries do not do; the state is not right
 
 

@@ -13,16 +13,16 @@ import numpy as np
 
 from simrl.measures import information, lumps
 from simrl.measures.information import Information
-from simrl.types import Array
+from simrl.types import Array, Entries
 
 
-def measure_of(channel: str, num_prompts: int, counts: np.ndarray | None = None) -> Callable:
+def measure_of(channel: str, num_prompts: int, entries: Entries | None = None) -> Callable:
     """The measure for guesses that add up as `channel`: "label", "exact" or "token".
 
-    `counts` [V]: how many answers an entry of the belief stands for; None: each for one.
+    `entries`: those of the belief, where they are not the answers themselves.
     """
-    if counts is not None:
-        return partial(_of_lumps, counts)
+    if entries is not None:
+        return partial(_of_lumps, entries)
     return partial(_MEASURES[channel], num_prompts)
 
 
@@ -79,10 +79,10 @@ def _of_tokens(
 
 
 def _of_lumps(
-    counts: np.ndarray, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
+    entries: Entries, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
 ) -> Information:
     """The same of the entries [N, 1] of a lumped belief; they all belong to its one prompt."""
-    return lumps.joint_information(log_probs[0], counts, 0, guesses[:, 0])
+    return lumps.joint_information(log_probs[0], entries.counts, 0, guesses[:, 0])
 
 
 _MEASURES: dict[str, Callable] = {"label": _of_labels, "exact": _of_guesses, "token": _of_tokens}

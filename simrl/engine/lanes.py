@@ -64,7 +64,7 @@ def width_for(trial: Trial) -> int:
     """Lanes per device: a power of two whose working set stays in the cache, from shapes alone."""
     num_prompts, length, vocab_size = trial.environment.shape
     if trial.learner.lumps is not None:
-        vocab_size = len(trial.learner.lumps.counts)
+        vocab_size = trial.learner.lumps.entries.num_entries
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
     fitting = max(CACHE_BYTES // (4 * floats), 1)
     return int(np.clip(2 ** int(np.log2(fitting)), MIN_WIDTH, MAX_WIDTH))

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from simrl import keys
 from simrl.engine import joint
 from simrl.measures import feedback, guesses, information, lumps
-from simrl.types import Array, Info, State, Task, Trial
+from simrl.types import Array, Entries, Info, State, Task, Trial
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -32,15 +31,14 @@ class Truth(NamedTuple):
 
     answers: Array
     laws: Array
-    counts: np.ndarray | None = None  # [V] how many answers an entry stands for; None: each for one
+    entries: Entries | None = None
 
 
 def truth(trial: Trial, task: Task) -> Truth:
     """The right answer to every prompt: the likeliest label."""
     if trial.learner.lumps is not None:
-        counts = trial.learner.lumps.counts
-        answers = jnp.zeros((1, 1), jnp.int32)
-        return Truth(answers, jax.nn.one_hot(answers, len(counts)), counts)
+        entries, answers = trial.learner.lumps.entries, jnp.zeros((1, 1), jnp.int32)
+        return Truth(answers, jax.nn.one_hot(answers, entries.num_entries), entries)
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
     return Truth(jnp.argmax(laws, axis=-1).astype(jnp.int32), laws)
@@ -61,8 +59,8 @@ def whole_beliefs(trial: Trial, state: State) -> Array:
 
 def log_odds(log_probs: Array, known: Truth) -> Array:
     """Log-odds [M] of the whole answer being right, nats."""
-    if known.counts is not None:
-        log_probs = lumps.log_masses(log_probs, known.counts)
+    if known.entries is not None:
+        log_probs = lumps.log_masses(log_probs, known.entries.counts)
     return jax.vmap(information.sequence_log_odds)(log_probs, known.answers)
 
 
@@ -163,8 +161,8 @@ def _information(
     """Expected and realised bits [M] of one sample at each prompt, by `information_form`."""
     environment, form = trial.environment, information_form(trial)
     channel = channel_of(trial)
-    if known.counts is not None:
-        told = lumps.information(log_probs[0, 0], known.counts, 0)
+    if known.entries is not None:
+        told = lumps.information(log_probs[0, 0], known.entries.counts, 0)
         return {name: bits[None] for name, bits in told._asdict().items()}
     if form == "closed":
         assert channel is not None
@@ -244,7 +242,7 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
     if channel is not None:
         # Repeats are found once for all prompts: a guess is the same only at the same prompt.
         owners = jnp.repeat(info.prompts, size)
-        told_of = joint.measure_of(channel, len(prompts), known.counts)
+        told_of = joint.measure_of(channel, len(prompts), known.entries)
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found

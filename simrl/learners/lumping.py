@@ -28,7 +28,7 @@ from simrl.learners import leap, updates
 from simrl.learners.updates import Learning
 from simrl.measures import lumps
 from simrl.measures.information import log_odds
-from simrl.types import Array, Environment, Info, Jump, Learner, Lumps, Policy, Task
+from simrl.types import Array, Entries, Environment, Info, Jump, Learner, Lumps, Policy, Task
 
 FEWEST = 64  # entries at least, where failures bear weights
 GROUPS = 32  # groups of all-new guesses that the first size has entries for
@@ -59,11 +59,6 @@ def sizes(vocab_size: int, failure: np.ndarray) -> tuple[int, ...]:
         found.append(entries)
         entries *= GROWTH
     return (*found, vocab_size) if found else ()
-
-
-def counts_of(vocab_size: int, entries: int) -> np.ndarray:
-    """How many of V answers each of K entries stands for, [K] float32."""
-    return np.append(np.ones(entries - 1), vocab_size - entries + 1).astype(np.float32)
 
 
 def wrong_table(log_masses: Array, touched: Array) -> Array:
@@ -106,7 +101,7 @@ def lumped(
     the symbols in `lumps` and in what an update reports; `belief` and `estimate` list all V.
     """
     vocab_size = environment.shape.vocab_size
-    counts = counts_of(vocab_size, entries)
+    counts = Entries(entries, vocab_size).counts
     capacity = entries - 1 if counts[-1] == 1 else entries - 2
     optimizer = spec.optimizer.build()
     batch_moments = spec.advantage.build(spec.group_size, 1).moments
@@ -129,7 +124,7 @@ def lumped(
         params = _spread(state, vocab_size)
         return Learning(params, optimizer.init(params), state.learning.advantage)
 
-    carried = Lumps(log_probs, counts, lambda state: state.touched > capacity)
+    carried = Lumps(Entries(entries, vocab_size), log_probs, lambda state: state.touched > capacity)
     return base._replace(
         init=init,
         belief=lambda state, prompt: base.belief(spread(state), prompt),
@@ -149,7 +144,7 @@ def _jump_of(
     size, vocab_size = spec.group_size, environment.shape.vocab_size
     success, failure = (jnp.asarray(table, jnp.float32) for table in spec.advantage.tables(size))
     first = jnp.zeros((1,), jnp.int32)
-    num_entries = len(carried.counts)
+    counts = carried.entries.counts
 
     def info(labels: Array, weights: Array) -> Info:
         answers, weights = labels[None, :, None], weights[None, :, None]
@@ -158,7 +153,7 @@ def _jump_of(
 
     def jump(streams: Any, state: Lumped, task: Task, most: Array) -> Jump:
         log_probs = carried.log_probs(state)
-        masses = lumps.log_masses(log_probs, carried.counts)
+        masses = lumps.log_masses(log_probs, counts)
         odds = log_odds(masses, 0)
         budget = jnp.stack([jnp.uint32(0), most.astype(jnp.uint32)])
         chances = jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
@@ -170,7 +165,7 @@ def _jump_of(
         table = wrong_table(masses, state.touched)
         (live, dead), (new, _) = draw(words, right, table, state.touched, vocab_size)
         # A number beyond the entries bears no weight, or else the state after it is full.
-        weighed = jnp.zeros((num_entries,)).at[live].add(told.weights, mode="drop")
+        weighed = jnp.zeros(counts.shape).at[live].add(told.weights, mode="drop")
         gradient = (weighed - jnp.exp(log_probs) * jnp.sum(told.weights)) / size
         touches = jnp.any((told.weights != 0) & (live > 0))
         no_words = jnp.zeros((1,), jnp.uint32)

@@ -12,8 +12,9 @@ from scipy import stats
 import simrl
 from simrl import keys
 from simrl.learners import lumping
-from simrl.measures import phases
+from simrl.measures import lumps, phases
 from simrl.sweeps import spec as specs
+from simrl.types import Entries
 from tests.oracles.groups import advantage as weights_of
 
 MOST = jnp.uint32(2**31)
@@ -86,9 +87,7 @@ def test_repeats_are_drawn_as_often_as_they_happen():
         names = [a if a <= touched else touched + 1 + seen.index(a) for a in group]
         wanted[tuple(names)] += np.prod(law[np.array(group) - 1])
     entries, num = 5, 40_000
-    masses = lumping.lumps.log_masses(
-        jnp.float32(logits[:entries]), lumping.counts_of(num_arms, entries)
-    )
+    masses = lumps.log_masses(jnp.float32(logits[:entries]), Entries(entries, num_arms).counts)
 
     def one(words):
         table = lumping.wrong_table(masses, touched)
@@ -206,7 +205,7 @@ def test_sizes_follow_from_the_weights_of_failures():
     assert lumping.sizes(1024, some) == (256, 1024)
     assert lumping.sizes(1023, some) == ()
     for size in (256, 1024):
-        counts = lumping.counts_of(1024, size)
+        counts = Entries(size, 1024).counts
         assert counts.sum() == 1024
         assert len(counts) == size
 
