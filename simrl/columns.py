@@ -10,14 +10,11 @@ does not know to be one is exact, and too dear to repeat. Measured on the ten-ar
 core: 166 ns a pull without, 19 with.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from simrl import keys
 
 Array = jax.Array
 
@@ -104,7 +101,7 @@ def largest(x: Array) -> Array:
 
 
 def _folded(combine: Callable, x: Array, neutral: float) -> Array:
-    length, size, lanes = x.shape
+    size = x.shape[1]
     if size <= FEW:
         folded = x[:, 0]
         for v in range(1, size):
@@ -121,9 +118,9 @@ def _folded(combine: Callable, x: Array, neutral: float) -> Array:
 
 def pick(table: Array, index: Array) -> Array:
     """table[l, index[l, b, n], n]: [L, B, N] from a table [L, V, N]."""
-    length, size, lanes = table.shape
+    size = table.shape[1]
     if size > FEW:
-        return table.reshape(-1)[_flat(index, size)]
+        return table.reshape(-1)[flat(index, size)]
     found = jnp.broadcast_to(table[:, :1], index.shape)
     for v in range(1, size):
         found = jnp.where(index == v, table[:, v : v + 1], found)
@@ -137,121 +134,11 @@ def entry(table: Array, index: Array) -> Array:
     return pick(jnp.swapaxes(table, 0, 1), index)
 
 
-def chosen(words: Array, tables: Array) -> Array:
-    """Symbols that words pick from `keys.cumulative` tables: [L] and [L, V], or lanes behind.
-
-    Lanes: words [L, B, N] and tables [L, V, 1, N].
-    """
-    if words.ndim == 1:
-        return jax.vmap(keys.choose)(words, tables)
-    table = tables[:, :, 0]
-    found = _below(table, keys.threshold(words, table[:, -1:]), table.shape[1])
-    # Weights are never negative, which no compiler knows.
-    return Fence(jnp.where(table[0, -1, 0] >= 0, 1.0, 2.0))(found)
-
-
-def _flat(index: Array, size: int) -> Array:
+def flat(index: Array, size: int) -> Array:
     """Where the entries index [L, B, N] of a table [L, size, N] lie in memory."""
     length, _, lanes = index.shape
     rows = jnp.arange(length, dtype=jnp.int32)[:, None, None] * size + index
     return rows * lanes + jnp.arange(lanes, dtype=jnp.int32)
-
-
-def words(key: Array, num: int, length: int, fence: Fence) -> Array:
-    """Random words [length, num, N] of keys [N]: lane by lane those of `keys.words`."""
-    drawn = keys.lane_words(key, num * length, fence if num * length > 1 else None)
-    return jnp.swapaxes(drawn.reshape(num, length, -1), 0, 1)
-
-
-def choose(words: Array, probs: Array, fence: Fence) -> Array:
-    """Symbols [L, B, N] int32 that words [L, B, N] pick from laws [L, V, N]: as `keys.choose`."""
-    return search(words, keys.integer_weights(probs), fence)
-
-
-def search(words: Array, weights: Array, fence: Fence) -> Array:
-    """The same from integer weights [L, V, N] in units of 2^-30."""
-    size = weights.shape[1]
-    if size > FEW:
-        return _descend(words, weights, fence)
-    if words.shape[1] == 1:
-        edges, edge = [], jnp.zeros_like(weights[:, :1])
-        for v in range(size):
-            edge = edge + weights[:, v : v + 1]
-            edges.append(edge)
-    else:
-        table = keys.running_sum(jnp.swapaxes(weights, 0, 1))  # a loop: its result is kept
-        edges = [table[v][:, None] for v in range(size)]
-    threshold = keys.threshold(words, edges[-1])
-    found = jnp.zeros(words.shape, jnp.float32)
-    for edge in edges[:-1]:
-        found = found + (threshold >= edge).astype(jnp.float32)
-    return fence(found).astype(jnp.int32)
-
-
-def _descend(words: Array, weights: Array, fence: Fence) -> Array:
-    """Down a tree of sums: a block of blocks, a block, a symbol; no table of all symbols is made."""
-    length, size, lanes = weights.shape
-    width = math.ceil(size ** (1 / 3))
-    blocks = _block_sums(weights, width, fence)
-    ends = _block_sums(blocks, width, fence)
-    whole = jnp.sum(ends, axis=1, keepdims=True)
-    left = _keep(fence, keys.threshold(words, whole))
-    place = jnp.zeros_like(left)
-    for level in (ends, blocks, weights):
-        place, left = _step_down(level, place * width, left, width, fence)
-    return place
-
-
-def _block_sums(weights: Array, width: int, fence: Fence) -> Array:
-    """Sums [L, ceil(V / width), N] of integer weights [L, V, N] in blocks of neighbours."""
-    length, size, lanes = weights.shape
-    num = -(-size // width)
-    padded = jnp.pad(weights, ((0, 0), (0, num * width - size), (0, 0)))
-    blocks = padded.reshape(length, num, width, lanes)
-    added = blocks[:, :, 0]
-    for v in range(1, width):
-        added = added + blocks[:, :, v]
-    return _keep(fence, added)
-
-
-def _keep(fence: Fence, x: Array) -> Array:
-    """`fence` for integers up to 2^31."""
-    return fence(x.astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _step_down(
-    weights: Array, first: Array, left: Array, width: int, fence: Fence
-) -> tuple[Array, Array]:
-    """Of `width` entries from `first` [L, B, N], the one in which `left` falls, and what remains."""
-    size = weights.shape[1]
-    flat, last = weights.reshape(-1), size - 1
-    passed = jnp.zeros_like(left)
-    place = first
-    for v in range(width - 1):
-        weight = flat[_flat(jnp.minimum(first + v, last), size)]
-        edge = passed + weight
-        over = (left >= edge) & (place == first + v) & (first + v < last)
-        place = jnp.where(over, place + 1, place)
-        passed = jnp.where(over, edge, passed)
-    return fence(place), _keep(fence, left - passed)
-
-
-def _below(table: Array, threshold: Array, size: int) -> Array:
-    """How many of the first size - 1 entries of ascending [L, size, N] are <= threshold."""
-    if size <= FEW:
-        return sum(
-            ((threshold >= table[:, v : v + 1]).astype(jnp.int32) for v in range(size - 1)),
-            start=jnp.zeros_like(threshold),
-        )
-    flat = table.reshape(-1)
-    found = jnp.zeros_like(threshold)
-    step = 1 << (size - 1).bit_length()
-    while step > 1:
-        step //= 2
-        probe = found + step - 1
-        value = flat[_flat(jnp.minimum(probe, size - 1), size)]
-        found = jnp.where((probe < size - 1) & (value <= threshold), found + step, found)
-    return found
 
 
 def gather_sums(values: Array, index: Array, size: int) -> Array:
@@ -259,7 +146,7 @@ def gather_sums(values: Array, index: Array, size: int) -> Array:
     length, num, lanes = index.shape
     if size > FEW:
         empty = jnp.zeros(length * size * lanes, values.dtype)
-        return empty.at[_flat(index, size)].add(values).reshape(length, size, lanes)
+        return empty.at[flat(index, size)].add(values).reshape(length, size, lanes)
     symbols = jnp.arange(size, dtype=index.dtype)[:, None]
 
     def add(sums: Array, values: Array, index: Array) -> Array:

@@ -129,7 +129,7 @@ def _rounds(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     return x0, x1
 
 
-def below(word: Array, bound: int) -> Array:
+def below(word: Array, bound: int | Array) -> Array:
     """Words to integers in 0 ... bound - 1, int32; no outcome is off by more than bound / 2**32."""
     return _multiply_high(word, jnp.uint32(bound)).astype(jnp.int32)
 

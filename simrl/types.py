@@ -6,9 +6,11 @@ V symbols (arms) at each position, M prompts, G prompts drawn in one update.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 Params = Any
@@ -111,6 +113,32 @@ class Jump(NamedTuple):
     dead: Info  # of one of the others, drawn from their law: it stands for all of them
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Entries:
+    """K entries that carry V answers alike as one: the last stands for all that the others do not.
+
+    Static: it has no leaves, and goes through every transformation as it is.
+    """
+
+    num_entries: int
+    num_answers: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many answers each entry stands for, [K] float32."""
+        rest = self.num_answers - self.num_entries + 1
+        return np.append(np.ones(self.num_entries - 1), rest).astype(np.float32)
+
+
+class Lumps(NamedTuple):
+    """A learner's belief in a one-token world by entries, of which entry 0 is the right answer."""
+
+    entries: Entries
+    log_probs: Callable[[State], Array]  # state -> [K] nats, of ONE answer of each entry
+    full: Callable[[State], Array]  # state -> [] bool: K entries do not do; the state is not right
+
+
 class Heard(NamedTuple):
     """What one update of N lanes tells others: the lanes are the last axis."""
 
@@ -148,6 +176,7 @@ class Learner(NamedTuple):
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
     # (keys, state, task, most []) -> at most `most` updates at once, in law those of `step`
+    lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
 
 

@@ -30,7 +30,7 @@ class Lanes(NamedTuple):
     """What the loop carries of N seeds."""
 
     state: State  # leaves [..., N]
-    law: Law  # without the logits, which are in the state
+    law: Law  # its logits, which are in the state, are empty
     step: Array  # [N] int32
     odds: Array  # [N]
     dead: Array  # [N] uint32
@@ -78,10 +78,15 @@ def updates(
     steps = run.hits.step.T
     reached = Reached(steps, run.hits.time.T, jnp.zeros(steps.shape, jnp.uint32))
     heard = {name: jnp.zeros_like(odds) for name in observe.told(trial)}
-    law = law._replace(logits=None)
+    law = _bare(law)
     lanes = Lanes(state, law, run.step, odds, zeros, heard, reached, run.done, zeros > 0)
     after = jax.lax.while_loop(lambda c: jnp.any(_active(fixed, c)), partial(_update, fixed), lanes)
     return _finish(trial, cell.plan, run, after)
+
+
+def _bare(law: Law) -> Law:
+    """Without the logits: two copies of them would be carried."""
+    return law._replace(logits=jnp.zeros((0,), law.logits.dtype))
 
 
 def _active(fixed: Fixed, lanes: Lanes) -> Array:
@@ -104,7 +109,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     sums = _hear(fixed, old, lanes.heard, heard, active)
     return Lanes(
         state=state,
-        law=law._replace(logits=None),
+        law=_bare(law),
         step=step,
         odds=odds,
         dead=dead,

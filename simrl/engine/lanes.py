@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import keys
-from simrl.engine import fused, observe, train
+from simrl.engine import fused, looks, observe, train
 from simrl.measures import flops
 from simrl.types import Array, Trial
 
@@ -50,8 +50,8 @@ class Jobs(NamedTuple):
 
     spec: Any  # parts of a spec, every number float32
     rules: train.Rules
-    observe_every: Array | np.ndarray  # int32
-    seed: Array | np.ndarray  # uint32
+    observe_every: Any  # int32
+    seed: Any  # uint32
 
 
 def mesh_of(num_devices: int | None = None) -> Mesh:
@@ -66,6 +66,8 @@ def mesh_of(num_devices: int | None = None) -> Mesh:
 def width_for(trial: Trial) -> int:
     """Lanes per device: a power of two whose working set stays in the cache, from shapes alone."""
     num_prompts, length, vocab_size = trial.environment.shape
+    if trial.learner.lumps is not None:
+        vocab_size = trial.learner.lumps.entries.num_entries
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
     fitting = max(CACHE_BYTES // (4 * floats), 1)
     most = MAX_FUSED_WIDTH if trial.path == "fused" else MAX_WIDTH
@@ -157,8 +159,8 @@ def look(
     def one(
         trial: Trial, streams: keys.Streams, rules: train.Rules, run: train.Run
     ) -> tuple[dict, Array | None]:
-        seen = train.snapshot(trial, setup.plan, streams, run)
-        return seen, observe.beliefs(trial, run.state) if keep_beliefs else None
+        seen = looks.snapshot(trial, setup.plan, streams, run)
+        return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
 
     return _over_lanes(setup, one, key, (jobs, run))
 
@@ -170,7 +172,7 @@ def probe(setup: Setup, key: Array, jobs: Jobs, run: train.Run) -> dict[str, Arr
     def one(
         trial: Trial, streams: keys.Streams, rules: train.Rules, run: train.Run
     ) -> dict[str, Array]:
-        return train.probe(trial, setup.plan, streams, run)
+        return looks.probe(trial, setup.plan, streams, run)
 
     return _over_lanes(setup, one, key, (jobs, run))
 

@@ -4,18 +4,15 @@ Values are per prompt [M], so that each prompt is binned by its own pass rate. I
 bits per trajectory (one answer), joint information in bits per group of an update.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from simrl import keys
-from simrl.measures import feedback, guesses, information
-from simrl.measures.information import Information
-from simrl.types import Array, Info, State, Task, Trial
+from simrl.engine import joint
+from simrl.measures import feedback, guesses, information, lumps
+from simrl.types import Array, Entries, Info, State, Task, Trial
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -27,28 +24,52 @@ ASKED = {
 
 
 class Truth(NamedTuple):
-    """The right answers [M, L] and the label laws [M, L, V] of one task."""
+    """The right answers [M, L] and the label laws [M, L, V] of one task.
+
+    Where answers are lumped, entries stand for symbols here and in beliefs.
+    """
 
     answers: Array
     laws: Array
+    entries: Entries | None = None
 
 
 def truth(trial: Trial, task: Task) -> Truth:
     """The right answer to every prompt: the likeliest label."""
+    if trial.learner.lumps is not None:
+        entries, answers = trial.learner.lumps.entries, jnp.zeros((1, 1), jnp.int32)
+        return Truth(answers, jax.nn.one_hot(answers, entries.num_entries), entries)
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
     return Truth(jnp.argmax(laws, axis=-1).astype(jnp.int32), laws)
 
 
 def beliefs(trial: Trial, state: State) -> Array:
-    """Log-probabilities [M, L, V] for every prompt, nats."""
+    """Log-probabilities [M, L, V] for every prompt, nats; of one answer where they are lumped."""
+    if trial.learner.lumps is not None:
+        return trial.learner.lumps.log_probs(state)[None, None]
+    return whole_beliefs(trial, state)
+
+
+def whole_beliefs(trial: Trial, state: State) -> Array:
+    """Log-probabilities [M, L, V] of every answer, lumped or not, nats."""
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     return jax.vmap(trial.learner.belief, (None, 0))(state, prompts)
 
 
 def log_odds(log_probs: Array, known: Truth) -> Array:
     """Log-odds [M] of the whole answer being right, nats."""
+    if known.entries is not None:
+        log_probs = lumps.log_masses(log_probs, known.entries.counts)
     return jax.vmap(information.sequence_log_odds)(log_probs, known.answers)
+
+
+def mean_log_odds(odds: Array) -> Array:
+    """Log-odds [] of the mean over prompts of the pass rates, right at both ends."""
+    if odds.shape[0] == 1:
+        return odds[0]
+    log_right = jax.nn.logsumexp(jax.nn.log_sigmoid(odds))
+    return log_right - jax.nn.logsumexp(jax.nn.log_sigmoid(-odds))
 
 
 def channel_of(trial: Trial) -> str | None:
@@ -148,6 +169,9 @@ def _information(
     """Expected and realised bits [M] of one sample at each prompt, by `information_form`."""
     environment, form = trial.environment, information_form(trial)
     channel = channel_of(trial)
+    if known.entries is not None:
+        told = lumps.information(log_probs[0, 0], known.entries.counts, 0)
+        return {name: bits[None] for name, bits in told._asdict().items()}
     if form == "closed":
         assert channel is not None
         measure = jax.vmap(lambda lp, y: information.sequence_information(lp, y, channel))
@@ -165,8 +189,10 @@ def _information(
     def sampled(
         prompt: Array, log_probs: Array, answer: Array, law: Array | None
     ) -> guesses.SampledInformation:
-        own, told = keys.fold_in(key, prompt), environment.channel or ""
-        return guesses.sampled_information(own, log_probs, answer, told, num_draws, confusion=law)
+        own, channel = keys.fold_in(key, prompt), environment.channel or ""
+        return guesses.sampled_information(
+            own, log_probs, answer, channel, num_draws, confusion=law
+        )
 
     found = jax.vmap(sampled)(prompts, log_probs, known.answers, laws)
     return {
@@ -189,6 +215,11 @@ def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array
 def _observed_pass_rate(log_probs: Array, known: Truth) -> Array:
     """Chance [M] that a guess agrees with a fresh label at every position."""
     return jnp.prod(jnp.sum(jnp.exp(log_probs) * known.laws, axis=-1), axis=-1)
+
+
+def full(trial: Trial, state: State) -> Array:
+    """Whether [] a state has run out of entries: its seed stops, to be run again with more."""
+    return jnp.bool_(False) if trial.learner.lumps is None else trial.learner.lumps.full(state)
 
 
 def absorbed(odds_before: Array, odds_after: Array) -> Array:
@@ -215,67 +246,12 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
     prompts = jnp.arange(log_probs.shape[0])
     mine = jnp.repeat(info.prompts, size) == prompts[:, None]  # [M, N]
     values = {"success": jnp.sum(jnp.where(mine, info.success.reshape(-1), 0), axis=1)}
-    joint = joint_channel(trial)
-    if joint is not None:
+    channel = joint_channel(trial)
+    if channel is not None:
         # Repeats are found once for all prompts: a guess is the same only at the same prompt.
         owners = jnp.repeat(info.prompts, size)
-        told_of = partial(JOINT[joint], len(prompts))
+        told_of = joint.measure_of(channel, len(prompts), known.entries)
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found
     return values
-
-
-def _of_labels(
-    num_prompts: int, log_probs: Array, answer: Array, labels: Array, owners: Array, mine: Array
-) -> Information:
-    found = information.sequence_information(log_probs, answer, "label")
-    return jax.tree.map(lambda bits: jnp.where(jnp.any(mine), bits, 0), found)
-
-
-def _of_guesses(
-    num_prompts: int, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
-) -> Information:
-    """Whole-answer guesses [N, L], each told right or wrong, of which those of `mine` [N] count."""
-    size = log_probs.shape[-1]
-    if guesses.shape[1] == 1 and size <= guesses.shape[0]:
-        return _of_symbols(log_probs, answer, guesses, mine)
-    tagged = jnp.concatenate([owners[:, None].astype(guesses.dtype), guesses], axis=1)
-    return information.distinct_information(
-        information.group_log_odds(log_probs, guesses),
-        information.first_occurrences(_coded(tagged, num_prompts, size)) & mine,
-        information.sequence_log_odds(log_probs, answer),
-        jnp.any(jnp.all(guesses == answer, axis=-1) & mine),
-    )
-
-
-def _of_symbols(log_probs: Array, answer: Array, guesses: Array, mine: Array) -> Information:
-    """The same where there are no more symbols V than guesses [N, 1]: over the symbols instead."""
-    symbols = jnp.arange(log_probs.shape[-1], dtype=guesses.dtype)
-    tried = information.occurring(jnp.where(mine, guesses[:, 0], -1), len(symbols))
-    return information.distinct_information(
-        information.group_log_odds(log_probs, symbols[:, None]),
-        tried,
-        information.sequence_log_odds(log_probs, answer),
-        jnp.any(tried & (symbols == answer[0])),
-    )
-
-
-def _coded(tagged: Array, num_prompts: int, size: int) -> Array:
-    """Rows [N, 1 + L] as rows of one number, if it fits: one comparison tells them apart."""
-    if num_prompts * size ** (tagged.shape[1] - 1) >= 2**31:
-        return tagged
-    powers = np.cumprod([1, *[size] * (tagged.shape[1] - 1)])[::-1]
-    return jnp.sum(tagged * powers.astype(np.int32), axis=1, keepdims=True)
-
-
-def _of_tokens(
-    num_prompts: int, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
-) -> Information:
-    """The same position by position: what is told of one says nothing of another."""
-    by_position = jax.vmap(partial(_of_guesses, num_prompts), (0, 0, 1, None, None))
-    found = by_position(log_probs[:, None], answer[:, None], guesses[..., None], owners, mine)
-    return jax.tree.map(jnp.sum, found)
-
-
-JOINT: dict[str, Callable] = {"label": _of_labels, "exact": _of_guesses, "token": _of_tokens}

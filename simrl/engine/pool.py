@@ -21,8 +21,9 @@ MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
 MAX_BYTES = 2**28  # of their states
 
 Observed = dict[str, np.ndarray]
-# Seeds on the first axis: `look.*` [S, T] measures at log points; `phase.*` [S, P] sums, float64 or
-# uint64; `hit.*` [S, H]; `total.*` [S]; `stopped` [S]; `look.belief` [S, T, M, L, V] nats, if asked.
+# Seeds on the first axis: `look.*` [S, T] measures at log points; `phase.*` [S, P] sums, float64
+# or uint64; `hit.*` [S, H]; `total.*` [S]; `stopped` [S]; `look.belief` [S, T, M, L, V] nats, if
+# asked for; `full` [S], with lumps: throw these seeds away.
 
 
 class Schedule(NamedTuple):
@@ -35,7 +36,7 @@ class Schedule(NamedTuple):
 class Group(NamedTuple):
     """Lanes that are launched together."""
 
-    index: np.ndarray  # [n] places in the pool; the lanes behind them repeat the first
+    places: np.ndarray  # [n] in the pool; the lanes behind them repeat the first
     jobs: Jobs
     run: train.Run
 
@@ -107,14 +108,14 @@ def _take(tree: Any, index: np.ndarray) -> Any:
 
 def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
     """The lanes that are still going, in as few groups as hold them, if that is fewer."""
-    going = [np.flatnonzero(~np.asarray(g.run.done)[: len(g.index)]) for g in groups]
+    going = [np.flatnonzero(~np.asarray(g.run.done)[: len(g.places)]) for g in groups]
     total = sum(len(places) for places in going)
     if -(-total // size) == len(groups):
         return groups
     for group in groups:
         record.end(group)
     parts = [
-        (g.index[at], _take(g.jobs, at), _take(g.run, at))
+        (g.places[at], _take(g.jobs, at), _take(g.run, at))
         for g, at in zip(groups, going, strict=True)
         if len(at)
     ]
@@ -137,7 +138,7 @@ def _trained(setup: Setup, key: Array, until: int, group: Group, record: "Record
     run = group.run
     while not np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)):
         run, sums = lanes.chunk(setup, key, jnp.int32(until), group.jobs, run)
-        record.add(group.index, sums)
+        record.add(group.places, sums)
     return group._replace(run=run)
 
 
@@ -173,7 +174,7 @@ class Record:
             seen["belief"] = belief
         found = {name: np.asarray(value) for name, value in jax.device_get(seen).items()}
         found["step"] = np.asarray(group.run.step, np.int64)
-        _put(self.looks[-1], self.num, group.index, found)
+        _put(self.looks[-1], self.num, group.places, found)
 
     def end(self, group: Group) -> None:
         """Hitting times, totals and what became of each seed of a group."""
@@ -188,7 +189,9 @@ class Record:
         for c, name in enumerate(train.COUNTERS):
             found[f"hit.{name}"] = cost[..., c]
             found[f"total.{name}"] = total[..., c].sum(axis=1, dtype=np.uint64)
-        _put(self.ends, self.num, group.index, found)
+        if self.trial.learner.lumps is not None:
+            found["full"] = np.asarray(self.trial.learner.lumps.full(run.state))
+        _put(self.ends, self.num, group.places, found)
 
     def observed(self) -> Observed:
         """Everything, by name."""

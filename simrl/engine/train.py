@@ -102,7 +102,7 @@ def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
     state = trial.learner.init(seed_streams)
     odds = observe.log_odds(observe.beliefs(trial, state), observe.truth(trial, task))
     spent = jnp.zeros((odds.shape[0], len(COUNTERS), 2), jnp.uint32)
-    overall = mean_log_odds(odds)
+    overall = observe.mean_log_odds(odds)
     reached = overall >= rules.thresholds
     hits = Hits(
         step=jnp.where(reached, 0, -1).astype(jnp.int32),
@@ -143,37 +143,6 @@ def chunk(
         return after, account(given.spec, given, known, ends, told, sums), count + 1
 
     return jax.lax.while_loop(unfinished, stretch, (run, empty, jnp.int32(0)))[:2]
-
-
-def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
-    """The measures of a seed at a log point, averaged over prompts."""
-    known = observe.truth(trial, run.task)
-    key = keys.fold_in(seed_streams.probe, run.step)
-    drawn = keys.fold_in(key, probes.OF_STATE), plan.num_redraws
-    values = observe.of_state(trial, run.state, run.task, known, *drawn)
-    values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
-    found = {
-        # Errors of independent estimates add in squares.
-        name: jnp.linalg.norm(value) / len(value) if name.endswith("_error") else jnp.mean(value)
-        for name, value in values.items()
-    }
-    found["log_odds"] = mean_log_odds(run.odds)
-    return found
-
-
-def probe(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
-    """What a log point estimates by drawing the gradient again."""
-    known = observe.truth(trial, run.task)
-    key = keys.fold_in(seed_streams.probe, run.step)
-    return probes.of_estimate(trial, run.state, run.task, known, key, plan.num_redraws)
-
-
-def mean_log_odds(odds: Array) -> Array:
-    """Log-odds [] of the mean over prompts of the pass rates, right at both ends."""
-    if odds.shape[0] == 1:
-        return odds[0]
-    log_right = jax.nn.logsumexp(jax.nn.log_sigmoid(odds))
-    return log_right - jax.nn.logsumexp(jax.nn.log_sigmoid(-odds))
 
 
 def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: Run) -> Array:
@@ -221,7 +190,7 @@ def _updates(
             spent = spend(spent, info, plan.counted.total, times)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
         hits = _hit(run, rules, odds, spent, run.step + steps)
-        done = mean_log_odds(odds) >= rules.stop
+        done = (observe.mean_log_odds(odds) >= rules.stop) | observe.full(trial, state)
         after = Run(state, run.task, run.step + steps, done, odds, spent, hits)
         left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
         return after, told, left | (trial.path == "jump")
@@ -271,7 +240,7 @@ def spend(spent: Array, info: Info, counted: int, times: Array | None = None) ->
 
 def _hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
     """Record the thresholds that the last of `step` updates has reached for the first time."""
-    before, after = mean_log_odds(run.odds), mean_log_odds(odds)
+    before, after = observe.mean_log_odds(run.odds), observe.mean_log_odds(odds)
     new = (run.hits.step < 0) & (after >= rules.thresholds)
     fraction = (rules.thresholds - before) / (after - before)
     return Hits(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, keys
+from simrl import choices, keys
 from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
@@ -68,7 +68,7 @@ class Sequence:
         def label(words: Array, task: Secrets, prompt: Array) -> Array:
             if task.tables is None:
                 return task.answers[prompt]
-            return columns.chosen(words, task.tables[prompt])
+            return choices.chosen(words, task.tables[prompt])
 
         def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
             match = (answer == label(words, task, prompt)).astype(jnp.float32)

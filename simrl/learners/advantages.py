@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.measures import gradients
 from simrl.types import Advantage, Array, Rollout
+
+Table = np.ndarray | Array
 
 
 @jax.tree_util.register_dataclass
@@ -52,9 +55,10 @@ class Affine:
 
         return Advantage(lambda: (), weights, moments, trailing=True)
 
-    def tables(self, batch_size: int) -> tuple[Array, Array]:
+    def tables(self, batch_size: int) -> tuple[Table, Table]:
         """Weights of a success and of a failure by the number of successes [B + 1] each."""
-        scale, taken = self._scale(batch_size), self.centre * jnp.arange(batch_size + 1)
+        # With NumPy: a spec is read, and its tables with it, before JAX may be touched.
+        scale, taken = self._scale(batch_size), self.centre * np.arange(batch_size + 1)
         return scale * (batch_size - taken) / batch_size, -scale * taken / batch_size
 
     def _scale(self, batch_size: int) -> float:

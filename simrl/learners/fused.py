@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import columns
+from simrl import choices, columns
 from simrl.columns import Fence, Law
 from simrl.learners import updates
 from simrl.learners.updates import Learning, Optimizer
@@ -56,10 +56,8 @@ def policy_gradient(
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence
     ) -> tuple[Learning, Heard]:
-        answers = columns.choose(
-            columns.words(keys.sample, size, length, fence), law.probs, fence
-        )
-        noise = columns.words(keys.reward, size, length, fence)
+        answers = choices.choose(choices.words(keys.sample, size, length, fence), law.probs, fence)
+        noise = choices.words(keys.reward, size, length, fence)
         told = _verdict(environment, noise, _broadcast(task), answers)
         rollout = Rollout(
             prompt=jnp.int32(FIRST),
@@ -90,7 +88,7 @@ def supervised(
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence
     ) -> tuple[Learning, Heard]:
-        words = columns.words(keys.label, size, length, fence)
+        words = choices.words(keys.label, size, length, fence)
         told = environment.label(words, _broadcast(task), jnp.int32(FIRST))
         labels = fence(jnp.broadcast_to(told, words.shape))
         ones = jnp.ones((size, length, words.shape[-1]))
@@ -119,15 +117,13 @@ def _verdict(environment: Environment, noise: Array, task: Task, answers: Array)
 
 def _score(law: Law, answers: Array, weights: Array) -> Array:
     """(1/B) sum over answers of weights [B, L, N] times scores: [L, V, N]."""
-    size, length, _ = weights.shape
+    size = weights.shape[0]
     shares = jnp.swapaxes(weights * (1 / size), 0, 1)
     sums = columns.gather_sums(shares, answers, law.probs.shape[1])
     return sums - law.probs * columns.total(shares)[:, None]
 
 
-def _ascend(
-    optimizer: Optimizer, state: Learning, gradient: Array, kept: Any
-) -> Learning:
+def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
     def one(optimizer: Optimizer, params: Array, opt_state: Any, gradient: Array) -> Any:
         state = Learning(params, opt_state, ())
         return updates.ascend(optimizer.build(), state, gradient, ())[:2]

@@ -24,24 +24,37 @@ from simrl.types import Array, Params, Policy
 WAIT_WORDS = 32  # random words of one wait
 
 _COINS = WAIT_WORDS - 2  # binary digits that may be uneven; the two other words are fair digits
+_LIVE, _DEAD = 1, 2  # what the stream is folded with for either group; 0 is the wait
 _EVEN = -25  # a digit of log-odds -x, x < 2**_EVEN, is fair to x / 4
 
 
-class Leap(NamedTuple):
-    """Dead groups passed over, and the live one after them.
+class Verdicts(NamedTuple):
+    """Dead groups passed over, and what the live one after them was told.
 
-    Where `live` is False the budget ended first: num_success, success and weights are then 0 and
-    the answers mean nothing. In a live group the successes stand first: an order that no weight by
-    count can see, but not that of an exchangeable group.
+    Where `live` is False the budget ended first: num_success, success and weights are then 0. In a
+    group the successes stand first: an order that no weight by count can see, but not that of an
+    exchangeable group.
     """
 
     num_dead: Array  # [2] uint32 words (high, low): dead groups before the live one or the end
     live: Array  # [] bool: there is a live group
     num_success: Array  # [] int32: its successes k
-    answers: Array  # [B, L] int32: its answers
     success: Array  # [B] float, 0 or 1
     weights: Array  # [B] float: of the score terms
-    dead_answers: Array  # [B, L] int32: a group drawn given that it is dead, one for all of them
+    right: Array  # [B] bool: as `success`, of a live group even where the budget ended first
+    dead_right: Array  # [B] bool: of a group drawn given that it is dead, one for all of them
+
+
+class Leap(NamedTuple):
+    """Verdicts with the guesses that they are about."""
+
+    num_dead: Array  # [2] uint32 words, and so on: as in Verdicts
+    live: Array  # [] bool
+    num_success: Array  # [] int32
+    answers: Array  # [B, L] int32: of the live group; they mean nothing if there is none
+    success: Array  # [B] float
+    weights: Array  # [B] float
+    dead_answers: Array  # [B, L] int32: of the dead one
 
 
 def coin(word: Array, log_odds: Array) -> Array:
@@ -205,25 +218,9 @@ def draw_failure(words: Array, given: Chances) -> Array:
     return jnp.where(right, given.answer, symbols)
 
 
-def draw_group(key: Array, given: Chances, allowed: Array) -> tuple[Array, Array, Array]:
-    """A group given its allowed numbers of successes: count [] int32, answers [B, L], success [B].
-
-    Args:
-      key: a typed key.
-      given: of this policy and answer.
-      allowed: [B + 1] bool.
-    """
-    size, length = allowed.shape[0] - 1, given.answer.shape[0]
-    words = keys.words(key, (1 + size * 3 * length,))
-    count = draw_count(words[0], given.log_p, given.log_fail, allowed)
-    success = jnp.arange(size) < count
-    failures = jax.vmap(draw_failure, (0, None))(words[1:].reshape(size, 3, length), given)
-    return count, jnp.where(success[:, None], given.answer, failures), success
-
-
-def leap(
-    streams: Streams, log_probs: Array, answer: Array, success: Array, failure: Array, most: Array
-) -> Leap:
+def verdicts(
+    streams: Streams, log_p: Array, log_fail: Array, success: Array, failure: Array, most: Array
+) -> Verdicts:
     """The dead groups up to the next live one and that one, of at most `most` groups in all.
 
     Cut at a budget and taken up again with other keys, the groups have the same law: a geometric
@@ -231,28 +228,57 @@ def leap(
 
     Args:
       streams: folded with the step; only `sample` is read.
-      log_probs: [L, V] nats, of the policy.
-      answer: [L] int, the right one.
+      log_p, log_fail: [] nats: log of the pass rate p and of 1 - p.
       success, failure: [B + 1] weights by number of successes; they set B and may be traced.
       most: [2] uint32 words (high, low): the number of groups that the budget still allows.
     """
     alive = live_counts(success, failure)
-    given = chances(log_probs, answer)
-    log_dead = log_live_probability(given.log_p, given.log_fail, alive)[1]
+    log_dead = log_live_probability(log_p, log_fail, alive)[1]
     waited = wait(keys.words(keys.fold_in(streams.sample, 0), (WAIT_WORDS,)), log_dead)
     live = (waited[0] < most[0]) | ((waited[0] == most[0]) & (waited[1] < most[1]))
 
-    count, answers, right = draw_group(keys.fold_in(streams.sample, 1), given, alive)
+    def count_given(allowed: Array, group: int) -> Array:
+        word = keys.words(keys.fold_in(streams.sample, group), (1,))[0]
+        return draw_count(word, log_p, log_fail, allowed)
+
+    count, dead_count = count_given(alive, _LIVE), count_given(~alive, _DEAD)
+    place = jnp.arange(alive.shape[0] - 1)
+    right = place < count
     weights = jnp.where(right, jnp.asarray(success)[count], jnp.asarray(failure)[count])
-    _, dead_answers, _ = draw_group(keys.fold_in(streams.sample, 2), given, ~alive)
-    return Leap(
+    return Verdicts(
         num_dead=jnp.where(live, waited, most),
         live=live,
         num_success=jnp.where(live, count, 0),
-        answers=answers,
-        success=(right & live).astype(log_probs.dtype),
-        weights=jnp.where(live, weights, 0).astype(log_probs.dtype),
-        dead_answers=dead_answers,
+        success=(right & live).astype(log_p.dtype),
+        weights=jnp.where(live, weights, 0).astype(log_p.dtype),
+        right=right,
+        dead_right=place < dead_count,
+    )
+
+
+def draw_answers(key: Array, given: Chances, right: Array) -> Array:
+    """Guesses [B, L] given which of them are `right` [B] bool; `key` typed."""
+    size, length = right.shape[0], given.answer.shape[0]
+    words = keys.words(key, (1 + size * 3 * length,))[1:]  # the first one told their number
+    failures = jax.vmap(draw_failure, (0, None))(words.reshape(size, 3, length), given)
+    return jnp.where(right[:, None], given.answer, failures)
+
+
+def leap(
+    streams: Streams, log_probs: Array, answer: Array, success: Array, failure: Array, most: Array
+) -> Leap:
+    """`verdicts` under log_probs [L, V] nats on guesses at `answer` [L] int, and the guesses."""
+    given = chances(log_probs, answer)
+    told = verdicts(streams, given.log_p, given.log_fail, success, failure, most)
+    live, dead = (keys.fold_in(streams.sample, group) for group in (_LIVE, _DEAD))
+    return Leap(
+        num_dead=told.num_dead,
+        live=told.live,
+        num_success=told.num_success,
+        answers=draw_answers(live, given, told.right),
+        success=told.success,
+        weights=told.weights,
+        dead_answers=draw_answers(dead, given, told.dead_right),
     )
 
 

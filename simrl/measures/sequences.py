@@ -90,19 +90,14 @@ def choice_from_log_probs(log_probs: ArrayLike) -> Choice:
     log_probs = floats(log_probs)
     large = log_probs > math.log(_LARGE)
     others = jnp.where(large, -jnp.inf, log_probs)
-    highest = jnp.max(others, axis=-1, keepdims=True)
-    highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
-    powers = jnp.exp(others - highest)  # the only exponentials [..., K]: they cost the most
-    total = jnp.sum(powers, axis=-1, keepdims=True)
-    log_others, scale = jnp.log(total) + highest, jnp.exp(highest)
-    p_others = total * scale
-    p_large = jnp.exp(jnp.max(log_probs, axis=-1, keepdims=True))
-    p = jnp.where(large, p_large, powers * scale)
+    log_others = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+    p_others = jnp.exp(log_others)
+    p = jnp.exp(log_probs)
     return Choice(
         p=p,
         not_p=jnp.where(large, p_others, 1.0 - p),
         log_p=jnp.where(large, jnp.log1p(-jnp.minimum(p_others, 1.0 - _LARGE)), log_probs),
-        log_not_p=jnp.where(large, log_others, jnp.log1p(-jnp.where(large, 0.0, p))),
+        log_not_p=jnp.where(large, log_others, jnp.log1p(-p)),
     )
 
 
@@ -139,9 +134,8 @@ def sequence_log_odds(log_probs: ArrayLike, answer: ArrayLike) -> Array:
     return joint_log_odds(log_odds(log_probs, answer))
 
 
-def joint_log_odds(odds: ArrayLike) -> Array:
+def joint_log_odds(odds: Array) -> Array:
     """Log-odds [] of all of L independent things, each of log-odds `odds` [L], nats."""
-    odds = floats(odds)
     log_all, log_not_all = _all_of(-jax.nn.softplus(-odds), -jax.nn.softplus(odds))
     return log_all - log_not_all
 
@@ -150,8 +144,7 @@ def group_log_odds(log_probs: ArrayLike, answers: ArrayLike) -> Array:
     """Log-odds of each of B whole answers under one factorised belief, nats [B].
 
     `log_probs` [L, V] normalised, nats; `answers` [B, L] int. What `jax.vmap(sequence_log_odds)`
-    over the answers gives, for O(L V + B L) instead of O(B L V). A belief that differs from answer
-    to answer (teacher-forced, not factorised) needs the vmap.
+    over the answers gives, for O(L V + B L) instead of O(B L V).
     """
     choice = choice_from_log_probs(log_probs)
     answers = jnp.asarray(answers)
@@ -208,8 +201,7 @@ def _exact(choice: Choice, answer: Array) -> tuple[Array, Array]:
     log_own = jnp.sum(_pick(choice.log_p, answer))
     own_is_rest = jnp.any(top != answer)
 
-    num_terms = int(jnp.finfo(choice.p.dtype).nmant)
-    order = 1.0 + jnp.arange(num_terms, dtype=choice.p.dtype)  # n = 1 .. num_terms
+    order = 1.0 + jnp.arange(int(jnp.finfo(choice.p.dtype).nmant), dtype=choice.p.dtype)
     rest = _rest_powers(choice.log_p, top, log_top, order + 1.0)
     own = jnp.where(own_is_rest, jnp.exp((order + 1.0) * log_own), 0.0)
 

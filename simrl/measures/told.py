@@ -28,11 +28,12 @@ def of_tokens(law: Law, truth: Array, answers: Array, fence: Fence) -> Informati
     length, num, _ = answers.shape
     size = law.powers.shape[1]
     if size > columns.FEW and num**2 < 8 * size:
-        each = [_position(law, l) for l in range(length)]
-        found = [
-            of_answers(each[l], truth[l : l + 1], answers[l : l + 1], fence) for l in range(length)
-        ]
-        return Information(*(sum(bits[1:], bits[0]) for bits in zip(*found, strict=True)))
+        apart = []
+        for place in (slice(t, t + 1) for t in range(length)):
+            here = Law(*(part[place] for part in law))
+            apart.append(of_answers(here, truth[place], answers[place], fence))
+        bits = jax.tree.map(lambda *each: sum(each[1:], each[0]), *apart)
+        return Information(*bits)
     tried = columns.occurring(answers, size)
     found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
     left = fence(columns.total(jnp.where(tried, 0, law.probs)))
@@ -44,17 +45,13 @@ def of_tokens(law: Law, truth: Array, answers: Array, fence: Fence) -> Informati
     return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
 
 
-def _position(law: Law, position: int) -> Law:
-    return Law(*(part[position : position + 1] for part in law))
-
-
 def of_answers(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
     """Bits [N] of whole answers [L, B, N], each told right or wrong.
 
     What is left is what the likeliest guess leaves less the others: that of one guess is summed
     over its first wrong position, so that nothing cancels where it is nearly sure.
     """
-    length, num, lanes = answers.shape
+    length, num, _ = answers.shape
     if length == 1 and (law.powers.shape[1] <= columns.FEW or num**2 >= 8 * law.powers.shape[1]):
         return of_tokens(law, truth, answers, fence)
     shifted = columns.pick(law.logits, answers) - law.largest[:, None]

@@ -17,7 +17,6 @@ class Tabular:
     def build(self, shape: Shape) -> Policy:
         """The policy for worlds of this shape."""
         num_prompts, length, vocab_size = shape
-        positions = jnp.arange(length)
 
         def init(key: Array) -> Array:
             return jnp.zeros((num_prompts, length, vocab_size))
@@ -38,7 +37,7 @@ class Tabular:
             return jax.vmap(keys.choose)(words, tables)
 
         def log_prob(params: Array, prompt: Array, answer: Array) -> Array:
-            return log_law(params, prompt)[positions, answer]
+            return log_law(params, prompt)[jnp.arange(length), answer]
 
         def log_probs(params: Array, prompt: Array, answer: Array) -> Array:
             return log_law(params, prompt)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import observe
-from simrl.learners import jumping
+from simrl.learners import jumping, lumping
+from simrl.policies.tabular import Tabular
 from simrl.types import Environment
-
 
 ENGINES = ("fused", "plain", "jump", "auto")
 
@@ -82,19 +82,38 @@ def jump_problem(spec: Any, environment: Environment) -> str | None:
 
 
 def path(spec: Any) -> str:
-    """How the loop goes: "plain", "fused" or "jump".
+    """How the loop goes: "plain", "fused", "jump", or "jump, lumped": answers alike as one.
 
     "auto" jumps where it can and where at the start fewer than one update in 64 changes anything.
     """
-    if spec.engine in ("plain", "jump"):
-        return spec.engine
+    if spec.engine == "plain":
+        return "plain"
     environment = spec.environment.build()
     _, length, vocab_size = environment.shape
     rare = 64 * getattr(spec.learner, "group_size", np.inf) < vocab_size**length
-    if spec.engine == "auto" and rare and jump_problem(spec, environment) is None:
-        return "jump"
+    jumps = spec.engine == "auto" and rare and jump_problem(spec, environment) is None
+    if jumps or spec.engine == "jump":
+        return "jump, lumped" if _entries(spec, environment) else "jump"
     learner = spec.learner.build(environment, spec.policy.build(environment.shape))
     return "plain" if learner.fused is None else "fused"
+
+
+def lump_sizes(spec: Any) -> tuple[int, ...]:
+    """Numbers of entries to carry the answers of a valid spec by, in turn; () without lumps."""
+    lumped = path(spec) == "jump, lumped"
+    return _entries(spec, spec.environment.build()) if lumped else ()
+
+
+def _entries(spec: Any, environment: Environment) -> tuple[int, ...]:
+    """The sizes for a spec that jumps; () where lumps are no gain.
+
+    They need a uniform start and one token. What is asked for besides looks at every answer.
+    """
+    uniform = isinstance(spec.policy, Tabular)
+    if not uniform or environment.shape.length > 1 or spec.measures:
+        return ()
+    _, failure = spec.learner.advantage.tables(spec.learner.group_size)
+    return lumping.sizes(environment.shape.vocab_size, np.asarray(failure))
 
 
 def environment_problems(environment: Environment) -> list[str]:

@@ -5,27 +5,22 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from simrl.engine import lanes, pool, train
-from simrl.engine.lanes import Jobs, Setup
-from simrl.sweeps import checks
+from simrl.engine import lanes
 from simrl.sweeps import dataset as datasets
+from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block, Store
 
 BLOCK = 256  # seeds in a stored block
-
-
-Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
 
 
 class Progress(NamedTuple):
@@ -98,14 +93,14 @@ def run(
     store = None
     if out is not None:
         store = Store(out, sweep.describe())
-        widths = {lanes.width_for(specs.build(specs.parts(cells[i].spec))) for i in positions}
+        widths = {width for i in positions for width in pools.widths(cells[i].spec)}
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    groups = list(_pools(cells, missing, mesh))
-    for group, blocks in zip(groups, _run_pools(cells, groups, mesh), strict=True):
+    groups = list(pools.split(cells, missing, mesh))
+    for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
         for (i, first, last), block in zip(group, blocks, strict=True):
             fresh[i].append(block)
             if store is not None:
@@ -116,9 +111,7 @@ def run(
                 order = positions.index(i)
                 told = (order, len(positions), cells[i].coordinates, done, total, updates)
                 progress(Progress(*told))
-    found = [
-        (cells[i], fresh[i] if store is None else _stored(store, cells[i])) for i in positions
-    ]
+    found = [(cells[i], fresh[i] if store is None else _stored(store, cells[i])) for i in positions]
     return datasets.dataset(sweep, found, wanted)
 
 
@@ -141,126 +134,6 @@ def session(mesh: Any) -> dict[str, Any]:
         "device_kind": f"{device.platform}: {device.device_kind}",
         "device_count": int(mesh.devices.size),
     }
-
-
-def _run_pools(
-    cells: list[Cell], groups: list[list[Piece]], mesh: Any
-) -> Iterator[list[Block]]:
-    """The blocks of each pool in turn; programs of later pools are compiled meanwhile."""
-    compiler = ThreadPoolExecutor(max_workers=2)
-    waiting = {}
-    try:
-        for group in groups if len(groups) > 1 else []:
-            spec = cells[group[0][0]].spec
-            kind = _kind(spec, mesh)
-            if kind not in waiting:
-                setup, _, schedule = _setup(spec, mesh)
-                given = (setup, jax.random.key(0), _jobs(spec, range(1)), schedule)
-                waiting[kind] = compiler.submit(pool.prepare, *given)
-        for group in groups:
-            made = waiting.get(_kind(cells[group[0][0]].spec, mesh))
-            if made is not None:
-                made.result()
-            yield run_pool(cells, group, mesh)
-    finally:
-        compiler.shutdown(wait=False, cancel_futures=True)
-
-
-def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
-    """What a compiled program is made for, the key of all streams, and when to look."""
-    trial = specs.build(specs.parts(spec))
-    setup = Setup(specs.build, plan_of(spec, trial), mesh)
-    schedule = pool.Schedule(log_points(spec), spec.keep_beliefs)
-    return setup, spec.base_seed, schedule
-
-
-def _kind(spec: Spec, mesh: Any) -> tuple:
-    """What specs that run together have in common: all but numbers."""
-    structure = jax.tree.structure(specs.parts(spec))
-    return (*_setup(spec, mesh), structure, len(spec.thresholds))
-
-
-def _pools(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
-    """Pieces that run together: neighbours that differ in numbers alone, as many as a pool holds."""
-    group: list[Piece] = []
-    last, room = None, 0
-    for piece in pieces:
-        spec = cells[piece[0]].spec
-        kind = _kind(spec, mesh)
-        size = piece[2] - piece[1] + 1
-        if kind != last or size > room:
-            if group:
-                yield group
-            group, last = [], kind
-            room = pool.size_for(kind[0], _jobs(spec, range(1)))
-        group.append(piece)
-        room -= size
-    if group:
-        yield group
-
-
-def _jobs(spec: Spec, seeds: Sequence[int]) -> Jobs:
-    """One condition and many seeds: every number of the condition repeated for each."""
-    num = len(seeds)
-    numbers = specs.traced(specs.parts(spec)), rules_of(spec), np.int32(spec.observe_every)
-    repeated = jax.tree.map(lambda x: np.broadcast_to(x, (num, *np.shape(x))), numbers)
-    return Jobs(*repeated, seed=np.asarray(seeds, np.uint32))
-
-
-def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
-    """Train the seeds of several pieces together; a block for each."""
-    setup, base_seed, schedule = _setup(cells[pieces[0][0]].spec, mesh)
-    parts = [_jobs(cells[i].spec, range(first, last + 1)) for i, first, last in pieces]
-    jobs = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    observed = pool.launch(setup, jax.random.key(base_seed), jobs, schedule)
-    blocks, begin = [], 0
-    for _, first, last in pieces:
-        end = begin + last - first + 1
-        rows = {name: value[begin:end] for name, value in observed.items()}
-        blocks.append({"seed": np.arange(first, last + 1), **rows})
-        begin = end
-    return blocks
-
-
-# The learner's part and the world's, by structure: numbers do not change what an update computes.
-_COUNTED: dict[Any, tuple[Any, Any]] = {}
-
-
-def plan_of(spec: Spec, trial: Any) -> train.Plan:
-    """The static part of the loop; counts the FLOPs of one update from its program."""
-    structure = jax.tree.structure(specs.parts(spec))
-    if structure not in _COUNTED:
-        problems = checks.environment_problems(trial.environment)
-        if problems:
-            raise SpecError("; ".join(problems))
-        _COUNTED[structure] = lanes.count_update(trial)
-    counted, world = _COUNTED[structure]
-    return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
-
-
-def rules_of(spec: Spec) -> train.Rules:
-    """The traced numbers of the loop."""
-
-    def odds(p: float) -> float:
-        return float("inf") if p >= 1 else float(np.log(p) - np.log1p(-p))
-
-    return specs.traced(
-        train.Rules(
-            thresholds=np.array([odds(p) for p in spec.thresholds]),
-            stop=np.array(odds(spec.stop_pass_rate)),
-            phase_low=np.array(spec.phases.low),
-            phase_high=np.array(spec.phases.high),
-        )
-    )
-
-
-def log_points(spec: Spec) -> tuple[int, ...]:
-    """Updates at which to look: 0, then `log_points` more up to `max_steps`, whole and distinct."""
-    if spec.log_spacing == "log":
-        points = np.geomspace(1, spec.max_steps, spec.log_points + 1)[1:]
-    else:
-        points = np.linspace(0, spec.max_steps, spec.log_points + 1)
-    return tuple(sorted({0, spec.max_steps, *(int(p) for p in np.round(points))}))
 
 
 def _commit() -> str:

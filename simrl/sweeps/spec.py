@@ -16,7 +16,7 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages, grouped
+from simrl.learners import advantages, grouped, lumping
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -36,7 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-ENGINE = 2  # raised when a change of the code alters stored numbers: old results are then refused
+ENGINE = 3  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 class SpecError(ValueError):
@@ -122,6 +122,7 @@ class Asked:
 
     measures: tuple[str, ...] = field(default=(), metadata={"static": True})
     path: str = field(default="plain", metadata={"static": True})
+    entries: int = field(default=0, metadata={"static": True})  # that carry the answers; 0: all do
 
 
 def resolve(family: str, value: Any) -> Any:
@@ -229,13 +230,16 @@ def build(parts: tuple[Any, ...]) -> Trial:
     policy = policy_spec.build(environment.shape)
     learner = learner_spec.build(environment, policy)
     wanted = asked[0] if asked else Asked()
+    if wanted.entries:
+        learner = lumping.lumped(learner, environment, policy, learner_spec, wanted.entries)
     return Trial(environment, policy, learner, wanted.measures, wanted.path)
 
 
-def parts(spec: Spec) -> tuple[Any, Any, Any, Asked]:
-    """What a compiled program is built from."""
-    asked = Asked(tuple(spec.measures), checks.path(spec))
-    return spec.environment, spec.policy, spec.learner, asked
+def parts(spec: Spec, entries: int | None = None) -> tuple[Any, Any, Any, Asked]:
+    """What a compiled program is built from; `entries`: other than the first of `lump_sizes`."""
+    path = checks.path(spec).split(",")[0]
+    size = next(iter(checks.lump_sizes(spec)), 0) if entries is None else entries
+    return spec.environment, spec.policy, spec.learner, Asked(tuple(spec.measures), path, size)
 
 
 def traced(tree: Any) -> Any:

@@ -85,7 +85,9 @@ def test_a_jump_stops_at_the_budget():
     spec = spec_of(
         simrl.Bandit(num_arms=1000), "none", 1, max_steps=300, log_points=2, engine="auto"
     )
-    assert checks.path(spec) == "jump"  # by itself: one update in a thousand changes anything
+    assert (
+        checks.path(spec) == "jump, lumped"
+    )  # by itself: one update in a thousand changes anything
     spec = dataclasses.replace(spec, log_spacing="linear", stop_pass_rate=1.0)
     data = simrl.run(spec, 256).isel(cell=0)
     assert (data["total_step"].values == 300).all()
@@ -125,17 +127,16 @@ def test_what_is_not_exact_is_refused_with_its_reason(changes, reason):
     with pytest.raises(simrl.SpecError, match=reason) as error:
         simrl.run(dataclasses.replace(spec, **changes), 2)
     assert "\n" not in str(error.value)
-    assert (
-        checks.path(specs.resolved(dataclasses.replace(spec, engine="auto", **changes))) == "plain"
-    )
+    automatic = specs.resolved(dataclasses.replace(spec, engine="auto", **changes))
+    assert "jump" not in checks.path(automatic)
 
 
 def test_the_path_is_in_the_manifest():
     rare, often = simrl.Bandit(num_arms=5000), simrl.Bandit(num_arms=5)
     spec = simrl.Spec(rare, simrl.PolicyGradient(group_size=2), engine="auto")
     sweep = simrl.Sweep(spec, {"environment": {"rare": rare, "often": often}})
-    assert [cell["path"] for cell in sweep.describe()["cells"]] == ["jump", "plain"]
-    with pytest.raises(simrl.SpecError, match="engine must be auto, plain or jump"):
+    assert [cell["path"] for cell in sweep.describe()["cells"]] == ["jump, lumped", "fused"]
+    with pytest.raises(simrl.SpecError, match="engine must be one of fused, plain, jump, auto"):
         simrl.run(dataclasses.replace(spec, engine="fast"), 2)
 
 

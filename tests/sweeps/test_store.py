@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 import simrl
+from simrl.sweeps import pools, store
 from simrl.sweeps import run as runs
 from simrl.sweeps import spec as specs
-from simrl.sweeps import store
 
 change = dataclasses.replace
 
@@ -26,13 +26,13 @@ def small_blocks(monkeypatch):
 def launched(monkeypatch):
     """(first, last) of every block that is run, in order."""
     seen = []
-    original = runs.run_block
+    original = pools.run_pool
 
-    def counted(spec, seeds, mesh):
-        seen.append((seeds.start, seeds.stop - 1))
-        return original(spec, seeds, mesh)
+    def counted(cells, pieces, mesh):
+        seen.extend((first, last) for _, first, last in pieces)
+        return original(cells, pieces, mesh)
 
-    monkeypatch.setattr(runs, "run_block", counted)
+    monkeypatch.setattr(pools, "run_pool", counted)
     return seen
 
 
@@ -141,14 +141,13 @@ def test_an_interrupt_between_blocks_costs_nothing(sweep, tmp_path, launched):
 
     with pytest.raises(KeyboardInterrupt):
         simrl.run(sweep, 10, tmp_path / "cut", progress=stop)
-    done = len(launched)
-    assert done == 4
-    assert len(list((tmp_path / "cut").rglob("*.npz"))) == done
+    assert len(launched) == 6  # they run together, and are stored one by one
+    assert len(list((tmp_path / "cut").rglob("*.npz"))) == 4
     found = simrl.open(tmp_path / "cut", seeds=4)  # both cells have these
     assert found["seed"].values.tolist() == [0, 1, 2, 3]
     assert found.sizes["seed"] < simrl.open(tmp_path / "cut").sizes["seed"] == 10
     resumed = simrl.run(sweep, 10, tmp_path / "cut")
-    assert len(launched) == 6
+    assert len(launched) == 6 + 2
     whole = simrl.run(sweep, 10, tmp_path / "whole")
     xr.testing.assert_identical(resumed, whole)
     for file in (tmp_path / "whole").rglob("*.npz"):

@@ -1,0 +1,124 @@
+"""Random choices on columns: the symbols that `simrl.keys` would pick, for many seeds at once.
+
+Shapes as in simrl.columns: N lanes last, words and answers [L, B, N], laws [L, V, N].
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from simrl import columns, keys
+from simrl.columns import Array, Fence
+
+
+def words(key: Array, num: int, length: int, fence: Fence) -> Array:
+    """Random words [length, num, N] of keys [N]: lane by lane those of `keys.words`."""
+    # One word of a key has no halves to share with others.
+    keep = fence.__call__ if num * length > 1 else None
+    drawn = keys.lane_words(key, num * length, keep)
+    return jnp.swapaxes(drawn.reshape(num, length, -1), 0, 1)
+
+
+def choose(words: Array, probs: Array, fence: Fence) -> Array:
+    """Symbols [L, B, N] int32 that words pick from laws [L, V, N]: those of `keys.choose`."""
+    return search(words, keys.integer_weights(probs), fence)
+
+
+def search(words: Array, weights: Array, fence: Fence) -> Array:
+    """The same from integer weights [L, V, N] in units of 2^-30."""
+    size = weights.shape[1]
+    if size > columns.FEW:
+        return _descend(words, weights, fence)
+    if words.shape[1] == 1:
+        edges, edge = [], jnp.zeros_like(weights[:, :1])
+        for v in range(size):
+            edge = edge + weights[:, v : v + 1]
+            edges.append(edge)
+    else:
+        table = keys.running_sum(jnp.swapaxes(weights, 0, 1))  # a loop: its result is kept
+        edges = [table[v][:, None] for v in range(size)]
+    threshold = keys.threshold(words, edges[-1])
+    found = jnp.zeros(words.shape, jnp.float32)
+    for edge in edges[:-1]:
+        found = found + (threshold >= edge).astype(jnp.float32)
+    return fence(found).astype(jnp.int32)
+
+
+def _descend(words: Array, weights: Array, fence: Fence) -> Array:
+    """Down a tree of sums: a block of blocks, a block, a symbol; no table of all is made."""
+    size = weights.shape[1]
+    width = math.ceil(size ** (1 / 3))
+    blocks = _block_sums(weights, width, fence)
+    ends = _block_sums(blocks, width, fence)
+    whole = jnp.sum(ends, axis=1, keepdims=True)
+    left = _keep(fence, keys.threshold(words, whole))
+    place = jnp.zeros_like(left)
+    for level in (ends, blocks, weights):
+        place, left = _step_down(level, place * width, left, width, fence)
+    return place
+
+
+def _block_sums(weights: Array, width: int, fence: Fence) -> Array:
+    """Sums [L, ceil(V / width), N] of integer weights [L, V, N] in blocks of neighbours."""
+    length, size, lanes = weights.shape
+    num = -(-size // width)
+    padded = jnp.pad(weights, ((0, 0), (0, num * width - size), (0, 0)))
+    blocks = padded.reshape(length, num, width, lanes)
+    added = blocks[:, :, 0]
+    for v in range(1, width):
+        added = added + blocks[:, :, v]
+    return _keep(fence, added)
+
+
+def _keep(fence: Fence, x: Array) -> Array:
+    """`fence` for integers up to 2^31."""
+    return fence(x.astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _step_down(
+    weights: Array, first: Array, left: Array, width: int, fence: Fence
+) -> tuple[Array, Array]:
+    """Of `width` entries from `first` [L, B, N], the one where `left` falls, and what remains."""
+    size = weights.shape[1]
+    flat, last = weights.reshape(-1), size - 1
+    passed = jnp.zeros_like(left)
+    place = first
+    for v in range(width - 1):
+        weight = flat[columns.flat(jnp.minimum(first + v, last), size)]
+        edge = passed + weight
+        over = (left >= edge) & (place == first + v) & (first + v < last)
+        place = jnp.where(over, place + 1, place)
+        passed = jnp.where(over, edge, passed)
+    return fence(place), _keep(fence, left - passed)
+
+
+def _below(table: Array, threshold: Array, size: int) -> Array:
+    """How many of the first size - 1 entries of ascending [L, size, N] are <= threshold."""
+    if size <= columns.FEW:
+        return sum(
+            ((threshold >= table[:, v : v + 1]).astype(jnp.int32) for v in range(size - 1)),
+            start=jnp.zeros_like(threshold),
+        )
+    flat = table.reshape(-1)
+    found = jnp.zeros_like(threshold)
+    step = 1 << (size - 1).bit_length()
+    while step > 1:
+        step //= 2
+        probe = found + step - 1
+        value = flat[columns.flat(jnp.minimum(probe, size - 1), size)]
+        found = jnp.where((probe < size - 1) & (value <= threshold), found + step, found)
+    return found
+
+
+def chosen(words: Array, tables: Array) -> Array:
+    """Symbols that words pick from `keys.cumulative` tables: [L] and [L, V], or lanes behind.
+
+    Lanes: words [L, B, N] and tables [L, V, 1, N].
+    """
+    if words.ndim == 1:
+        return jax.vmap(keys.choose)(words, tables)
+    table = tables[:, :, 0]
+    found = _below(table, keys.threshold(words, table[:, -1:]), table.shape[1])
+    # Weights are never negative, which no compiler knows.
+    return Fence(jnp.where(table[0, -1, 0] >= 0, 1.0, 2.0))(found)

@@ -1,0 +1,166 @@
+"""Pools: pieces of cells that one compiled program runs together."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from simrl.engine import lanes, pool, train
+from simrl.engine.lanes import Jobs, Setup
+from simrl.sweeps import checks
+from simrl.sweeps import spec as specs
+from simrl.sweeps.grid import Cell
+from simrl.sweeps.spec import Spec, SpecError
+from simrl.sweeps.store import Block
+
+Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
+
+
+def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[list[Block]]:
+    """The blocks of each pool in turn; programs of later pools are compiled meanwhile."""
+    compiler = ThreadPoolExecutor(max_workers=2)
+    waiting = {}
+    try:
+        for group in groups if len(groups) > 1 else []:
+            spec = cells[group[0][0]].spec
+            kind = _kind(spec, mesh)
+            if kind not in waiting:
+                setup, _, schedule = _setup(spec, mesh)
+                given = (setup, jax.random.key(0), _jobs(spec, range(1)), schedule)
+                waiting[kind] = compiler.submit(pool.prepare, *given)
+        for group in groups:
+            made = waiting.get(_kind(cells[group[0][0]].spec, mesh))
+            if made is not None:
+                made.result()
+            yield run_pool(cells, group, mesh)
+    finally:
+        compiler.shutdown(wait=False, cancel_futures=True)
+
+
+def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
+    """What a compiled program is made for, the key of all streams, and when to look."""
+    trial = specs.build(specs.parts(spec))
+    setup = Setup(specs.build, plan_of(spec, trial), mesh)
+    schedule = pool.Schedule(log_points(spec), spec.keep_beliefs)
+    return setup, spec.base_seed, schedule
+
+
+def _kind(spec: Spec, mesh: Any) -> tuple:
+    """What specs that run together have in common: all but numbers."""
+    structure = jax.tree.structure(specs.parts(spec))
+    return (*_setup(spec, mesh), structure, len(spec.thresholds))
+
+
+def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
+    """Pieces that run together: neighbours that differ in numbers alone, a pool full."""
+    group: list[Piece] = []
+    last, room = None, 0
+    for piece in pieces:
+        spec = cells[piece[0]].spec
+        kind = _kind(spec, mesh)
+        size = piece[2] - piece[1] + 1
+        if kind != last or size > room:
+            if group:
+                yield group
+            group, last = [], kind
+            room = pool.size_for(kind[0], _jobs(spec, range(1)))
+        group.append(piece)
+        room -= size
+    if group:
+        yield group
+
+
+def _jobs(spec: Spec, seeds: Sequence[int], entries: int | None = None) -> Jobs:
+    """One condition and many seeds: every number of the condition repeated for each."""
+    num = len(seeds)
+    numbers = specs.traced(specs.parts(spec, entries)), rules_of(spec), np.int32(spec.observe_every)
+    repeated = jax.tree.map(lambda x: np.broadcast_to(x, (num, *np.shape(x))), numbers)
+    return Jobs(repeated[0], repeated[1], repeated[2], np.asarray(seeds, np.uint32))
+
+
+def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
+    """Train the seeds of several pieces together; a block for each.
+
+    Where answers are lumped, seeds that run out of entries are run again with more, and with the
+    same random numbers: each seed's result is that of the first size that is enough for it.
+    """
+    spec = cells[pieces[0][0]].spec
+    setup, base_seed, schedule = _setup(spec, mesh)
+    key = jax.random.key(base_seed)
+    sizes = checks.lump_sizes(spec) or (0,)
+    observed = pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule)
+    full = observed.pop("full", np.zeros(len(observed["stopped"]), bool))
+    for entries in sizes[1:]:
+        if not full.any():
+            break
+        jobs = _joined(cells, pieces, entries)
+        again = pool.launch(setup, key, jax.tree.map(lambda leaf: leaf[full], jobs), schedule)
+        still = again.pop("full")
+        for name, values in again.items():
+            observed[name][full] = values
+        full[full] = still
+    if full.any():
+        raise RuntimeError("entries ran out at the last size: this is a fault of simrl")
+    blocks, begin = [], 0
+    for _, first, last in pieces:
+        end = begin + last - first + 1
+        rows = {name: value[begin:end] for name, value in observed.items()}
+        blocks.append({"seed": np.arange(first, last + 1), **rows})
+        begin = end
+    return blocks
+
+
+def _joined(cells: list[Cell], pieces: list[Piece], entries: int) -> Jobs:
+    """The jobs of all pieces."""
+    parts = [_jobs(cells[i].spec, range(first, last + 1), entries) for i, first, last in pieces]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def widths(spec: Spec) -> set[int]:
+    """Lanes per device of each program that a cell may need."""
+    sizes = checks.lump_sizes(spec) or (0,)
+    return {lanes.width_for(specs.build(specs.parts(spec, size))) for size in sizes}
+
+
+# The learner's part and the world's, by structure: numbers do not change what an update computes.
+_COUNTED: dict[Any, tuple[Any, Any]] = {}
+
+
+def plan_of(spec: Spec, trial: Any) -> train.Plan:
+    """The static part of the loop; counts the FLOPs of one update from its program."""
+    parts = specs.parts(spec)[:3]
+    structure = jax.tree.structure(parts)
+    if structure not in _COUNTED:
+        problems = checks.environment_problems(trial.environment)
+        if problems:
+            raise SpecError("; ".join(problems))
+        _COUNTED[structure] = lanes.count_update(specs.build(parts))  # of every update: no jumps
+    counted, world = _COUNTED[structure]
+    return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
+
+
+def rules_of(spec: Spec) -> train.Rules:
+    """The traced numbers of the loop."""
+
+    def odds(p: float) -> float:
+        return float("inf") if p >= 1 else float(np.log(p) - np.log1p(-p))
+
+    return specs.traced(
+        train.Rules(
+            thresholds=np.array([odds(p) for p in spec.thresholds]),
+            stop=np.array(odds(spec.stop_pass_rate)),
+            phase_low=np.array(spec.phases.low),
+            phase_high=np.array(spec.phases.high),
+        )
+    )
+
+
+def log_points(spec: Spec) -> tuple[int, ...]:
+    """Updates at which to look: 0, then `log_points` more up to `max_steps`, whole and distinct."""
+    if spec.log_spacing == "log":
+        points = np.geomspace(1, spec.max_steps, spec.log_points + 1)[1:]
+    else:
+        points = np.linspace(0, spec.max_steps, spec.log_points + 1)
+    return tuple(sorted({0, spec.max_steps, *(int(p) for p in np.round(points))}))
