@@ -20,8 +20,8 @@ from simrl.measures import flops
 from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
-MIN_WIDTH, MAX_WIDTH = 32, 128
-MAX_FUSED_WIDTH = 512  # lanes innermost: the wider, the less each operation's start counts
+WIDTHS = (32, 128)  # the least and the most lanes
+FUSED_WIDTHS = (64, 512)  # lanes innermost: the wider, the less each operation's start counts
 CPU_OPTIONS: dict[str, bool | int | str] = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
     # round differently, so that a seed's measures would depend on its place among the lanes.
@@ -70,8 +70,8 @@ def width_for(trial: Trial) -> int:
         vocab_size = trial.learner.lumps.entries.num_entries
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
     fitting = max(CACHE_BYTES // (4 * floats), 1)
-    most = MAX_FUSED_WIDTH if trial.path == "fused" else MAX_WIDTH
-    return int(np.clip(2 ** int(np.log2(fitting)), MIN_WIDTH, most))
+    low, high = FUSED_WIDTHS if trial.path == "fused" else WIDTHS
+    return int(np.clip(2 ** int(np.log2(fitting)), low, high))
 
 
 def _compiled(

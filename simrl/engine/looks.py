@@ -14,7 +14,7 @@ def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
     known = observe.truth(trial, run.task)
     key = keys.fold_in(seed_streams.probe, run.step)
     drawn = keys.fold_in(key, probes.OF_STATE), plan.num_redraws
-    values = observe.of_state(trial, run.state, run.task, known, *drawn)
+    values = observe.of_state(trial, run.state, run.task, known, *drawn, odds=run.odds)
     values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
     found = {
         # Errors of independent estimates add in squares.

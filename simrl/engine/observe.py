@@ -138,15 +138,21 @@ def told(trial: Trial) -> tuple[str, ...]:
 
 
 def of_state(
-    trial: Trial, state: State, task: Task, known: Truth, key: Array, num_draws: int = 64
+    trial: Trial,
+    state: State,
+    task: Task,
+    known: Truth,
+    key: Array,
+    num_draws: int = 64,
+    odds: Array | None = None,
 ) -> dict[str, Array]:
     """Measures [M] of the policy and of the learner's estimator before an update.
 
     `key` and `num_draws` serve what has no closed form; a name that ends in `_error` is a standard
-    error over the draws.
+    error over the draws. `odds` [M]: the state's `log_odds`, where they are known.
     """
     log_probs = beliefs(trial, state)
-    odds = log_odds(log_probs, known)
+    odds = log_odds(log_probs, known) if odds is None else odds
     values = {"pass_rate": jax.nn.sigmoid(odds), "nominal": _nominal(trial, log_probs, known, odds)}
     if information_form(trial) is not None:
         values |= _information(trial, log_probs, known, task, (key, num_draws))

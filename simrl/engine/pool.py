@@ -96,14 +96,27 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
 
 def _take(tree: Any, index: np.ndarray) -> Any:
     """Rows of every leaf, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
 
-    def rows(leaf: Any) -> Any:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            data = np.asarray(jax.random.key_data(leaf))[index]
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        return np.asarray(leaf)[index]
 
-    return jax.tree.map(rows, tree)
+def _without_keys(tree: Any) -> Any:
+    """Typed random keys as the words that NumPy can hold."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _with_keys(tree: Any, like: Any) -> Any:
+    """The words that stand for the keys of `like` as keys again."""
+
+    def made(x: Any, leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return x
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(leaf))
+
+    return jax.tree.map(made, tree, like)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
@@ -115,7 +128,7 @@ def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
     for group in groups:
         record.end(group)
     parts = [
-        (g.places[at], _take(g.jobs, at), _take(g.run, at))
+        (g.places[at], _take(g.jobs, at), _take(_without_keys(g.run), at))
         for g, at in zip(groups, going, strict=True)
         if len(at)
     ]
@@ -128,7 +141,8 @@ def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
         places = np.arange(first, min(first + size, total))
         jobs, run = _take(joined[1:], np.resize(places, size))
         # Placed as a program leaves it: lanes anywhere else would be another program.
-        made.append(Group(joined[0][places], jobs, jax.device_put(run, over_seeds)))
+        run = _with_keys(jax.device_put(run, over_seeds), groups[0].run)
+        made.append(Group(joined[0][places], jobs, run))
     return made
 
 

@@ -271,7 +271,8 @@ def _account(
     trajectories = phases.float_of(spent[:, COUNTERS.index("trajectories")])
     key = keys.fold_in(keys.fold_in(given.streams.probe, before.step), probes.OF_STATE)
     drawn = key, plan.num_redraws
-    measured = observe.of_state(trial, before.state, before.task, known, *drawn)
+    now = before.state, before.task, known
+    measured = observe.of_state(trial, *now, *drawn, odds=before.odds)
     # A prompt that was not drawn adds nothing, even where its measure is infinite.
     values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}
     values |= told

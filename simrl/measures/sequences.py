@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simrl.measures.simplex import log_not
+
 Array = jax.Array
 ArrayLike = Any  # arrays, NumPy arrays, numbers
 
@@ -84,20 +86,19 @@ def choice_from_probs(probs: ArrayLike) -> Choice:
 def choice_from_log_probs(log_probs: ArrayLike) -> Choice:
     """The belief with normalised log-probabilities [..., K], nats.
 
-    A dominant entry's own log-probability is not read (float32 rounds log(1 - 1e-12) to 0): it and
-    log(1 - p) come from the log-probabilities of the others.
+    A dominant entry's own logarithm is not read (float32 rounds log(1 - 1e-12) to 0): it and that
+    of 1 - p come from the others.
     """
     log_probs = floats(log_probs)
     large = log_probs > math.log(_LARGE)
     others = jnp.where(large, -jnp.inf, log_probs)
     log_others = jax.nn.logsumexp(others, axis=-1, keepdims=True)
-    p_others = jnp.exp(log_others)
-    p = jnp.exp(log_probs)
+    p_others, p = jnp.exp(log_others), jnp.exp(log_probs)
     return Choice(
         p=p,
         not_p=jnp.where(large, p_others, 1.0 - p),
         log_p=jnp.where(large, jnp.log1p(-jnp.minimum(p_others, 1.0 - _LARGE)), log_probs),
-        log_not_p=jnp.where(large, log_others, jnp.log1p(-p)),
+        log_not_p=jnp.where(large, log_others, log_not(jnp.minimum(p, _LARGE))),
     )
 
 

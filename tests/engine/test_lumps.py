@@ -134,7 +134,7 @@ def test_lumps_keep_their_bits():
         ({}, "jump, lumped"),
         ({"environment": simrl.Sequence(5000, 1, "prefix")}, "jump, lumped"),
         ({"environment": simrl.Sequence(90, 2)}, "jump"),
-        ({"environment": simrl.Sequence(5000, 1, labels="zipf")}, "plain"),
+        ({"environment": simrl.Sequence(5000, 1, labels="zipf")}, "fused"),
         ({"measures": ("redraws",)}, "jump"),
         ({"engine": "plain"}, "plain"),
         ({"learner": simrl.PolicyGradient("group_normalised", group_size=20)}, "jump, lumped"),
