@@ -26,7 +26,7 @@ def build(entries, num_arms, advantage="group_normalised", size=4, rate=1.0, wor
     optimizer = simrl.Optimizer("sgd", {"learning_rate": rate})
     learner = simrl.PolicyGradient(specs.resolve("advantage", advantage), size, 1, optimizer)
     world = world or simrl.Bandit(num_arms=num_arms)
-    wanted = specs.Asked(jumps=True, entries=entries)
+    wanted = specs.Asked(path="jump", entries=entries)
     return specs.build((world, simrl.Tabular(), learner, wanted))
 
 
