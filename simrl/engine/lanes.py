@@ -6,6 +6,7 @@ seeds never communicate.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
@@ -52,6 +53,15 @@ class Jobs(NamedTuple):
     rules: train.Rules
     observe_every: Any  # int32
     seed: Any  # uint32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seen:
+    """Numbers by name in one array: to fetch an array costs more than to fill it."""
+
+    values: Array  # [N, Q] float
+    names: tuple[str, ...] = field(metadata={"static": True})
 
 
 def mesh_of(num_devices: int | None = None) -> Mesh:
@@ -153,13 +163,14 @@ def chunk(
 @_compiled((0, 1), LOOK_OPTIONS)
 def look(
     setup: Setup, keep_beliefs: bool, key: Array, jobs: Jobs, run: train.Run
-) -> tuple[dict[str, Array], Array | None]:
+) -> tuple[Seen, Array | None]:
     """Measures of the lanes at a log point, and their beliefs if they are kept."""
 
     def one(
         trial: Trial, streams: keys.Streams, rules: train.Rules, run: train.Run
-    ) -> tuple[dict, Array | None]:
-        seen = looks.snapshot(trial, setup.plan, streams, run)
+    ) -> tuple[Seen, Array | None]:
+        found = looks.snapshot(trial, setup.plan, streams, run)
+        seen = Seen(jnp.stack(list(found.values())), tuple(found))
         return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
 
     return _over_lanes(setup, one, key, (jobs, run))

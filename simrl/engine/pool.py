@@ -74,9 +74,8 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed
         record.copy_last()
         if until > 0:
             groups = _packed(groups, record, size)
-            groups = [_trained(setup, key, until, group, record) for group in groups]
-        for group in groups:
-            record.look(key, group)
+            groups = _trained(setup, key, until, groups, record)
+        record.look(key, groups)
     for group in groups:
         record.end(group)
     return record.observed()
@@ -146,14 +145,29 @@ def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
     return made
 
 
-def _trained(setup: Setup, key: Array, until: int, group: Group, record: "Record") -> Group:
-    """The group at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
+def _trained(
+    setup: Setup, key: Array, until: int, groups: list[Group], record: "Record"
+) -> list[Group]:
+    """The groups at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
     of equal terms go wrong."""
-    run = group.run
-    while not np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)):
-        run, sums = lanes.chunk(setup, key, jnp.int32(until), group.jobs, run)
-        record.add(group.places, sums)
-    return group._replace(run=run)
+    unfinished = list(range(len(groups)))
+    groups = list(groups)
+    while unfinished:
+        # All are launched before the first is waited for: the host's work is done meanwhile.
+        found = [
+            lanes.chunk(setup, key, jnp.int32(until), groups[i].jobs, groups[i].run)
+            for i in unfinished
+        ]
+        for i, (run, sums) in zip(unfinished, found, strict=True):
+            groups[i] = groups[i]._replace(run=run)
+            record.add(groups[i].places, sums)
+        runs = [(i, groups[i].run) for i in unfinished]
+        unfinished = [i for i, run in runs if not _finished(run, until)]
+    return groups
+
+
+def _finished(run: train.Run, until: int) -> bool:
+    return bool(np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)))
 
 
 class Record:
@@ -178,17 +192,20 @@ class Record:
         self.values[index] += np.asarray(sums.values, np.float64)[: len(index)]
         self.counts[index] += phases.count_of(sums.counts)[: len(index)]
 
-    def look(self, key: Array, group: Group) -> None:
-        """Measure a group at the log point that was begun."""
-        keep = self.schedule.keep_beliefs
-        seen, belief = lanes.look(self.setup, keep, key, group.jobs, group.run)
-        if probes.wanted(self.trial):
-            seen |= lanes.probe(self.setup, key, group.jobs, group.run)
-        if keep:
-            seen["belief"] = belief
-        found = {name: np.asarray(value) for name, value in jax.device_get(seen).items()}
-        found["step"] = np.asarray(group.run.step, np.int64)
-        _put(self.looks[-1], self.num, group.places, found)
+    def look(self, key: Array, groups: list[Group]) -> None:
+        """Measure groups at the log point that was begun."""
+        keep, seen = self.schedule.keep_beliefs, []
+        for group in groups:
+            measured, belief = lanes.look(self.setup, keep, key, group.jobs, group.run)
+            more = {"belief": belief} if keep else {}
+            if probes.wanted(self.trial):
+                more |= lanes.probe(self.setup, key, group.jobs, group.run)
+            seen.append((measured, more))
+        for group, (measured, more) in zip(groups, seen, strict=True):
+            found = dict(zip(measured.names, np.asarray(measured.values).T, strict=True))
+            found |= {name: np.asarray(value) for name, value in more.items()}
+            found["step"] = np.asarray(group.run.step, np.int64)
+            _put(self.looks[-1], self.num, group.places, found)
 
     def end(self, group: Group) -> None:
         """Hitting times, totals and what became of each seed of a group."""
