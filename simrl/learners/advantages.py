@@ -41,12 +41,14 @@ class Affine:
 
         def weights(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
             # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
-            # rounded 1/B, need not be 1, and a dead group would leave a gradient.
+            # rounded 1/B, need not be 1, and a dead group would leave a gradient. A sum of B
+            # thirds need not be B thirds either: where all are equal it is not asked for.
             credit = rollout.credit
             equal = jnp.max(credit, axis=0) == jnp.min(credit, axis=0)
-            # So does a sum of B thirds: where all are equal it is B of them, to the last bit.
-            total = jnp.where(equal, batch_size * credit[0], jnp.sum(credit, axis=0))
-            return state, scale * (batch_size * credit - self.centre * total) / batch_size
+            total = jnp.sum(credit, axis=0)
+            alike = (1 - self.centre) * (batch_size * credit)
+            excess = jnp.where(equal, alike, batch_size * credit - self.centre * total)
+            return state, scale * excess / batch_size
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
