@@ -60,7 +60,12 @@ class Law(NamedTuple):
     @property
     def log_probs(self) -> Array:
         """[L, V, N] nats."""
-        return self.logits - (self.largest + jnp.log(self.total))[:, None]
+        return (self.logits - self.largest[:, None]) - self.log_total[:, None]
+
+    @property
+    def log_total(self) -> Array:
+        """[L, N] nats; the total is 1 + rest, of which a nearly sure symbol leaves only the 1."""
+        return jnp.log1p(self.rest)
 
 
 def law(logits: Array, fence: Fence) -> Law:

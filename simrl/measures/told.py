@@ -37,7 +37,8 @@ def of_tokens(law: Law, truth: Array, answers: Array, fence: Fence) -> Informati
     tried = columns.occurring(answers, size)
     found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
     left = fence(columns.total(jnp.where(tried, 0, law.probs)))
-    log_left = jnp.log(left)
+    mass = fence(columns.total(jnp.where(tried, law.probs, 0)))
+    log_left = jnp.where(mass < 0.5, jnp.log1p(-mass), jnp.log(left))
     hit = jnp.any(answers == truth[:, None], axis=1)
     own = jax.nn.softplus(-columns.log_odds(law, truth))
     expected = -jnp.sum(found + weighted(left, log_left), axis=0)
@@ -58,7 +59,7 @@ def of_answers(law: Law, truth: Array, answers: Array, fence: Fence) -> Informat
     powers = columns.pick(law.powers, answers)
     p = powers * law.inverse[:, None]
     not_p = columns.others(law, powers) * law.inverse[:, None]
-    log_p = fence(jnp.sum(shifted - jnp.log(law.total)[:, None], axis=0))
+    log_p = fence(jnp.sum(shifted - law.log_total[:, None], axis=0))
     before, wrong = jnp.ones(p.shape[1:], p.dtype), jnp.zeros(p.shape[1:], p.dtype)
     for position in range(length):
         wrong = wrong + before * not_p[position]

@@ -57,9 +57,9 @@ def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Pi
     """Pieces that run together: neighbours that differ in numbers alone, a pool full."""
     group: list[Piece] = []
     last, room = None, 0
+    kinds = {i: _kind(cells[i].spec, mesh) for i in {piece[0] for piece in pieces}}
     for piece in pieces:
-        spec = cells[piece[0]].spec
-        kind = _kind(spec, mesh)
+        spec, kind = cells[piece[0]].spec, kinds[piece[0]]
         size = piece[2] - piece[1] + 1
         if kind != last or size > room:
             if group:

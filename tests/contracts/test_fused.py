@@ -1,0 +1,234 @@
+"""One update of many lanes at once is that of `learner.step` in each of them.
+
+Lanes of random states: logits at several scales, random momentum, a random memory. Both paths are
+given the same random words; their sums are added up in another order, which is all that may differ.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl import columns, keys
+from simrl.environments import bandit, sequence
+from simrl.learners import advantages
+from simrl.learners.updates import group_words
+from simrl.sweeps import spec as specs
+from tests.contracts.worlds import build
+
+LANES, GROUP, MOMENTUM = 1000, 4, 0.9
+RATES = np.resize(np.float32([0.3, 0.05, 1.7, 0.01]), LANES)  # numbers may differ by lane
+ULPS = 4
+# An inverse-CDF draw may flip by the rounding of its law, once in about 1e7 draws. With this seed
+# none does; should one after a change of either path, another seed tells whether that was all.
+SEED = 5
+SMALL, LARGE = 4, 36  # symbols, on both sides of `columns.FEW`
+AFFINE = {name: kind for name, kind in specs.ADVANTAGES.items() if isinstance(kind, simrl.Affine)}
+SGD = simrl.Optimizer("sgd", {"learning_rate": RATES, "momentum": MOMENTUM})
+WORLDS = {
+    f"{'-'.join(names)}-{size}": kind(size)
+    for size in (SMALL, LARGE)
+    for names, kind in [
+        *(((kind,), partial(simrl.Bandit, kind)) for kind in bandit.KINDS),
+        *(
+            ((reward, labels), partial(simrl.Sequence, length=2, reward=reward, labels=labels))
+            for reward in sequence.REWARDS
+            for labels in sequence.LABELS
+        ),
+    ]
+}
+
+
+def learners_of(world):
+    """name -> learner: those that know V in all worlds, every advantage in the small ones.
+
+    A `Grouped` one sees rewards alone, and is not met again where only the labels differ.
+
+    `none`, `batch_mean` and `leave_one_out` are one code, and take turns in the lanes of one.
+    """
+    binary, small = world.build().binary, world.build().shape.vocab_size == SMALL
+    drawn = getattr(world, "labels", "fixed") == "zipf" and world.reward != "token"
+    centre, correction = zip(
+        *((kind.centre, kind.correction) for kind in AFFINE.values()), strict=False
+    )
+    taking_turns = simrl.Affine(*(np.float32(np.resize(x, LANES)) for x in (centre, correction)))
+    named = {"affine": taking_turns}
+    for name, advantage in specs.ADVANTAGES.items():
+        grouped = isinstance(advantage, simrl.Grouped)
+        unfit = grouped and (drawn or (advantage.binary_only and not binary))
+        if small and name not in AFFINE and not unfit:
+            named[name] = advantage
+    if small:
+        named["constant"] = dataclasses.replace(named["constant"], baseline=0.3)
+    found = {"supervised": simrl.Supervised(batch_size=GROUP, optimizer=SGD)}
+    for name, advantage in named.items():
+        found[name] = simrl.PolicyGradient(advantage, group_size=GROUP, optimizer=SGD)
+    return found
+
+
+def in_lanes(thing):
+    """A spec with every number repeated for each lane, as the engine has them."""
+    return jax.tree.map(lambda x: np.broadcast_to(np.float32(x), LANES), thing)
+
+
+def some_streams(step=3):
+    seeds = jnp.arange(LANES, dtype=jnp.uint32)
+    streams = jax.vmap(keys.streams, (None, 0))(jax.random.key(SEED), seeds)
+    return streams, keys.at_step(streams, jnp.int32(step))
+
+
+def some_states(learner, streams):
+    """States [N, ...]: logits at several scales, any momentum, a memory of none or more rewards."""
+    draw = np.random.default_rng(SEED)
+    start = jax.vmap(learner.init)(streams)
+    scales = np.resize([0.0, 0.1, 1.0, 4.0, 15.0], LANES).reshape(-1, 1, 1, 1)
+
+    def normal(leaf, scale=1.0):
+        return jnp.asarray(np.float32(draw.normal(size=leaf.shape) * scale))
+
+    memory = start.advantage
+    if isinstance(memory, advantages.Running):
+        count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
+        memory = advantages.Running(normal(memory.mean), count)
+    optimizer = jax.tree.map(normal, start.optimizer)
+    return start._replace(
+        params=normal(start.params, scales), optimizer=optimizer, advantage=memory
+    )
+
+
+def spread_of(trial, spec, now, state, task, answers):
+    """Sum of |terms| [L, V] of each entry of the gradient: what it can lose digits of."""
+    size, length = answers.shape
+    weights = jnp.ones(answers.shape)
+    if trial.learner.kind == "policy_gradient":
+        words = group_words(now.reward, 1, size, length)[0]
+        told = jax.vmap(trial.environment.reward, (0, None, None, 0))(words, task, 0, answers)
+        rollout = simrl.Rollout(0, answers, told.credit, told.success, None)
+        weights = spec.advantage.build(size, length).weights(state.advantage, rollout)[1]
+        weights = weights if trial.environment.binary else _heft(weights, told.credit)
+    probs = jax.nn.softmax(state.params[0], axis=-1)
+    chosen = answers[..., None] == jnp.arange(probs.shape[-1])
+    return jnp.sum(jnp.abs(weights)[..., None] * (chosen + probs), axis=0) / size
+
+
+def _heft(weights, credit):
+    """Weights are differences or quotients of rewards: the terms of the same, of any rewards."""
+    excess = jnp.abs(credit - jnp.mean(credit, axis=0)).max(axis=0)
+    slope = jnp.abs(weights).max(axis=0) / jnp.maximum(excess, 1e-6)
+    sizes, mean = jnp.mean(jnp.abs(credit), axis=0), jnp.abs(jnp.mean(credit, axis=0))
+    lost = sizes / jnp.maximum(mean, 1e-6) * (sizes > mean)
+    return jnp.abs(weights) * (1 + lost) + jnp.minimum(slope, 1e6) * sizes
+
+
+def plainly(world, spec, now, state, task):
+    """One lane: the state after `learner.step`, what it tells, and the sum of |terms|."""
+    trial = build(world, spec)
+    after, info = trial.learner.step(now, state, task)
+    dead = jnp.zeros((), jnp.uint32) if info.dead is None else info.dead[0]
+    spread = spread_of(trial, spec, now, state, task, info.answers[0])
+    return after, (info.answers[0].T, jnp.sum(info.success[0]), dead), spread
+
+
+def at_once(world, spec, one, now, state, task):
+    """All lanes: the state after the fused update and what it tells, lanes first again."""
+    fused = build(world, spec).learner.fused
+    state, task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (state, task))
+    fence = columns.Fence(one)
+    law = columns.law(fused.logits(state), fence)
+    after, heard = fused.step(now, state, law, task, fence)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (after, tuple(heard)))
+
+
+def both(world, learners, states, now, tasks):
+    """name -> one update of every learner from its states, by either path; two programs."""
+
+    @jax.jit
+    def plain(world, learners, states, now, tasks):
+        one = jax.vmap(plainly, (0, 0, 0, 0, 0))
+        return {name: one(world, learners[name], now, states[name], tasks) for name in learners}
+
+    @jax.jit
+    def fused(one, world, learners, states, now, tasks):
+        given = {name: (learners[name], one, now, states[name], tasks) for name in learners}
+        return {name: at_once(world, *rest) for name, rest in given.items()}
+
+    given = in_lanes(world), in_lanes(learners), states, now, tasks
+    return plain(*given), fused(jnp.float32(1), *given)
+
+
+def assert_within_ulps(found, wanted, *others):
+    """Within 4 ulp of the largest of what is wanted and of what it was made from: a difference of
+    near-equal terms may cancel, and is then no more exact than its terms."""
+    scale = np.maximum.reduce([np.abs(np.broadcast_to(x, wanted.shape)) for x in (wanted, *others)])
+    errors = np.abs(np.float64(found) - np.float64(wanted)) / np.spacing(np.float32(scale))
+    assert errors.max() <= ULPS
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_one_update(world):
+    learners = learners_of(WORLDS[world])
+    trials = {name: build(WORLDS[world], spec) for name, spec in learners.items()}
+    assert all(trial.learner.fused is not None for trial in trials.values())
+    streams, now = some_streams()
+    tasks = jax.vmap(WORLDS[world].build().init)(streams.task)
+    states = {name: some_states(trial.learner, streams) for name, trial in trials.items()}
+    plain, fused = both(WORLDS[world], learners, states, now, tasks)
+    for name, before in states.items():
+        (wanted, told, spread), (found, heard) = plain[name], fused[name]
+        for mine, theirs in zip(heard, told, strict=True):  # answers, successes, dead
+            np.testing.assert_array_equal(mine, theirs, err_msg=name)
+        (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
+        terms = np.abs(spread)[:, None] + MOMENTUM * np.abs(old)
+        assert_within_ulps(mine, trace, terms)
+        moved = RATES.reshape(-1, 1, 1, 1) * terms
+        assert_within_ulps(found.params, wanted.params, before.params, moved)
+        assert np.any(found.params != before.params), name
+        memories = (jax.tree.leaves(s.advantage) for s in (found, wanted, before))
+        for mine, theirs, earlier in zip(*memories, strict=True):
+            assert_within_ulps(mine, theirs, earlier, np.ones_like(earlier))
+
+
+@pytest.mark.parametrize("kind", ["policy_gradient", "supervised"])
+def test_adam(kind):
+    """From states that three plain updates reach. What adam keeps is compared, and a step where
+    its gradients are more than rounding: it would make a whole step of 1e-9."""
+    world = simrl.Sequence(SMALL, 2, "token", "zipf")
+    optimizer = simrl.Optimizer("adam", {"learning_rate": 0.1, "b1": 0.8})
+    spec = simrl.Supervised(batch_size=GROUP, optimizer=optimizer)
+    if kind == "policy_gradient":
+        spec = simrl.PolicyGradient(simrl.RunningMean(), group_size=GROUP, optimizer=optimizer)
+    streams, _ = some_streams()
+    tasks = jax.vmap(world.build().init)(streams.task)
+    learner = build(world, spec).learner
+    plain_step = jax.jit(jax.vmap(learner.step))
+    state = jax.vmap(learner.init)(streams)
+    for step in range(3):
+        state = plain_step(some_streams(step)[1], state, tasks)[0]
+    now = some_streams(3)[1]
+    plain, fused = both(world, {kind: spec}, {kind: state}, now, tasks)
+    (wanted, told, spread), (found, heard) = plain[kind], fused[kind]
+    for mine, theirs in zip(heard, told, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    adam, kept, before = (s.optimizer[0] for s in (found, wanted, state))
+    np.testing.assert_array_equal(adam.count, kept.count)
+    spread = np.asarray(spread)[:, None]
+    assert_within_ulps(adam.mu, kept.mu, before.mu, spread)
+    assert_within_ulps(adam.nu, kept.nu, before.nu, 2e-3 * spread**2)
+    telling = np.sqrt(kept.nu) > 1e-4
+    assert telling.mean() > 0.5
+    np.testing.assert_allclose(found.params[telling], wanted.params[telling], rtol=0, atol=1e-4)
+
+
+def test_all_are_met():
+    """Every advantage in a small world, every world; and no fused path where it would be wrong."""
+    met = {name for world in WORLDS.values() for name in learners_of(world)}
+    assert met - {"affine"} | set(AFFINE) == {"supervised", *specs.ADVANTAGES}
+    several = simrl.Sequence(SMALL, 2, num_prompts=2)
+    assert build(several, simrl.PolicyGradient()).learner.fused is None
+    assert build(several, simrl.Supervised()).learner.fused is None
+    grouped = simrl.PolicyGradient(num_groups=2)
+    assert build(WORLDS[f"one_right-{SMALL}"], grouped).learner.fused is None

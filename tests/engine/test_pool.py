@@ -1,0 +1,161 @@
+"""Whole runs: many lanes at once against one at a time, lanes packed anew, cells in one pool."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import simrl
+from simrl.engine import lanes, pool
+
+WIDTH = 8  # lanes of a group: five groups of 40 seeds
+SEEDS = 40
+COMPILED = "/jax/core/compile/backend_compile_duration"
+SGD = simrl.Optimizer("sgd", {"learning_rate": 0.4})
+SPECS = {
+    "bandit": simrl.Spec(
+        environment=simrl.Bandit("gaussian", num_arms=5),
+        learner=simrl.PolicyGradient(simrl.RunningMean(), group_size=4, optimizer=SGD),
+        stop_pass_rate=0.9,
+    ),
+    "exact": simrl.Spec(
+        environment=simrl.Sequence(3, 2, "exact"),
+        learner=simrl.PolicyGradient(
+            simrl.Affine(1.0, 1.0),
+            group_size=4,
+            optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.4, "momentum": 0.5}),
+        ),
+        stop_pass_rate=0.95,
+    ),
+    "token": simrl.Spec(
+        environment=simrl.Sequence(36, 2, "token"),
+        learner=simrl.PolicyGradient(group_size=16, optimizer=SGD),
+    ),
+    "labels": simrl.Spec(
+        environment=simrl.Sequence(5, 2, labels="zipf"),
+        learner=simrl.Supervised(batch_size=2, optimizer=SGD),
+        phases=simrl.Phases("excess_loss", -6.0, 2.0, 6),
+    ),
+}
+SPECS = {
+    name: dataclasses.replace(spec, max_steps=150, log_points=6, observe_every=7)
+    for name, spec in SPECS.items()
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_fused_runs_are_plain_runs(name):
+    """The same random numbers: every count is the same, and floats but for rounding."""
+    fused, plain = (
+        simrl.run(dataclasses.replace(SPECS[name], engine=engine), SEEDS, devices=1)
+        for engine in ("fused", "plain")
+    )
+    assert set(fused) == set(plain)
+    whole = [v for v in plain.data_vars if plain[v].dtype.kind in "iub"]
+    assert {"hit_step", "total_step", "phase_trajectories", "total_dead", "stopped"} <= set(whole)
+    for variable in plain.data_vars:
+        mine, theirs = fused[variable].values, plain[variable].values
+        assert mine.dtype == theirs.dtype
+        if variable in whole:
+            np.testing.assert_array_equal(mine, theirs, err_msg=variable)
+        elif theirs.dtype.kind == "f":
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4, err_msg=variable)
+    assert np.ptp(plain["log_odds"].isel(log_point=-1).values) > 0.1  # seeds do differ
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Groups of 8 lanes."""
+    for bounds in ("WIDTHS", "FUSED_WIDTHS"):
+        monkeypatch.setattr(lanes, bounds, (WIDTH, WIDTH))
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The seeds of every chunk that is launched, in order."""
+    seen, chunk = [], lanes.chunk
+
+    def watched(setup, key, until, jobs, run):
+        seen.append(np.asarray(jobs.seed).tolist())
+        return chunk(setup, key, until, jobs, run)
+
+    monkeypatch.setattr(lanes, "chunk", watched)
+    return seen
+
+
+@pytest.fixture
+def pools(monkeypatch):
+    """How many seeds each pool holds."""
+    seen, launch = [], pool.launch
+
+    def watched(setup, key, jobs, schedule):
+        seen.append(len(jobs.seed))
+        return launch(setup, key, jobs, schedule)
+
+    monkeypatch.setattr(pool, "launch", watched)
+    return seen
+
+
+@pytest.fixture
+def compiled():
+    """Programs compiled while the test runs, by name."""
+    seen = []
+
+    def listen(event, duration, **about):
+        if event == COMPILED:
+            seen.append(str(about.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def assert_same_bits(one, other):
+    assert set(one) == set(other)
+    for name in one.data_vars:
+        a, b = one[name].values, other[name].values
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.mark.parametrize(("name", "engine"), [("bandit", "fused"), ("exact", "plain")])
+def test_packed_seeds_keep_their_bits(name, engine, narrow, launched):
+    spec = dataclasses.replace(SPECS[name], engine=engine, log_points=12)
+    company = simrl.run(spec, SEEDS, devices=1)
+    steps = company["total_step"].values.ravel()
+    assert len(set(steps.tolist())) > 10
+    assert (steps < steps.max()).sum() > SEEDS - WIDTH
+    met = [{seed // WIDTH for seed in seeds} for seeds in launched]
+    assert all(len(seeds) == WIDTH for seeds in launched)
+    assert [len(groups) for groups in met[:5]] == [1] * 5
+    assert max(len(groups) for groups in met) >= 2  # seeds of several groups went on together
+    assert len(launched) < 5 * 12
+    for seed in range(0, SEEDS, 3):
+        assert_same_bits(simrl.run(spec, [seed], devices=1), company.sel(seed=[seed]))
+
+
+def test_cells_that_differ_in_numbers_are_one_pool_and_one_program(narrow, compiled, pools):
+    spec = dataclasses.replace(
+        SPECS["exact"], environment=simrl.Sequence(4, 2, "exact"), max_steps=60, log_points=3
+    )
+    vary = {
+        "learner.optimizer.learning_rate": [0.03, 0.1, 0.3],
+        "learner.advantage": ["none", "batch_mean", "leave_one_out"],
+    }
+    sweep = simrl.Sweep(spec, vary)
+    together = simrl.run(sweep, 6, devices=1)
+    assert pools == [9 * 6]
+    chunks = [name for name in compiled if "chunk" in name]
+    assert len(chunks) == 1, compiled
+    compiled.clear()
+    for cell in sweep.cells():
+        alone = simrl.run(cell.spec, 6, devices=1)
+        mine = together.sel({axis: [value] for axis, value in cell.coordinates.items()})
+        for name in alone.data_vars:
+            if "seed" in alone[name].dims:
+                a, b = alone[name].values, mine[name].values
+                assert a.tobytes() == b.tobytes(), name
+    assert compiled == []
+    finals = together["log_odds"].isel(log_point=-1, seed=0).values
+    assert len(np.unique(finals)) == 9  # the numbers do reach the program

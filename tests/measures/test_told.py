@@ -1,0 +1,99 @@
+"""What an update was told, lanes last: that of `measures.information`, lane by lane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simrl import columns
+from simrl.measures import information, told
+
+LANES = 24
+CASES = [(length, size, num) for length in (1, 3) for size in (5, 40) for num in (1, 6, 40)]
+SCALES = (0.0, 0.3, 2.0, 8.0)  # flat to sharp
+
+
+def case(length, size, num):
+    """Logits [L, V, N], truths [L, N], guesses [L, B, N]: hits, misses and repeats."""
+    draw = np.random.default_rng([length, size, num])
+    logits = np.float32(draw.normal(size=(length, size, LANES)) * np.resize(SCALES, LANES))
+    truth = draw.integers(size, size=(length, LANES)).astype(np.int32)
+    # By the law itself, so that a sharp one repeats, and then some that hit.
+    noise = draw.gumbel(size=(num, length, size, LANES))
+    guesses = np.argmax(logits + noise, axis=2).swapaxes(0, 1).astype(np.int32)
+    guesses[:, -1, ::3] = truth[:, ::3]
+    guesses[:, num // 2, ::2] = guesses[:, 0, ::2]
+    return logits, truth, guesses
+
+
+@jax.jit
+def group_of_lane(log_probs, truth, guesses):
+    """[L, V], [L], [L, B]: joint bits of whole answers told right or wrong."""
+    return information.distinct_information(
+        information.group_log_odds(log_probs, guesses.T),
+        information.first_occurrences(guesses.T),
+        information.sequence_log_odds(log_probs, truth),
+        jnp.any(jnp.all(truth == guesses.T, axis=1)),
+    )
+
+
+def labels_of_lane(log_probs, truth, guesses):
+    return information.sequence_information(log_probs, truth, "label")
+
+
+def tokens_of_lane(log_probs, truth, guesses):
+    """A sum over positions: what is told of one says nothing of another."""
+    over_positions = jax.vmap(lambda *of: group_of_lane(*(x[None] for x in of)))
+    return jax.tree.map(jnp.sum, over_positions(log_probs, truth, guesses))
+
+
+REFERENCES = {
+    "label": (told.of_labels, labels_of_lane),
+    "token": (told.of_tokens, tokens_of_lane),
+    "exact": (told.of_answers, group_of_lane),
+}
+
+
+def exact_bits(reference, logits, truth, guesses):
+    """The reference in float64 from the same float32 logits."""
+    with jax.enable_x64(True):
+        log_probs = jax.nn.log_softmax(jnp.asarray(logits, jnp.float64), axis=1)
+        found = jax.vmap(reference, -1)(log_probs, truth, guesses)
+        return [np.asarray(bits) for bits in found]
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize(("length", "size", "num"), CASES)
+def test_told(length, size, num, name):
+    logits, truth, guesses = case(length, size, num)
+    columnar, reference = REFERENCES[name]
+
+    @jax.jit
+    def measure(logits, truth, guesses):
+        fence = columns.Fence(jnp.ones(()))
+        return columnar(columns.law(logits, fence), truth, guesses, fence)
+
+    found = measure(logits, truth, guesses)
+    for mine, bits in zip(found, exact_bits(reference, logits, truth, guesses), strict=True):
+        assert mine.dtype == jnp.float32
+        np.testing.assert_allclose(mine, bits, rtol=1e-5, atol=3e-7)
+
+
+def test_cases_hit_and_miss_and_repeat():
+    _, truth, guesses = case(3, 5, 40)
+    hits = np.any(np.all(guesses == truth[:, None], axis=0), axis=0)
+    distinct = [len(np.unique(guesses[..., lane], axis=1).T) for lane in range(LANES)]
+    assert 0 < hits.sum() < LANES
+    assert min(distinct) < 10 < max(distinct)
+    assert {name: mine for name, (mine, _) in REFERENCES.items()} == told.JOINT
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_nearly_sure_law_keeps_its_digits(name):
+    logits = np.float32([20.3, 0, 0]).reshape(1, 3, 1)
+    truth, guesses = np.zeros((1, 1), np.int32), np.int32([0, 1]).reshape(1, 2, 1)
+    fence = columns.Fence(jnp.ones(()))
+    columnar, reference = REFERENCES[name]
+    found = columnar(columns.law(jnp.asarray(logits), fence), truth, guesses, fence)
+    exact = exact_bits(reference, logits, truth, guesses)
+    np.testing.assert_allclose(found, exact, rtol=1e-4)

@@ -1,0 +1,183 @@
+"""Columns, lanes last: the same as plain NumPy in float64, and as `simrl.keys` lane by lane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from simrl import choices, columns, keys
+
+LENGTH, LANES = 2, 12
+SIZES = (1, 2, 10, 32, 33, 100, 1000)  # on both sides of `columns.FEW`
+NUMBERS = (1, 5, 40, 130)
+PAIRS = [(size, num) for size in SIZES for num in NUMBERS]
+TINY = 1e-12
+AGREES = 4e-6  # of a sum of absolute values: 64 additions in float32
+MOST = -np.log(float(np.finfo(np.float32).tiny))  # log-odds of an answer that is sure
+
+
+def fence():
+    return columns.Fence(jnp.ones(()))
+
+
+def some_logits(size):
+    """[L, V, N]: random at three scales, flat, one symbol of 1e-12, one of 1 - 1e-12, two tied."""
+    draw = np.random.default_rng(size)
+    logits = draw.normal(size=(LENGTH, size, LANES)) * np.resize([0.1, 2.0, 10.0], LANES)
+    logits[..., 3] = 0.7
+    logits[..., 4:7] = 0
+    logits[:, 0, 4] = np.log(TINY * max(size - 1, 1))
+    logits[:, -1, 5] = -np.log(TINY / max(size - 1, 1))
+    logits[:, [0, -1], 6] = 20.0
+    return np.float32(logits)
+
+
+def some_symbols(size, num, seed=0):
+    """[L, B, N] int32, with repeats; in lane 0 all are the last symbol."""
+    draw = np.random.default_rng([size, num, seed])
+    symbols = draw.integers(size, size=(LENGTH, num, LANES)).astype(np.int32)
+    symbols[..., 0] = size - 1
+    return symbols
+
+
+def taken(table, index):
+    return np.take_along_axis(table, index, axis=1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_law(size):
+    logits = some_logits(size)
+    law = jax.jit(lambda x: columns.law(x, fence()))(logits)
+    exact = special.softmax(np.float64(logits), axis=1)
+    np.testing.assert_array_equal(law.largest, logits.max(axis=1))
+    np.testing.assert_allclose(law.probs, exact, rtol=1e-5, atol=1e-37)
+    log_exact = special.log_softmax(np.float64(logits), axis=1)
+    np.testing.assert_allclose(law.log_probs, log_exact, rtol=1e-6, atol=4e-6)
+    powers = np.exp(np.float64(logits) - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(law.total, powers.sum(axis=1), rtol=AGREES)
+    np.testing.assert_allclose(law.inverse, 1 / powers.sum(axis=1), rtol=AGREES)
+    # What is left of a dominant symbol keeps its digits, and a tie leaves all of its second.
+    rest = np.sort(powers, axis=1)[:, :-1].sum(axis=1)
+    np.testing.assert_allclose(law.rest, rest, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_log_odds(size):
+    logits = some_logits(size)
+    wide = np.float64(logits)
+    measure = jax.jit(lambda x, answer: columns.log_odds(columns.law(x, fence()), answer))
+    for answer in (0, size // 2, size - 1):
+        found = measure(logits, jnp.full((LENGTH, LANES), answer, jnp.int32))
+        others = np.delete(wide, answer, axis=1)
+        rest = special.logsumexp(others, axis=1) if size > 1 else np.full(found.shape, -np.inf)
+        exact = np.minimum(wide[:, answer] - rest, MOST)
+        np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
+    if size > 1:
+        assert found[:, 5].min() > 27  # 1 - p of 1e-12 is still there
+
+
+@pytest.mark.parametrize("size", [*SIZES, 1100])
+def test_total_and_largest(size):
+    x = some_logits(size) - 1.0
+    total, largest = jax.jit(lambda x: (columns.total(x), columns.largest(x)))(x)
+    whole = np.abs(np.float64(x)).sum(axis=1)
+    assert np.all(np.abs(total - np.float64(x).sum(axis=1)) <= AGREES * whole)
+    np.testing.assert_array_equal(largest, x.max(axis=1))
+    first = jax.jit(columns.total)(np.float32(x != 0))
+    np.testing.assert_array_equal(first, (x != 0).sum(axis=1))  # counts are exact
+
+
+@pytest.mark.parametrize(("size", "num"), [*PAIRS, (3, 64), (3, 128), (3, 129), (40, 128)])
+def test_pick_and_sums_and_sets(size, num):
+    table, index = some_logits(size), some_symbols(size, num)
+    values = np.float32(np.random.default_rng(num).normal(size=index.shape))
+
+    @jax.jit
+    def found(table, values, index):
+        sums = columns.gather_sums(values, index, size)
+        return columns.pick(table, index), sums, columns.occurring(index, size)
+
+    picked, sums, tried = found(table, values, index)
+    np.testing.assert_array_equal(picked, taken(table, index))
+    mine = index[:, :, None] == np.arange(size)[:, None]
+    exact = np.where(mine, np.float64(values)[:, :, None], 0)
+    np.testing.assert_allclose(sums, exact.sum(axis=1), rtol=0, atol=1e-7 * num)
+    np.testing.assert_array_equal(sums == 0, np.all(exact == 0, axis=1))
+    np.testing.assert_array_equal(tried, mine.any(axis=1))
+
+
+@pytest.mark.parametrize("num", NUMBERS)
+@pytest.mark.parametrize("size", [1, 2, 10, 100])
+def test_first_occurrences(size, num):
+    answers = some_symbols(size, num)
+    found = jax.jit(columns.first_occurrences)(answers)
+    for lane in range(LANES):
+        rows = answers[..., lane].T.tolist()
+        np.testing.assert_array_equal(
+            found[:, lane], [rows.index(r) == b for b, r in enumerate(rows)]
+        )
+
+
+def some_words(num):
+    """[L, B, N] uint32, the ends among them."""
+    draw = np.random.default_rng(num).integers(2**32, size=(LENGTH, num, LANES), dtype=np.uint32)
+    draw[:, 0, :2] = [0, 2**32 - 1]
+    draw[:, 0, -1] = 0  # on the edge of every symbol of weight 0
+    return draw
+
+
+def weights_of(logits, short=0):
+    """Integer weights of the laws; those of the last `short` symbols are 0 in half of the lanes."""
+    weights = np.array(keys.integer_weights(jax.nn.softmax(jnp.asarray(logits), axis=1)))
+    weights[:, weights.shape[1] - short :, LANES // 2 :] = 0
+    return weights
+
+
+@pytest.mark.parametrize(("size", "num"), PAIRS)
+def test_search_is_the_inverse_of_the_cumulative_weights(size, num):
+    words, search = some_words(num), jax.jit(lambda *given: choices.search(*given, fence()))
+    for short in {0, size // 3}:
+        weights = weights_of(some_logits(size), short)
+        weights[:, :, -1] = np.eye(1, size, size // 2, dtype=np.int32)[0] << 30  # one is sure
+        edges = np.cumsum(np.uint64(weights), axis=1)
+        place = (np.uint64(words) * edges[:, -1:]) >> np.uint64(32)
+        exact = (place[:, :, None] >= edges[:, None, :]).sum(axis=2)
+        found = search(words, weights)
+        assert found.dtype == jnp.int32
+        np.testing.assert_array_equal(found, exact)
+        assert np.all(taken(weights, np.asarray(found)) > 0)
+
+
+@pytest.mark.parametrize(("size", "num"), [(2, 5), (32, 1), (32, 40), (33, 5), (1000, 40)])
+def test_choices_are_those_of_one_lane(size, num):
+    words, logits = some_words(num), some_logits(size)
+    probs = jax.nn.softmax(jnp.asarray(logits), axis=1)
+    found = jax.jit(lambda *given: choices.choose(*given, fence()))(words, probs)
+
+    def of_lane(words, probs):
+        tables = jax.vmap(keys.cumulative, 1, 1)(probs.T).T
+        return jax.vmap(jax.vmap(keys.choose, (0, None)))(words, tables)
+
+    one = jax.jit(jax.vmap(of_lane, -1, -1))(words, probs)
+    np.testing.assert_array_equal(found, one)
+    assert len(np.unique(found)) > 1
+
+
+@pytest.mark.parametrize(("num", "length"), [(1, 1), (5, 1), (1, 3), (40, 3)])
+def test_words_are_those_of_one_lane(num, length):
+    lanes = jax.random.split(jax.random.key(num), LANES)
+    found = jax.jit(lambda lanes: choices.words(lanes, num, length, fence()))(lanes)
+    one = jax.vmap(lambda key: keys.words(key, (num, length)))(lanes)
+    np.testing.assert_array_equal(found, jnp.moveaxis(one, 0, -1).swapaxes(0, 1))
+
+
+def test_fence_keeps_what_it_is_given():
+    draw = np.random.default_rng(0)
+    floats = np.float32([0, -0.0, 2e-38, -1 / 3, 3e38, np.inf, *draw.normal(size=100)])
+    words = draw.integers(2**32, size=100, dtype=np.uint32)
+    whole = np.int32([-(2**24), -1, 0, 1, 2**24])
+    for values in (floats, words, whole):
+        kept = np.asarray(jax.jit(lambda x, one: columns.Fence(one)(x))(values, jnp.float32(1)))
+        assert kept.dtype == values.dtype
+        assert kept.tobytes() == values.tobytes()
