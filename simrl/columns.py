@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-FEW = 32  # symbols or blocks gone through one by one; more are searched by bisection
+FEW = 32  # symbols gone through one by one; of more, sums are folded and tables are indexed
 SOME = 64  # answers added up in one expression
 
 

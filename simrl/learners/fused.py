@@ -28,6 +28,7 @@ from simrl.types import (
 )
 
 FIRST = 0  # the prompt, where there is only one
+MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
 
 
 def obstacle(environment: Environment, policy: Policy, num_groups: int) -> str | None:
@@ -37,6 +38,8 @@ def obstacle(environment: Environment, policy: Policy, num_groups: int) -> str |
         "label and reward must take trailing axes": not environment.trailing,
         "there must be one prompt and one group": environment.shape.num_prompts != 1
         or num_groups != 1,
+        f"there must be at most {MOST_SYMBOLS} symbols": environment.shape.vocab_size
+        > MOST_SYMBOLS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -46,10 +49,11 @@ def policy_gradient(
     policy: Policy,
     advantage: Advantage,
     optimizer: Optimizer,
-    size: int,
+    batch: tuple[int, int],
 ) -> Fused | None:
-    """Policy gradient from groups of `size` guesses; None where there is no fused path."""
-    if obstacle(environment, policy, 1) or not advantage.trailing:
+    """Policy gradient from groups x guesses; None where there is no fused path."""
+    num_groups, size = batch
+    if obstacle(environment, policy, num_groups) or not advantage.trailing:
         return None
     length = environment.shape.length
 
@@ -78,10 +82,11 @@ def policy_gradient(
 
 
 def supervised(
-    environment: Environment, policy: Policy, optimizer: Optimizer, size: int
+    environment: Environment, policy: Policy, optimizer: Optimizer, batch: tuple[int, int]
 ) -> Fused | None:
-    """Supervised learning from `size` labels; None where there is no fused path."""
-    if obstacle(environment, policy, 1):
+    """Supervised learning from groups x labels; None where there is no fused path."""
+    num_groups, size = batch
+    if obstacle(environment, policy, num_groups):
         return None
     length = environment.shape.length
 

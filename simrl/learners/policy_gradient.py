@@ -99,9 +99,9 @@ class PolicyGradient:
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
             jump=None if jumping.obstacle(environment, policy, self) else jump,
-            fused=fused.policy_gradient(environment, policy, advantage, self.optimizer, size)
-            if groups == 1
-            else None,
+            fused=fused.policy_gradient(
+                environment, policy, advantage, self.optimizer, (groups, size)
+            ),
         )
 
 

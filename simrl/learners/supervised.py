@@ -80,7 +80,5 @@ class Supervised:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=flops.ledger_lines(policy.num_active_params, 1, "supervised"),
-            fused=fused.supervised(environment, policy, self.optimizer, size)
-            if groups == 1
-            else None,
+            fused=fused.supervised(environment, policy, self.optimizer, (groups, size)),
         )

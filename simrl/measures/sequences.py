@@ -104,8 +104,8 @@ def choice_from_log_probs(log_probs: ArrayLike) -> Choice:
 
 def outcome_expected(choice: Choice) -> Array:
     """sum_j p_j h(p_j), nats [...]: one guess drawn from the belief and told right or wrong."""
-    p, not_p, log_p, log_not_p = choice
-    return -jnp.sum(p * (weighted(p, log_p) + weighted(not_p, log_not_p)), axis=-1)
+    right, wrong = weighted(choice.p, choice.log_p), weighted(choice.not_p, choice.log_not_p)
+    return -jnp.sum(choice.p * (right + wrong), axis=-1)
 
 
 def outcome_realised(choice: Choice, answer: ArrayLike) -> Array:
@@ -201,11 +201,9 @@ def _exact(choice: Choice, answer: Array) -> tuple[Array, Array]:
     p_top = jnp.exp(log_top)
     log_own = jnp.sum(_pick(choice.log_p, answer))
     own_is_rest = jnp.any(top != answer)
-
     order = 1.0 + jnp.arange(int(jnp.finfo(choice.p.dtype).nmant), dtype=choice.p.dtype)
     rest = _rest_powers(choice.log_p, top, log_top, order + 1.0)
     own = jnp.where(own_is_rest, jnp.exp((order + 1.0) * log_own), 0.0)
-
     expected_series = jnp.where(order == 1.0, 1.0, -1.0 / jnp.maximum(order * (order - 1.0), 1.0))
     expected = _collision_entropy(choice) + jnp.sum(rest * expected_series)
     expected -= weighted(p_top * jnp.exp(log_not_top), log_not_top)
@@ -256,8 +254,7 @@ def _match_laws(choice: Choice, answer: Array) -> tuple[Array, Array, Array]:
     its law grows one position at a time, in logs because products of L small numbers underflow.
     """
     length, vocab_size = choice.p.shape
-    log_guess = jnp.zeros((1,), choice.p.dtype)
-    log_law = jnp.zeros((1, 1), choice.p.dtype)
+    log_guess, log_law = (jnp.zeros(shape, choice.p.dtype) for shape in ((1,), (1, 1)))
     matches = jnp.zeros((1,), jnp.int32)
     impossible = -jnp.inf
     for t in range(length):

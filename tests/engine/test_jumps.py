@@ -11,6 +11,7 @@ from simrl.engine import train
 from simrl.measures import phases
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
+from tests.engine.bits import assert_jumps_keep_their_bits
 
 SEEDS = 1024
 RATE = simrl.Optimizer("sgd", {"learning_rate": 1.0})
@@ -100,12 +101,7 @@ def test_a_jump_stops_at_the_budget():
 
 def test_jumps_keep_their_bits():
     spec = spec_of(*WORLDS["sequence"], engine="jump")
-    alone = simrl.run(spec, range(300, 340), devices=2)
-    company = simrl.run(spec, 512, devices=1).sel(seed=list(range(300, 340)))
-    for name in alone.data_vars:
-        if name not in ("phase_expected_update", "phase_realised_update"):
-            assert alone[name].values.tobytes() == company[name].values.tobytes(), name
-        np.testing.assert_allclose(alone[name].values, company[name].values, rtol=1e-6)
+    assert_jumps_keep_their_bits(spec)
 
 
 @pytest.mark.parametrize(

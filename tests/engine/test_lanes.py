@@ -9,6 +9,7 @@ import pytest
 import simrl
 from simrl.engine import lanes
 from simrl.sweeps import spec as specs
+from tests.engine.bits import assert_same_bits
 
 SOME = range(300, 400)
 
@@ -20,14 +21,6 @@ def change(spec, **changes):
 def with_numbers(spec, **numbers):
     optimizer = simrl.Optimizer(spec.learner.optimizer.name, numbers)
     return change(spec, learner=change(spec.learner, optimizer=optimizer))
-
-
-def assert_same_bits(one, other):
-    assert set(one) == set(other)
-    for name in one.data_vars:
-        a, b = one[name].values, other[name].values
-        assert a.dtype == b.dtype
-        assert a.tobytes() == b.tobytes(), name
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import simrl
 from simrl.learners import lumping
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
+from tests.engine.bits import assert_jumps_keep_their_bits
 from tests.engine.test_jumps import ALIKE
 
 SEEDS = 1024
@@ -120,12 +121,7 @@ def test_beliefs_list_every_answer():
 
 def test_lumps_keep_their_bits():
     spec = spec_of(2000, "group_normalised", 8)
-    alone = simrl.run(spec, range(300, 340), devices=2)
-    company = simrl.run(spec, 512, devices=1).sel(seed=list(range(300, 340)))
-    for name in alone.data_vars:
-        if name not in ("phase_expected_update", "phase_realised_update"):
-            assert alone[name].values.tobytes() == company[name].values.tobytes(), name
-        np.testing.assert_allclose(alone[name].values, company[name].values, rtol=1e-6)
+    assert_jumps_keep_their_bits(spec)
 
 
 @pytest.mark.parametrize(

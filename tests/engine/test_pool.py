@@ -8,6 +8,7 @@ import pytest
 
 import simrl
 from simrl.engine import lanes, pool
+from tests.engine.bits import assert_same_bits
 
 WIDTH = 8  # lanes of a group: five groups of 40 seeds
 SEEDS = 40
@@ -109,14 +110,6 @@ def compiled():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield seen
     jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def assert_same_bits(one, other):
-    assert set(one) == set(other)
-    for name in one.data_vars:
-        a, b = one[name].values, other[name].values
-        assert a.dtype == b.dtype
-        assert a.tobytes() == b.tobytes(), name
 
 
 @pytest.mark.parametrize(("name", "engine"), [("bandit", "fused"), ("exact", "plain")])
