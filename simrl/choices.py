@@ -3,6 +3,7 @@
 Shapes as in simrl.columns: N lanes last, words and answers [L, B, N], laws [L, V, N].
 """
 
+import itertools
 import math
 
 import jax
@@ -12,11 +13,11 @@ from simrl import columns, keys
 from simrl.columns import Array, Fence
 
 
-def words(key: Array, num: int, length: int, fence: Fence) -> Array:
-    """Random words [length, num, N] of keys [N]: lane by lane those of `keys.words`."""
+def words(key: tuple[Array, Array], num: int, length: int, fence: Fence) -> Array:
+    """Random words [length, num, N] of keys by their halves [N]: those of `keys.words`."""
     # One word of a key has no halves to share with others.
-    keep = fence.__call__ if num * length > 1 else None
-    drawn = keys.lane_words(key, num * length, keep)
+    kept = key if num * length == 1 else (fence(key[0]), fence(key[1]))
+    drawn = keys.lane_words(kept, num * length)
     return jnp.swapaxes(drawn.reshape(num, length, -1), 0, 1)
 
 
@@ -30,19 +31,45 @@ def search(words: Array, weights: Array, fence: Fence) -> Array:
     size = weights.shape[1]
     if size > columns.FEW:
         return _descend(words, weights, fence)
-    if words.shape[1] == 1:
-        edges, edge = [], jnp.zeros_like(weights[:, :1])
-        for v in range(size):
-            edge = edge + weights[:, v : v + 1]
-            edges.append(edge)
-    else:
-        table = keys.running_sum(jnp.swapaxes(weights, 0, 1))  # a loop: its result is kept
-        edges = [table[v][:, None] for v in range(size)]
-    threshold = keys.threshold(words, edges[-1])
+    edges = _edges(weights)
+    if words.shape[1] > 1:
+        edges = _keep(fence, edges)
+    threshold = keys.threshold(words, edges[:, -1:])
     found = jnp.zeros(words.shape, jnp.float32)
-    for edge in edges[:-1]:
-        found = found + (threshold >= edge).astype(jnp.float32)
+    for v in range(size - 1):
+        found = found + (threshold >= edges[:, v : v + 1]).astype(jnp.float32)
     return fence(found).astype(jnp.int32)
+
+
+def tally(words: Array, probs: Array, answer: Array, fence: Fence) -> tuple[Array, Array]:
+    """How often words [L, B, N] pick each symbol, [L, V, N] float, and the whole answer, [N].
+
+    Those of `choose` from laws [L, V, N] of at most `columns.FEW` symbols; answer [L, N]. What is
+    counted is how many lie beyond each edge of the law: no guess has to be known by its symbol.
+    """
+    edges = _keep(fence, _edges(keys.integer_weights(probs)))
+    threshold = keys.threshold(words, edges[:, -1:])
+    below = jnp.pad(edges[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    low, high = (fence(columns.pick(table, answer[:, None])) for table in (below, edges))
+
+    def add(total: tuple[Array, Array], threshold: Array) -> tuple[Array, Array]:
+        beyond, right = total
+        for b in range(threshold.shape[1]):
+            beyond = beyond + (threshold[:, b : b + 1] >= edges[:, :-1])
+        hit = jnp.all((threshold >= low) & (threshold < high), axis=0)
+        return beyond, right + jnp.sum(hit, axis=0, dtype=jnp.int32)
+
+    none = jnp.zeros_like(edges[:, :-1]), jnp.zeros(words.shape[-1:], jnp.int32)
+    beyond, right = columns.over_answers(add, none, threshold)
+    all_, nobody = jnp.full_like(beyond[:, :1], words.shape[1]), jnp.zeros_like(beyond[:, :1])
+    at_least = jnp.concatenate([all_, beyond, nobody], axis=1)
+    return (at_least[:, :-1] - at_least[:, 1:]).astype(probs.dtype), right.astype(probs.dtype)
+
+
+def _edges(weights: Array) -> Array:
+    """Sums [L, V, N] of integer weights up to and with each symbol."""
+    rows = [weights[:, v : v + 1] for v in range(weights.shape[1])]
+    return jnp.concatenate(list(itertools.accumulate(rows)), axis=1)
 
 
 def _descend(words: Array, weights: Array, fence: Fence) -> Array:

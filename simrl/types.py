@@ -53,6 +53,7 @@ class Environment(NamedTuple):
     label_channel: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
     binary: bool = False  # every credited reward is 0 or 1
+    matching: bool = False  # every position is paid 1 for the symbol of `label`, else 0; no luck
     trailing: bool = False
     # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
     # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
@@ -89,6 +90,9 @@ class Advantage(NamedTuple):
     # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
     binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
     trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
+    tally: Callable[[State, Array, Array], tuple[State, Array]] | None = None
+    # (state, credit [K, L], times [K, L]) -> (state, weights [K, L]): `weights` of B rewards of
+    # which `times` are `credit`; lanes may stand behind
 
 
 class Info(NamedTuple):
@@ -142,9 +146,10 @@ class Lumps(NamedTuple):
 class Heard(NamedTuple):
     """What one update of N lanes tells others: the lanes are the last axis."""
 
-    answers: Array  # [L, B, N] int32
+    answers: Array | None  # [L, B, N] int32; None where they were only counted
     success: Array  # [N] float: how many were right
     dead: Array  # [N] uint32: trajectories that left no gradient
+    counts: Array | None = None  # [L, V, N] float: how many answers had each symbol
 
 
 class Fused(NamedTuple):
@@ -155,7 +160,7 @@ class Fused(NamedTuple):
 
     logits: Callable[[State], Array]  # state -> [L, V, N]
     step: Callable[[Any, State, Any, Task, Any], tuple[State, Heard]]
-    # (keys [N], state, simrl.columns.Law of its logits, task, simrl.columns.Fence)
+    # (streams of `keys.halves` [N], state, simrl.columns.Law of its logits, task, Fence)
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
 
 

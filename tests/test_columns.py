@@ -164,10 +164,43 @@ def test_choices_are_those_of_one_lane(size, num):
     assert len(np.unique(found)) > 1
 
 
+@pytest.mark.parametrize(("size", "num"), [(2, 5), (16, 8), (32, 3), (32, 40), (5, 41)])
+def test_a_tally_counts_the_choices(size, num):
+    words, probs = some_words(num), jax.nn.softmax(jnp.asarray(some_logits(size)), axis=1)
+    answer = np.random.default_rng(size).integers(size, size=(LENGTH, LANES)).astype(np.int32)
+    answer[:, : LANES // 2] = np.argmax(probs, axis=1)[:, : LANES // 2]  # some are often right
+
+    @jax.jit
+    def both(words, probs, answer):
+        chosen = choices.choose(words, probs, fence())
+        return chosen, choices.tally(words, probs, answer, fence())
+
+    chosen, (counts, right) = (
+        np.asarray(x) if i == 0 else x for i, x in enumerate(both(words, probs, answer))
+    )
+    symbols = np.arange(size)[:, None]
+    np.testing.assert_array_equal(counts, (chosen[:, :, None] == symbols).sum(axis=1))
+    wanted = np.all(chosen == answer[:, None], axis=0).sum(axis=0)
+    np.testing.assert_array_equal(right, wanted)
+    assert 0 < wanted.sum() < num * LANES
+
+
+def test_log1p_and_softplus_keep_their_digits():
+    near = 10.0 ** np.linspace(-30, 10, 2000)
+    values = np.float32([*near, *-near[near < 1], *np.linspace(-0.999999, 3, 20_001), 0, -0.0])
+    found = np.float64(jax.jit(columns.log1p)(values))
+    exact = np.log1p(np.float64(values))
+    assert np.max(np.abs(found - exact) / np.spacing(np.abs(np.float32(exact)))) <= 3
+    np.testing.assert_array_equal(columns.log1p(jnp.float32([-1, jnp.inf])), [-np.inf, np.inf])
+    odds = np.float32(np.linspace(-80, 80, 10_001))
+    exact = np.logaddexp(0, np.float64(odds))
+    np.testing.assert_allclose(jax.jit(columns.softplus)(odds), exact, rtol=4e-7)
+
+
 @pytest.mark.parametrize(("num", "length"), [(1, 1), (5, 1), (1, 3), (40, 3)])
 def test_words_are_those_of_one_lane(num, length):
     lanes = jax.random.split(jax.random.key(num), LANES)
-    found = jax.jit(lambda lanes: choices.words(lanes, num, length, fence()))(lanes)
+    found = jax.jit(lambda lanes: choices.words(keys.halves(lanes), num, length, fence()))(lanes)
     one = jax.vmap(lambda key: keys.words(key, (num, length)))(lanes)
     np.testing.assert_array_equal(found, jnp.moveaxis(one, 0, -1).swapaxes(0, 1))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, keys
+from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
 from simrl.engine import observe
 from simrl.engine.train import COUNTERS, Cell, Given, Hits, Plan, Rules, Run, spend
@@ -46,7 +46,7 @@ class Fixed(NamedTuple):
     trial: Trial  # its numbers are [N]
     rules: Rules  # leaves [..., N]
     plan: Plan
-    streams: keys.Streams  # [N]
+    streams: keys.Streams  # of `keys.halves` [N]
     task: Any  # leaves [..., N]
     truth: Array  # [L, N]
     laws: Array  # [L, V, N] of the labels
@@ -58,28 +58,22 @@ class Fixed(NamedTuple):
 def updates(
     cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
 ) -> tuple[Run, dict[str, Array]]:
-    """Updates of the lanes [N, ...] up to `end` [N] or until one leaves its phase; what was told.
-
-    The lanes come and go on the first axis, as the rest of the engine has them.
-    """
+    """Updates of the lanes [..., N] up to `end` [N] or until one leaves its phase; what was told."""
     trial = cell.build(given.spec)
     assert trial.learner.fused is not None  # the path is only taken where there is one
-    behind = partial(jax.tree.map, lambda leaf: jnp.moveaxis(leaf, 0, -1))
     # 1 in every run; no compiler can know, because steps could be negative for all it sees.
     fence = Fence(jnp.where(jnp.min(end) >= 0, 1.0, 2.0))
-    state, odds = behind(run.state), run.odds[:, 0]
-    truth, laws = behind(known.answers[:, 0]), behind(known.laws[:, 0])
-    law = columns.law(trial.learner.fused.logits(state), fence)
-    rules = behind(given.rules)
-    begin = _phase(cell.plan, rules, laws, law, odds)
-    task = behind(run.task)
-    fixed = Fixed(trial, rules, cell.plan, given.streams, task, truth, laws, end, begin, fence)
+    odds, truth, laws = run.odds[0], known.answers[0], known.laws[0]
+    law = columns.law(trial.learner.fused.logits(run.state), fence)
+    begin = _phase(cell.plan, given.rules, laws, law, odds)
+    streams = keys.Streams(*map(keys.halves, given.streams))
+    given_all = (given.rules, cell.plan, streams, run.task, truth, laws, end, begin, fence)
+    fixed = Fixed(trial, *given_all)
     zeros = jnp.zeros(odds.shape, jnp.uint32)
-    steps = run.hits.step.T
-    reached = Reached(steps, run.hits.time.T, jnp.zeros(steps.shape, jnp.uint32))
+    reached = Reached(run.hits.step, run.hits.time, jnp.zeros(run.hits.step.shape, jnp.uint32))
     heard = {name: jnp.zeros_like(odds) for name in observe.told(trial)}
     law = _bare(law)
-    lanes = Lanes(state, law, run.step, odds, zeros, heard, reached, run.done, zeros > 0)
+    lanes = Lanes(run.state, law, run.step, odds, zeros, heard, reached, run.done, zeros > 0)
     after = jax.lax.while_loop(lambda c: jnp.any(_active(fixed, c)), partial(_update, fixed), lanes)
     return _finish(trial, cell.plan, run, after)
 
@@ -98,7 +92,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     trial, fence = fixed.trial, fixed.fence
     assert trial.learner.fused is not None
     active = _active(fixed, lanes)
-    now = keys.at_step(fixed.streams, lanes.step)
+    now = keys.Streams(*(keys.fold_in_halves(key, lanes.step) for key in fixed.streams))
     old = lanes.law._replace(logits=trial.learner.fused.logits(lanes.state))
     state, heard = trial.learner.fused.step(now, lanes.state, old, fixed.task, fence)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
@@ -127,7 +121,7 @@ def _hear(
     values = {"success": heard.success}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        found = told.JOINT[joint](law, fixed.truth, heard.answers, fixed.fence)
+        found = told.JOINT[joint](law, fixed.truth, heard, fixed.fence)
         values["expected_update"], values["realised_update"] = found
     return {k: sums[k] + jnp.where(active, v, 0) for k, v in values.items()}
 
@@ -137,7 +131,7 @@ def _log_odds(law: Law, truth: Array) -> Array:
     odds = columns.log_odds(law, truth)
     if odds.shape[0] == 1:
         return odds[0]
-    return columns.over_lanes(information.joint_log_odds)(odds)
+    return columnwise.over_lanes(information.joint_log_odds)(odds)
 
 
 def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Array:
@@ -162,28 +156,28 @@ def _reach(rules: Rules, lanes: Lanes, odds: Array, step: Array, dead: Array) ->
 
 
 def _finish(trial: Trial, plan: Plan, run: Run, lanes: Lanes) -> tuple[Run, dict[str, Array]]:
-    """The lanes on the first axis again, and what the updates cost."""
+    """The run after the updates, and what they told."""
     assert trial.learner.fused is not None
-    charge = spend(jnp.zeros_like(run.spent[0]), trial.learner.fused.charge(), plan.counted.total)
+    charge = spend(
+        jnp.zeros_like(run.spent[0, ..., 0])[None], trial.learner.fused.charge(), plan.counted.total
+    )
 
     def cost(spent: Array, updates: Array, dead: Array) -> Array:
         words = phases.multiply_words(charge, updates.astype(jnp.uint32))
         words = words.at[:, COUNTERS.index("dead"), 1].add(dead)
         return phases.add_words(spent, words)
 
-    since = jax.vmap(cost)
-    new = (run.hits.step < 0) & (lanes.reached.step.T >= 0)
-    at_hit = jax.vmap(jax.vmap(cost, (None, 0, 0)))(
-        run.spent, lanes.reached.step.T - run.step[:, None], lanes.reached.dead.T
-    )
+    since = columnwise.over_lanes(cost)
+    reached = lanes.reached
+    new = (run.hits.step < 0) & (reached.step >= 0)
+    at_hit = [
+        since(run.spent, reached.step[h] - run.step, reached.dead[h])[0] for h in range(len(new))
+    ]
     hits = Hits(
-        step=lanes.reached.step.T,
-        time=lanes.reached.time.T,
-        cost=jnp.where(new[..., None, None], at_hit[:, :, 0], run.hits.cost),
+        step=reached.step,
+        time=reached.time,
+        cost=jnp.where(new[:, None, None], jnp.stack(at_hit), run.hits.cost),
     )
-    front = partial(jax.tree.map, lambda leaf: jnp.moveaxis(leaf, -1, 0))
     spent = since(run.spent, lanes.step - run.step, lanes.dead)
-    after = Run(
-        front(lanes.state), run.task, lanes.step, lanes.done, lanes.odds[:, None], spent, hits
-    )
-    return after, {name: value[:, None] for name, value in lanes.heard.items()}
+    after = Run(lanes.state, run.task, lanes.step, lanes.done, lanes.odds[None], spent, hits)
+    return after, {name: value[None] for name, value in lanes.heard.items()}

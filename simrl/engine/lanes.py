@@ -2,12 +2,13 @@
 
 A seed's result is the same, bit for bit, for the same width per device, compiled program and kind
 of device, whatever the number of devices and the company: lanes are always padded to the width and
-seeds never communicate.
+seeds never communicate. A launch is given many blocks of lanes, one after the other on each device:
+the host waits once for all of them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -15,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from simrl import keys
+from simrl import columnwise, keys
 from simrl.engine import fused, looks, observe, train
 from simrl.measures import flops
 from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
 WIDTHS = (32, 128)  # the least and the most lanes
-FUSED_WIDTHS = (64, 512)  # lanes innermost: the wider, the less each operation's start counts
+FUSED_WIDTHS = (64, 1024)  # lanes innermost: the wider, the less each operation's start counts
 CPU_OPTIONS: dict[str, bool | int | str] = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
     # round differently, so that a seed's measures would depend on its place among the lanes.
@@ -34,8 +35,6 @@ CPU_OPTIONS: dict[str, bool | int | str] = {
     # Where the processor has them: four times the exponentials a second of the default, 256.
     "xla_cpu_prefer_vector_width": 512,
 }
-# Looks are rare. Unoptimised, every operation rounds by itself, wherever it stands.
-LOOK_OPTIONS = {**CPU_OPTIONS, "xla_backend_optimization_level": 0}
 
 
 class Setup(NamedTuple):
@@ -47,7 +46,10 @@ class Setup(NamedTuple):
 
 
 class Jobs(NamedTuple):
-    """One condition and seed for each lane [N, ...]. Numbers are traced: a program serves all."""
+    """One condition and seed for each lane: leaves [..., W] in a block, [D C, ..., W] in a launch.
+
+    Numbers are traced: a program serves all.
+    """
 
     spec: Any  # parts of a spec, every number float32
     rules: train.Rules
@@ -60,7 +62,7 @@ class Jobs(NamedTuple):
 class Seen:
     """Numbers by name in one array: to fetch an array costs more than to fill it."""
 
-    values: Array  # [N, Q] float
+    values: Array  # [Q, W] float
     names: tuple[str, ...] = field(metadata={"static": True})
 
 
@@ -84,15 +86,13 @@ def width_for(trial: Trial) -> int:
     return int(np.clip(2 ** int(np.log2(fitting)), low, high))
 
 
-def _compiled(
-    static_argnums: tuple[int, ...], options_on_cpu: dict[str, bool | int | str]
-) -> Callable[[Callable], Callable]:
+def _compiled(static_argnums: tuple[int, ...]) -> Callable[[Callable], Callable]:
     """jit for a function of a Setup (static), with options if it is for a CPU."""
 
     def wrap(function: Callable) -> Callable:
         @cache
         def made(platform: str) -> Callable:
-            options = options_on_cpu if platform == "cpu" else None
+            options = CPU_OPTIONS if platform == "cpu" else None
             return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
         @wraps(function)
@@ -118,31 +118,68 @@ def _over_devices(setup: Setup, on_device: Callable, shared: Any, lanes: tuple) 
     return mapped(shared, lanes)
 
 
-def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple) -> Any:
+def _over_blocks(
+    setup: Setup, block: Callable, shared: tuple, lanes: tuple, num_blocks: Array
+) -> Any:
+    """`block(shared, *lanes)` of `num_blocks` [] blocks on each device, one after the other.
+
+    Leaves [D C, ..., W]: C blocks of W lanes for each of D devices, of which a block is given
+    [..., W]. What is not asked for comes back as zeros; C does not enter what a block computes.
+    """
+
+    def on_device(shared: tuple, *lanes: Any) -> Any:
+        *given, num = shared
+        one = jax.jit(lambda *own: block(tuple(given), *own))  # traced once for both uses
+
+        def at(i: Array | int) -> Any:
+            part = partial(jax.lax.dynamic_index_in_dim, index=i, keepdims=False)
+            return jax.tree.map(part, lanes)
+
+        def fill(i: Array, whole: Any) -> Any:
+            put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
+            return jax.tree.map(put, whole, one(*at(i)))
+
+        room = jax.tree.leaves(lanes)[0].shape[0]
+        shapes = jax.eval_shape(lambda: one(*at(0)))
+        return jax.lax.fori_loop(0, num, fill, jax.tree.map(partial(_zeros, room), shapes))
+
+    return _over_devices(setup, on_device, (*shared, num_blocks), lanes)
+
+
+def _zeros(room: int, like: Any) -> Array:
+    """Zeros for as many blocks like this one, which may be of random keys."""
+    shape = (room, *like.shape)
+    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jnp.zeros(shape, like.dtype)
+    empty = jax.random.key_data(jax.random.key(0))
+    return jax.random.wrap_key_data(jnp.zeros((*shape, *empty.shape), empty.dtype))
+
+
+def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple, num_blocks: Array) -> Any:
     """`one(trial, streams, rules, *rest)` for every lane of jobs and the rest."""
 
     def of_lane(key: Array, job: Jobs, *rest: Any) -> Any:
         return one(setup.build(job.spec), keys.streams(key, job.seed), job.rules, *rest)
 
-    def on_device(key: Array, *lanes: Any) -> Any:
-        return jax.vmap(lambda *lane: of_lane(key, *lane))(*lanes)
+    def block(shared: tuple, *lanes: Any) -> Any:
+        return columnwise.over_lanes(partial(of_lane, *shared))(*lanes)
 
-    return _over_devices(setup, on_device, key, lanes)
+    return _over_blocks(setup, block, (key,), lanes, num_blocks)
 
 
-@_compiled((0,), CPU_OPTIONS)
-def start(setup: Setup, key: Array, jobs: Jobs) -> train.Run:
+@_compiled((0,))
+def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
     """The lanes before their first update."""
 
     def one(trial: Trial, streams: keys.Streams, rules: train.Rules) -> train.Run:
         return train.start(trial, rules, streams)
 
-    return _over_lanes(setup, one, key, (jobs,))
+    return _over_lanes(setup, one, key, (jobs,), num_blocks)
 
 
-@_compiled((0,), CPU_OPTIONS)
+@_compiled((0,))
 def chunk(
-    setup: Setup, key: Array, until: Array, jobs: Jobs, run: train.Run
+    setup: Setup, key: Array, until: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[train.Run, train.Sums]:
     """Train the lanes to `until` updates; see `train.chunk`."""
 
@@ -152,17 +189,17 @@ def chunk(
         key, until = shared
         streams = jax.vmap(keys.streams, (None, 0))(key, jobs.seed)
         given = train.Given(jobs.spec, jobs.rules, streams)
-        first = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
+        first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
         updates = fused.updates if first.path == "fused" else train.one_by_one
         cell = train.Cell(setup.build, setup.plan, first)
         return train.chunk(cell, given, run, (until, jobs.observe_every), updates)
 
-    return _over_devices(setup, block, (key, until), (jobs, run))
+    return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
 
 
-@_compiled((0, 1), LOOK_OPTIONS)
+@_compiled((0, 1))
 def look(
-    setup: Setup, keep_beliefs: bool, key: Array, jobs: Jobs, run: train.Run
+    setup: Setup, keep_beliefs: bool, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[Seen, Array | None]:
     """Measures of the lanes at a log point, and their beliefs if they are kept."""
 
@@ -173,11 +210,13 @@ def look(
         seen = Seen(jnp.stack(list(found.values())), tuple(found))
         return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
 
-    return _over_lanes(setup, one, key, (jobs, run))
+    return _over_lanes(setup, one, key, (jobs, run), num_blocks)
 
 
-@_compiled((0,), CPU_OPTIONS)
-def probe(setup: Setup, key: Array, jobs: Jobs, run: train.Run) -> dict[str, Array]:
+@_compiled((0,))
+def probe(
+    setup: Setup, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
+) -> dict[str, Array]:
     """What a log point estimates by drawing gradients again."""
 
     def one(
@@ -185,7 +224,7 @@ def probe(setup: Setup, key: Array, jobs: Jobs, run: train.Run) -> dict[str, Arr
     ) -> dict[str, Array]:
         return looks.probe(trial, setup.plan, streams, run)
 
-    return _over_lanes(setup, one, key, (jobs, run))
+    return _over_lanes(setup, one, key, (jobs, run), num_blocks)
 
 
 def count_update(trial: Trial) -> tuple[flops.FlopCount, flops.FlopCount]:

@@ -1,7 +1,8 @@
 """Any number of seeds and conditions through one compiled program: the host's part of a run.
 
-Seeds stop at very different times. Between log points those that are still going are packed into
-as few groups of lanes as hold them; the last measures of the others are theirs for good.
+A pool is one launch between two log points, block after block of lanes on each device. Seeds stop
+at very different times: those that are still going are packed into as few blocks as hold them; the
+last measures of the others are theirs for good.
 """
 
 from typing import Any, NamedTuple
@@ -33,12 +34,22 @@ class Schedule(NamedTuple):
     keep_beliefs: bool = False
 
 
-class Group(NamedTuple):
-    """Lanes that are launched together."""
+class Batch(NamedTuple):
+    """The seeds of a pool that are still going, and the lanes they are in.
 
-    places: np.ndarray  # [n] in the pool; the lanes behind them repeat the first
+    Leaves are [D C, ..., W]: C blocks of W lanes for each of D devices.
+    """
+
+    places: np.ndarray  # [n] in the pool
+    rows: np.ndarray  # [n] among the D C W lanes; the rest of a block is company
+    num_blocks: int  # of each device, that have a seed in them
     jobs: Jobs
     run: train.Run
+
+    def seen(self, leaf: Any) -> np.ndarray:
+        """The seeds' rows [n, ...] of a leaf, on the host."""
+        whole = np.moveaxis(np.asarray(leaf), -1, 1)
+        return whole.reshape(-1, *whole.shape[2:])[self.rows]
 
 
 def size_for(setup: Setup, jobs: Jobs) -> int:
@@ -57,50 +68,75 @@ def _first_state(trial: Trial) -> Any:
     return trial.learner.init(streams), trial.environment.init(streams.task)
 
 
-def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed:
-    """Train all jobs [S], from the start to the last log point.
+def capacity(setup: Setup, jobs: Jobs, num: int) -> int:
+    """Blocks of lanes on each device for `num` seeds, a power of two: few programs, little room."""
+    trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
+    needed = -(-num // (lanes.width_for(trial) * setup.mesh.devices.size))
+    return 2 ** int(np.ceil(np.log2(needed)))
+
+
+def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule, room: int) -> Observed:
+    """Train all jobs [S], from the start to the last log point, in `room` blocks of lanes a device.
 
     Ctrl-C between chunks leaves nothing half done.
     """
-    trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    num, size = len(jobs.seed), lanes.width_for(trial) * setup.mesh.devices.size
+    trial, num = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec)), len(jobs.seed)
     record = Record(setup, trial, num, schedule)
-    groups = []
-    for first in range(0, num, size):
-        index = np.arange(first, min(first + size, num))
-        mine = _take(jobs, np.resize(index, size))
-        groups.append(Group(index, mine, lanes.start(setup, key, mine)))
+    rows, num_blocks, company = _layout(record, num, room)
+    mine = _placed(setup, _in_lanes(jobs, company))
+    run = lanes.start(setup, key, jnp.int32(num_blocks), mine)
+    batch = Batch(np.arange(num), rows, num_blocks, mine, run)
     for until in schedule.log_points:
         record.copy_last()
         if until > 0:
-            groups = _packed(groups, record, size)
-            groups = _trained(setup, key, until, groups, record)
-        record.look(key, groups)
-    for group in groups:
-        record.end(group)
+            batch = _packed(batch, record, room)
+            batch = _trained(setup, key, until, batch, record)
+        record.look(key, batch)
+    record.end(batch)
     return record.observed()
 
 
-def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
+def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule, room: int) -> None:
     """Compile the programs of a pool, from one job of its kind."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    size = lanes.width_for(trial) * setup.mesh.devices.size
-    group = _take(jobs, np.zeros(size, int))
-    run = lanes.start(setup, key, group)
-    run, _ = lanes.chunk(setup, key, jnp.int32(0), group, run)
-    lanes.look(setup, schedule.keep_beliefs, key, group, run)
+    company = np.zeros((room * setup.mesh.devices.size, lanes.width_for(trial)), int)
+    given, one = _placed(setup, _in_lanes(jobs, company)), jnp.int32(1)
+    run = lanes.start(setup, key, one, given)
+    run, _ = lanes.chunk(setup, key, jnp.int32(0), one, given, run)
+    lanes.look(setup, schedule.keep_beliefs, key, one, given, run)
     if probes.wanted(trial):
-        lanes.probe(setup, key, group, run)
+        lanes.probe(setup, key, one, given, run)
 
 
-def _take(tree: Any, index: np.ndarray) -> Any:
-    """Rows of every leaf, on the host."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+def _layout(record: "Record", num: int, room: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """Where `num` seeds go: their rows [num], the blocks in use, and who is in which lane [D C, W].
+
+    Blocks are filled evenly over devices; lanes without a seed of their own repeat another.
+    """
+    devices, width = record.setup.mesh.devices.size, lanes.width_for(record.trial)
+    place = np.arange(num)
+    block, device = place // (width * devices), place // width % devices
+    rows = (device * room + block) * width + place % width
+    company = np.zeros(devices * room * width, int)
+    company[rows] = place
+    return rows, -(-num // (width * devices)), company.reshape(-1, width)
 
 
-def _without_keys(tree: Any) -> Any:
-    """Typed random keys as the words that NumPy can hold."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+def _in_lanes(tree: Any, company: np.ndarray) -> Any:
+    """Rows [n, ...] of every leaf as lanes: [D C, ..., W], who is in which by `company` [D C, W]."""
+    return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[company], 1, -1), tree)
+
+
+def _placed(setup: Setup, tree: Any) -> Any:
+    """Lanes on their devices, as a program leaves them: anywhere else would be another program."""
+    return jax.device_put(tree, NamedSharding(setup.mesh, PartitionSpec("seeds")))
+
+
+def _words(tree: Any) -> Any:
+    """Typed random keys [D C, W] as the words [D C, 2, W] that NumPy can hold."""
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(jax.random.key_data(x), -1, 1) if _is_key(x) else x, tree
+    )
 
 
 def _with_keys(tree: Any, like: Any) -> Any:
@@ -109,7 +145,8 @@ def _with_keys(tree: Any, like: Any) -> Any:
     def made(x: Any, leaf: Any) -> Any:
         if not _is_key(leaf):
             return x
-        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(leaf))
+        words = jnp.moveaxis(x, 1, -1)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
 
     return jax.tree.map(made, tree, like)
 
@@ -118,56 +155,35 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _packed(groups: list[Group], record: "Record", size: int) -> list[Group]:
-    """The lanes that are still going, in as few groups as hold them, if that is fewer."""
-    going = [np.flatnonzero(~np.asarray(g.run.done)[: len(g.places)]) for g in groups]
-    total = sum(len(places) for places in going)
-    if -(-total // size) == len(groups):
-        return groups
-    for group in groups:
-        record.end(group)
-    parts = [
-        (g.places[at], _take(g.jobs, at), _take(_without_keys(g.run), at))
-        for g, at in zip(groups, going, strict=True)
-        if len(at)
-    ]
-    if not parts:
-        return []
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    made = []
-    over_seeds = NamedSharding(record.setup.mesh, PartitionSpec("seeds"))
-    for first in range(0, total, size):
-        places = np.arange(first, min(first + size, total))
-        jobs, run = _take(joined[1:], np.resize(places, size))
-        # Placed as a program leaves it: lanes anywhere else would be another program.
-        run = _with_keys(jax.device_put(run, over_seeds), groups[0].run)
-        made.append(Group(joined[0][places], jobs, run))
-    return made
+def _packed(batch: Batch, record: "Record", room: int) -> Batch:
+    """The lanes that are still going in as few blocks as hold them, if that is fewer."""
+    going = ~batch.seen(batch.run.done)
+    rows, num_blocks, company = _layout(record, int(going.sum()), room)
+    if num_blocks == batch.num_blocks:
+        return batch
+    record.end(batch)
+    if num_blocks == 0:
+        return Batch(batch.places[going], rows, 0, batch.jobs, batch.run)
+    held = jax.tree.map(lambda leaf: batch.seen(leaf)[going], (batch.jobs, _words(batch.run)))
+    jobs, words = _in_lanes(held, company)
+    jobs, words = _placed(record.setup, (jobs, words))
+    run = _with_keys(words, batch.run)
+    return Batch(batch.places[going], rows, num_blocks, jobs, run)
 
 
-def _trained(
-    setup: Setup, key: Array, until: int, groups: list[Group], record: "Record"
-) -> list[Group]:
-    """The groups at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
+def _trained(setup: Setup, key: Array, until: int, batch: Batch, record: "Record") -> Batch:
+    """The lanes at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
     of equal terms go wrong."""
-    unfinished = list(range(len(groups)))
-    groups = list(groups)
-    while unfinished:
-        # All are launched before the first is waited for: the host's work is done meanwhile.
-        found = [
-            lanes.chunk(setup, key, jnp.int32(until), groups[i].jobs, groups[i].run)
-            for i in unfinished
-        ]
-        for i, (run, sums) in zip(unfinished, found, strict=True):
-            groups[i] = groups[i]._replace(run=run)
-            record.add(groups[i].places, sums)
-        runs = [(i, groups[i].run) for i in unfinished]
-        unfinished = [i for i, run in runs if not _finished(run, until)]
-    return groups
+    while not _finished(batch, until):
+        given = jnp.int32(until), jnp.int32(batch.num_blocks), batch.jobs, batch.run
+        run, sums = lanes.chunk(setup, key, *given)
+        batch = batch._replace(run=run)
+        record.add(batch, sums)
+    return batch
 
 
-def _finished(run: train.Run, until: int) -> bool:
-    return bool(np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)))
+def _finished(batch: Batch, until: int) -> bool:
+    return bool(np.all(batch.seen(batch.run.done) | (batch.seen(batch.run.step) >= until)))
 
 
 class Record:
@@ -187,42 +203,53 @@ class Record:
         last = self.looks[-1] if self.looks else {}
         self.looks.append({name: value.copy() for name, value in last.items()})
 
-    def add(self, index: np.ndarray, sums: train.Sums) -> None:
+    def add(self, batch: Batch, sums: train.Sums) -> None:
         """Add a chunk's accumulators."""
-        self.values[index] += np.asarray(sums.values, np.float64)[: len(index)]
-        self.counts[index] += phases.count_of(sums.counts)[: len(index)]
+        self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
+        self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))
 
-    def look(self, key: Array, groups: list[Group]) -> None:
-        """Measure groups at the log point that was begun."""
-        keep, seen = self.schedule.keep_beliefs, []
-        for group in groups:
-            measured, belief = lanes.look(self.setup, keep, key, group.jobs, group.run)
-            more = {"belief": belief} if keep else {}
-            if probes.wanted(self.trial):
-                more |= lanes.probe(self.setup, key, group.jobs, group.run)
-            seen.append((measured, more))
-        for group, (measured, more) in zip(groups, seen, strict=True):
-            found = dict(zip(measured.names, np.asarray(measured.values).T, strict=True))
-            found |= {name: np.asarray(value) for name, value in more.items()}
-            found["step"] = np.asarray(group.run.step, np.int64)
-            _put(self.looks[-1], self.num, group.places, found)
+    def look(self, key: Array, batch: Batch) -> None:
+        """Measure a batch at the log point that was begun."""
+        if batch.num_blocks == 0:
+            return
+        keep = self.schedule.keep_beliefs
+        given = key, jnp.int32(batch.num_blocks), batch.jobs, batch.run
+        measured, belief = lanes.look(self.setup, keep, *given)
+        values = batch.seen(measured.values)
+        found = {name: values[:, q] for q, name in enumerate(measured.names)}
+        if keep:
+            found["belief"] = batch.seen(belief)
+        if probes.wanted(self.trial):
+            estimates = lanes.probe(self.setup, *given)
+            found |= {name: batch.seen(value) for name, value in estimates.items()}
+        found["step"] = batch.seen(batch.run.step).astype(np.int64)
+        self._put(self.looks[-1], batch, found)
 
-    def end(self, group: Group) -> None:
-        """Hitting times, totals and what became of each seed of a group."""
-        run = group.run
-        cost, total = phases.count_of(run.hits.cost), phases.count_of(run.spent)
+    def end(self, batch: Batch) -> None:
+        """Hitting times, totals and what became of each seed of a batch."""
+        if batch.num_blocks == 0:
+            return
+        run = batch.run
+        cost, total = (phases.count_of(batch.seen(x)) for x in (run.hits.cost, run.spent))
         found = {
-            "hit.step": np.asarray(run.hits.step, np.int64),
-            "hit.time": np.asarray(run.hits.time, np.float64),
-            "total.step": np.asarray(run.step, np.int64),
-            "stopped": np.asarray(run.done),
+            "hit.step": batch.seen(run.hits.step).astype(np.int64),
+            "hit.time": batch.seen(run.hits.time).astype(np.float64),
+            "total.step": batch.seen(run.step).astype(np.int64),
+            "stopped": batch.seen(run.done),
         }
         for c, name in enumerate(train.COUNTERS):
             found[f"hit.{name}"] = cost[..., c]
             found[f"total.{name}"] = total[..., c].sum(axis=1, dtype=np.uint64)
         if self.trial.learner.lumps is not None:
-            found["full"] = np.asarray(self.trial.learner.lumps.full(run.state))
-        _put(self.ends, self.num, group.places, found)
+            found["full"] = batch.seen(self.trial.learner.lumps.full(run.state))
+        self._put(self.ends, batch, found)
+
+    def _put(self, store: Observed, batch: Batch, found: Observed) -> None:
+        """Write what was found of the seeds of a batch."""
+        for name, value in found.items():
+            if name not in store:
+                store[name] = np.zeros((self.num, *value.shape[1:]), value.dtype)
+            store[name][batch.places] = value
 
     def observed(self) -> Observed:
         """Everything, by name."""
@@ -235,14 +262,6 @@ class Record:
         found |= {f"phase.{name}": self.counts[..., c] for c, name in counters}
         found |= self.ends
         return found | _ledger_lines(self.trial, found)
-
-
-def _put(store: Observed, num: int, index: np.ndarray, found: Observed) -> None:
-    """Write the rows of a group; the lanes behind the index are company."""
-    for name, value in found.items():
-        if name not in store:
-            store[name] = np.zeros((num, *value.shape[1:]), value.dtype)
-        store[name][index] = value[: len(index)]
 
 
 def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl import keys
+from simrl import columnwise, keys
 from simrl.engine import observe, probes
 from simrl.measures import flops, information, phases
 from simrl.types import Array, Info, State, Task, Trial
@@ -65,7 +65,7 @@ class Run(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What the lanes [N, ...] of a chunk are given."""
+    """What the lanes [..., N] of a chunk are given."""
 
     spec: Any
     rules: Rules
@@ -81,11 +81,13 @@ class Cell(NamedTuple):
 
     def over_lanes(self, function: Callable) -> Callable:
         """`function(trial, ...)` of one lane as a function of the specs [N] and the rest [N]."""
-        return jax.vmap(lambda spec, *rest: function(self.build(spec), *rest))
+        by_vmap = partial(jax.vmap, in_axes=-1, out_axes=-1)
+        over = columnwise.over_lanes if self.trial.path == "fused" else by_vmap
+        return over(lambda spec, *rest: function(self.build(spec), *rest))
 
 
 Updates = Callable[..., tuple[Run, dict[str, Array]]]
-# (cell, given, known, run, end [N]) -> the lanes after one stretch, and what they were told [N, M]:
+# (cell, given, known, run, end [N]) -> the lanes after one stretch, and what they were told [M, N]:
 # `one_by_one` or simrl.engine.fused.updates
 
 
@@ -117,15 +119,15 @@ def chunk(
 ) -> tuple[Run, Sums]:
     """Train lanes [N] until `until` updates are done, the stop is reached, or for MAX_STRETCHES.
 
-    Every leaf has the lanes on its first axis; `limits` are `until` [] and `observe_every` [N], and
+    Every leaf has the lanes on its last axis; `limits` are `until` [] and `observe_every` [N], and
     `updates` makes those of one stretch in all lanes. A lane that is finished makes none.
     """
     until, observe_every = limits
     known = cell.over_lanes(observe.truth)(given.spec, run.task)
-    rows = (run.step.shape[0], cell.plan.num_phases)
+    num_phases, num_lanes = cell.plan.num_phases, run.step.shape[0]
     empty = Sums(
-        jnp.zeros((*rows, len(observe.quantities(cell.trial)))),
-        jnp.zeros((*rows, len(COUNTERS), 2), jnp.uint32),
+        jnp.zeros((num_phases, len(observe.quantities(cell.trial)), num_lanes)),
+        jnp.zeros((num_phases, len(COUNTERS), 2, num_lanes), jnp.uint32),
     )
 
     def unfinished(carry: tuple[Run, Sums, Array]) -> Array:

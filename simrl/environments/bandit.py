@@ -67,6 +67,7 @@ def _one_right(shape: Shape) -> Environment:
         shape=shape,
         channel="exact",
         binary=True,
+        matching=True,
         trailing=True,
     )
 

@@ -106,6 +106,7 @@ class Sequence:
             noisy=noisy,
             label_channel=label_channel if noisy else None,
             binary=self.reward in ("exact", "token") or self.length == 1,
+            matching=not noisy and (self.reward == "token" or self.length == 1),
             trailing=True,
         )
 

@@ -4,8 +4,9 @@
 traced c and u: one compiled program serves all three.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,23 @@ from simrl.measures import gradients
 from simrl.types import Advantage, Array, Rollout
 
 Table = np.ndarray | Array
+Times = Array | float  # how many rewards of a group are like each of those given; 1: one
+
+
+def tallied(init: Callable, tally: Callable, moments: Callable, **rest: Any) -> Advantage:
+    """An advantage by its tally: that of rewards one by one is that of each once."""
+
+    def weights(state: Any, rollout: Rollout) -> tuple[Any, Array]:
+        return tally(state, rollout.credit, 1.0)
+
+    return Advantage(init, weights, moments, trailing=True, tally=tally, **rest)
+
+
+def all_equal(rewards: Array, times: Times) -> Array:
+    """[L] bool, by the rewards themselves: the mean of B equal floats need not be one of them."""
+    met = jnp.broadcast_to(times, rewards.shape) > 0
+    low, high = jnp.where(met, rewards, jnp.inf), jnp.where(met, rewards, -jnp.inf)
+    return jnp.max(high, axis=0) == jnp.min(low, axis=0)
 
 
 @jax.tree_util.register_dataclass
@@ -39,23 +57,21 @@ class Affine:
         """The advantage for groups of this size."""
         scale = self._scale(batch_size)
 
-        def weights(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
+        def tally(state: tuple, credit: Array, times: Times) -> tuple[tuple, Array]:
             # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
             # rounded 1/B, need not be 1, and a dead group would leave a gradient. A sum of B
             # thirds need not be B thirds either: where all are equal it is not asked for.
-            credit = rollout.credit
-            equal = jnp.max(credit, axis=0) == jnp.min(credit, axis=0)
-            total = jnp.sum(credit, axis=0)
+            total = jnp.sum(times * credit, axis=0)
             alike = (1 - self.centre) * (batch_size * credit)
-            excess = jnp.where(equal, alike, batch_size * credit - self.centre * total)
-            return state, scale * excess / batch_size
+            excess = batch_size * credit - self.centre * total
+            return state, scale * jnp.where(all_equal(credit, times), alike, excess) / batch_size
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
         ) -> gradients.Moments:
             return gradients.affine_moments(statistics, size, scale, self.centre)
 
-        return Advantage(lambda: (), weights, moments, trailing=True)
+        return tallied(lambda: (), tally, moments)
 
     def tables(self, batch_size: int) -> tuple[Table, Table]:
         """Weights of a success and of a failure by the number of successes [B + 1] each."""
@@ -86,12 +102,10 @@ class Constant:
         ) -> gradients.Moments:
             return gradients.constant_moments(statistics, size, self.baseline)
 
-        return Advantage(
-            lambda: (),
-            lambda state, rollout: (state, rollout.credit - self.baseline),
-            moments,
-            trailing=True,
-        )
+        def tally(state: tuple, credit: Array, times: Times) -> tuple[tuple, Array]:
+            return state, credit - self.baseline
+
+        return tallied(lambda: (), tally, moments)
 
 
 class Running(NamedTuple):
@@ -118,12 +132,12 @@ class RunningMean:
         def init() -> Running:
             return Running(jnp.zeros((length,)), jnp.zeros(()))
 
-        def weights(state: Running, rollout: Rollout) -> tuple[Running, Array]:
-            own = jnp.mean(rollout.credit, axis=0)
+        def tally(state: Running, credit: Array, times: Times) -> tuple[Running, Array]:
+            own = jnp.sum(times * credit, axis=0) / batch_size
             baseline = jnp.where(state.num_rewards == 0, own, state.mean)
             count = state.num_rewards + batch_size
             mean = state.mean + (own - state.mean) * (batch_size / count)
-            return Running(mean, count), rollout.credit - baseline
+            return Running(mean, count), credit - baseline
 
         def moments(
             state: Running, statistics: gradients.ScoreStatistics, size: int
@@ -133,7 +147,7 @@ class RunningMean:
             first = gradients.affine_moments(statistics, size, 1.0, 1.0)
             return jax.tree.map(lambda a, b: jnp.where(state.num_rewards == 0, a, b), first, later)
 
-        return Advantage(init, weights, moments, trailing=True)
+        return tallied(init, tally, moments)
 
 
 NAMED = {

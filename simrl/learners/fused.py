@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns
+from simrl import choices, columns, columnwise
 from simrl.columns import Fence, Law
 from simrl.learners import updates
 from simrl.learners.updates import Learning, Optimizer
@@ -57,10 +57,11 @@ def policy_gradient(
         return None
     length = environment.shape.length
 
-    def step(
+    def draw(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence
-    ) -> tuple[Learning, Heard]:
-        answers = choices.choose(choices.words(keys.sample, size, length, fence), law.probs, fence)
+    ) -> tuple[Any, Array, Heard]:
+        words = choices.words(keys.sample, size, length, fence)
+        answers = choices.choose(words, law.probs, fence)
         noise = choices.words(keys.reward, size, length, fence)
         told = _verdict(environment, noise, _broadcast(task), answers)
         rollout = Rollout(
@@ -72,11 +73,34 @@ def policy_gradient(
         )
         kept, weights = advantage.weights(state.advantage, rollout)
         weights = fence(weights)
-        state = _ascend(optimizer, state, _score(law, answers, weights), kept)
-        signals = columns.total((weights != 0).astype(jnp.float32).reshape(1, size * length, -1))
-        dead = size * (signals[0] == 0).astype(jnp.uint32)
+        dead = size * jnp.all(weights == 0, axis=(0, 1)).astype(jnp.uint32)
         success = columns.total(rollout.success[None])[0]
-        return state, Heard(answers, success, dead)
+        return kept, _sums(answers, weights, law), Heard(answers, success, dead)
+
+    def count(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence
+    ) -> tuple[Any, Array, Heard]:
+        answer = _answer(environment, task, length)
+        words = choices.words(keys.sample, size, length, fence)
+        counts, success = choices.tally(words, law.probs, answer, fence)
+        right = columns.pick(counts, answer[:, None])[:, 0]
+        times = fence(jnp.stack([right, size - right]))
+        credit = jnp.zeros_like(times).at[0].set(1)
+        kept, weights = advantage.tally(state.advantage, credit, times)
+        weights = fence(jnp.where(times > 0, weights, 0) * (1 / size))
+        mine = answer[:, None] == jnp.arange(law.powers.shape[1])[:, None]
+        sums = counts * jnp.where(mine, weights[0][:, None], weights[1][:, None])
+        dead = size * jnp.all(weights == 0, axis=(0, 1)).astype(jnp.uint32)
+        return kept, fence(sums), Heard(None, success, dead, fence(counts))
+
+    counted = environment.matching and advantage.tally is not None and size > 1
+    learn = count if counted and environment.shape.vocab_size <= columns.FEW else draw
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence
+    ) -> tuple[Learning, Heard]:
+        kept, sums, heard = learn(keys, state, law, task, fence)
+        return _ascend(optimizer, state, _score(law, sums, fence), kept), heard
 
     return Fused(_logits, step, lambda: _charge("policy_gradient", policy, size, length, size))
 
@@ -96,8 +120,8 @@ def supervised(
         words = choices.words(keys.label, size, length, fence)
         told = environment.label(words, _broadcast(task), jnp.int32(FIRST))
         labels = fence(jnp.broadcast_to(told, words.shape))
-        ones = jnp.ones((size, length, words.shape[-1]))
-        state = _ascend(optimizer, state, _score(law, labels, ones), ())
+        sums = _sums(labels, jnp.ones((size, length, words.shape[-1])), law)
+        state = _ascend(optimizer, state, _score(law, sums, fence), ())
         success = jnp.full(words.shape[-1:], float(size))
         return state, Heard(labels, success, jnp.zeros(success.shape, jnp.uint32))
 
@@ -120,12 +144,23 @@ def _verdict(environment: Environment, noise: Array, task: Task, answers: Array)
     return Outcome(jnp.broadcast_to(told.credit, answers.shape), told.success)
 
 
-def _score(law: Law, answers: Array, weights: Array) -> Array:
-    """(1/B) sum over answers of weights [B, L, N] times scores: [L, V, N]."""
-    size = weights.shape[0]
-    shares = jnp.swapaxes(weights * (1 / size), 0, 1)
-    sums = columns.gather_sums(shares, answers, law.probs.shape[1])
-    return sums - law.probs * columns.total(shares)[:, None]
+def _answer(environment: Environment, task: Task, length: int) -> Array:
+    """The right answer [L, N] where labels are not drawn: no word is read."""
+    lanes = jax.tree.leaves(task)[0].shape[-1]
+    words = jnp.zeros((length, 1, lanes), jnp.uint32)
+    label = environment.label(words, _broadcast(task), jnp.int32(FIRST))
+    return jnp.broadcast_to(label, words.shape)[:, 0]
+
+
+def _sums(answers: Array, weights: Array, law: Law) -> Array:
+    """(1/B) sum of the weights [B, L, N] of the answers [L, B, N] that have each symbol [L, V, N]."""
+    shares = jnp.swapaxes(weights * (1 / weights.shape[0]), 0, 1)
+    return columns.gather_sums(shares, answers, law.powers.shape[1])
+
+
+def _score(law: Law, sums: Array, fence: Fence) -> Array:
+    """Weights times scores, summed over answers, from the weights by symbol: [L, V, N]."""
+    return sums - law.probs * fence(columns.total(sums))[:, None]
 
 
 def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
@@ -133,7 +168,7 @@ def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -
         state = Learning(params, opt_state, ())
         return updates.ascend(optimizer.build(), state, gradient, ())[:2]
 
-    params, opt_state = columns.over_lanes(one)(
+    params, opt_state = columnwise.over_lanes(one)(
         optimizer, state.params, state.optimizer, gradient[None]
     )
     return Learning(params, opt_state, kept)

@@ -9,39 +9,36 @@ epsilon: a group whose rewards are equal (for `maxrl`: without reward) is dead, 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simrl.learners.advantages import Times, all_equal, tallied
 from simrl.measures import gradients
-from simrl.types import Advantage, Array, Rollout
+from simrl.types import Advantage, Array
 
 
-def _normalised(rewards: Array, norm: float) -> Array:
-    size = rewards.shape[0]
-    excess = rewards - jnp.mean(rewards, axis=0)
-    spread = jnp.sqrt(jnp.sum(excess**2, axis=0) / (size - norm))
-    dead = _equal(rewards)
+def _normalised(rewards: Array, times: Times, size: int, norm: float) -> Array:
+    excess = rewards - jnp.sum(times * rewards, axis=0) / size
+    spread = jnp.sqrt(jnp.sum(times * excess**2, axis=0) / (size - norm))
+    dead = all_equal(rewards, times)
     return jnp.where(dead, 0, excess / jnp.where(dead, 1, spread))
 
 
-def _over_mean(rewards: Array, centre: float) -> Array:
-    mean = jnp.mean(rewards, axis=0)
-    dead = (mean == 0) | (_equal(rewards) & (centre == 1))
+def _over_mean(rewards: Array, times: Times, size: int, centre: float) -> Array:
+    mean = jnp.sum(times * rewards, axis=0) / size
+    dead = (mean == 0) | (all_equal(rewards, times) & (centre == 1))
     return jnp.where(dead, 0, rewards / jnp.where(mean == 0, 1, mean) - centre)
 
 
-def _equal(rewards: Array) -> Array:
-    """[L] bool, by the rewards themselves: the mean of B equal floats need not be one of them."""
-    return jnp.max(rewards, axis=0) == jnp.min(rewards, axis=0)
-
-
-RULES: dict[str, Callable[[Array], Array]] = {  # rewards [B, L] -> weights [B, L]
-    "group_normalised": lambda rewards: _normalised(rewards, 0.0),
-    "group_normalised_sample": lambda rewards: _normalised(rewards, 1.0),
-    "maxrl": lambda rewards: _over_mean(rewards, 0.0),
-    "maxrl_centred": lambda rewards: _over_mean(rewards, 1.0),
+RULES: dict[str, Callable[[Array, Times, int], Array]] = {
+    # (rewards [K, L], how many of each, B of all) -> weights [K, L]
+    "group_normalised": partial(_normalised, norm=0.0),
+    "group_normalised_sample": partial(_normalised, norm=1.0),
+    "maxrl": partial(_over_mean, centre=0.0),
+    "maxrl_centred": partial(_over_mean, centre=1.0),
 }
 COUNTING = ("pass_at_k", "pass_at_k_leave_one_out")  # need rewards of 0 or 1
 
@@ -74,29 +71,24 @@ class Grouped:
     def build(self, batch_size: int, length: int) -> Advantage:
         """The advantage for groups of this size."""
 
-        def by_rule(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
-            return state, RULES[self.rule](rollout.credit)
+        def by_rule(state: tuple, credit: Array, times: Times) -> tuple[tuple, Array]:
+            return state, RULES[self.rule](credit, times, batch_size)
 
-        def by_count(state: tuple, rollout: Rollout) -> tuple[tuple, Array]:
+        def by_count(state: tuple, credit: Array, times: Times) -> tuple[tuple, Array]:
             success, failure = (
-                jnp.asarray(table, rollout.credit.dtype)
+                jnp.asarray(table, credit.dtype)
                 for table in gradients.group_weights(self.rule, batch_size, self.k)
             )
-            count = jnp.sum(rollout.credit, axis=0).astype(jnp.int32)
-            return state, jnp.where(rollout.credit > 0, success[count], failure[count])
+            count = jnp.sum(times * credit, axis=0).astype(jnp.int32)
+            return state, jnp.where(credit > 0, success[count], failure[count])
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
         ) -> gradients.Moments:
             return gradients.group_moments(statistics, size, self.rule, self.k)
 
-        return Advantage(
-            lambda: (),
-            by_count if self.binary_only else by_rule,
-            moments,
-            binary_moments=True,
-            trailing=True,
-        )
+        tally = by_count if self.binary_only else by_rule
+        return tallied(lambda: (), tally, moments, binary_moments=True)
 
     def tables(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Weights of a success and of a failure by the number of successes [B + 1] each."""

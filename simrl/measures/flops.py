@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simrl import primitives
 from simrl.keys import WORDS_MARK
-from simrl.measures import primitives
 from simrl.measures.convention import LINES, ledger, ledger_lines
 
 __all__ = ["LINES", "FlopCount", "count_flops", "ledger", "ledger_lines"]

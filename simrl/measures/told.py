@@ -1,5 +1,7 @@
 """What one update was told, for many seeds at once: lanes on the last axis (simrl.columns).
 
+Bits [N] from a law, the right answer [L, N] and what was `Heard`.
+
 The joint information of `simrl.measures.information.distinct_information`, where what a group has
 ruled out is a set of symbols: nothing cancels, because what is left over is a sum of its own.
 """
@@ -9,52 +11,66 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from simrl import columns
+from simrl import columns, columnwise
 from simrl.columns import Fence, Law
 from simrl.measures import information
 from simrl.measures.information import Information
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
+from simrl.types import Heard
 
 
-def of_labels(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
+def of_labels(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
     """Bits [N] of labels of the truth [L, N]; repeats tell nothing new."""
     expected = -jnp.sum(columns.total(weighted(law.probs, law.log_probs)), axis=0)
-    realised = jnp.sum(jax.nn.softplus(-columns.log_odds(law, truth)), axis=0)
+    realised = jnp.sum(columns.softplus(-columns.log_odds(law, truth)), axis=0)
     return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
 
 
-def of_tokens(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
-    """Bits [N] of guesses [L, B, N] each told right or wrong at every position."""
-    length, num, _ = answers.shape
+def of_tokens(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
+    """Bits [N] of guesses each told right or wrong at every position."""
+    if heard.counts is not None:
+        return _of_symbols(law, truth, heard.counts > 0, fence)
+    assert heard.answers is not None
+    length, num, _ = heard.answers.shape
     size = law.powers.shape[1]
     if size > columns.FEW and num**2 < 8 * size:
         apart = []
         for place in (slice(t, t + 1) for t in range(length)):
             here = Law(*(part[place] for part in law))
-            apart.append(of_answers(here, truth[place], answers[place], fence))
+            apart.append(_of_guesses(here, truth[place], heard.answers[place], fence))
         bits = jax.tree.map(lambda *each: sum(each[1:], each[0]), *apart)
         return Information(*bits)
-    tried = columns.occurring(answers, size)
+    return _of_symbols(law, truth, columns.occurring(heard.answers, size), fence)
+
+
+def _of_symbols(law: Law, truth: Array, tried: Array, fence: Fence) -> Information:
+    """The same from which symbols were `tried` [L, V, N] bool."""
     found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
     left = fence(columns.total(jnp.where(tried, 0, law.probs)))
     mass = fence(columns.total(jnp.where(tried, law.probs, 0)))
-    log_left = jnp.where(mass < 0.5, jnp.log1p(-mass), jnp.log(left))
-    hit = jnp.any(answers == truth[:, None], axis=1)
-    own = jax.nn.softplus(-columns.log_odds(law, truth))
+    log_left = jnp.where(mass < 0.5, columns.log1p(-mass), jnp.log(left))
+    hit = columns.pick(tried, truth[:, None])[:, 0]
+    own = columns.softplus(-columns.log_odds(law, truth))
     expected = -jnp.sum(found + weighted(left, log_left), axis=0)
     realised = jnp.sum(jnp.where(hit, own, -log_left), axis=0)
     return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
 
 
-def of_answers(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
-    """Bits [N] of whole answers [L, B, N], each told right or wrong.
+def of_answers(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
+    """Bits [N] of whole answers, each told right or wrong."""
+    length, size, _ = law.powers.shape
+    if length == 1 and (size <= columns.FEW or heard.answers.shape[1] ** 2 >= 8 * size):
+        return of_tokens(law, truth, heard, fence)
+    return _of_guesses(law, truth, heard.answers, fence)
+
+
+def _of_guesses(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
+    """The same guess by guess [L, B, N].
 
     What is left is what the likeliest guess leaves less the others: that of one guess is summed
     over its first wrong position, so that nothing cancels where it is nearly sure.
     """
-    length, num, _ = answers.shape
-    if length == 1 and (law.powers.shape[1] <= columns.FEW or num**2 >= 8 * law.powers.shape[1]):
-        return of_tokens(law, truth, answers, fence)
+    length = answers.shape[0]
     shifted = columns.pick(law.logits, answers) - law.largest[:, None]
     powers = columns.pick(law.powers, answers)
     p = powers * law.inverse[:, None]
@@ -73,11 +89,11 @@ def of_answers(law: Law, truth: Array, answers: Array, fence: Fence) -> Informat
     others = _sum(jnp.where(first & (wrong > top), right, 0)) + (ties - 1) * jnp.max(right, axis=0)
     hit = jnp.any(jnp.all(answers == truth[:, None], axis=0), axis=0)
     odds = columns.log_odds(law, truth)
-    odds = odds[0] if length == 1 else columns.over_lanes(information.joint_log_odds)(odds)
+    odds = odds[0] if length == 1 else columnwise.over_lanes(information.joint_log_odds)(odds)
     left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
-    log_left = jnp.where(tried < 0.5, jnp.log1p(-tried), jnp.log(left))
+    log_left = jnp.where(tried < 0.5, columns.log1p(-tried), jnp.log(left))
     expected = -_sum(jnp.where(first, weighted(right, log_p), 0)) - weighted(left, log_left)
-    realised = jnp.where(hit, jax.nn.softplus(-odds), -log_left)
+    realised = jnp.where(hit, columns.softplus(-odds), -log_left)
     return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
 
 

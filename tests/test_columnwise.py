@@ -1,0 +1,74 @@
+"""Code of one seed with the lanes behind: that of `jax.vmap`, primitive by primitive."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from simrl import columnwise, keys
+
+LANES, LENGTH, SIZE = 32, 3, 5
+
+
+def looped(x):
+    return lax.fori_loop(0, 3, lambda i, total: total + x * i, jnp.zeros_like(x))
+
+
+FUNCTIONS = {  # of x [3, 5] float, index [3] int and a scalar
+    "elementwise": lambda x, i, s: jnp.exp(x) * s + jnp.where(x > s, x, -1.0) / (2.0 + i[:, None]),
+    "one condition for all": lambda x, i, s: jnp.where(s > 0, x, x.T.reshape(x.shape)),
+    "reductions": lambda x, i, s: (jnp.sum(x, axis=0), jnp.max(x), jnp.argmin(x, axis=1), x.any()),
+    "softmax": lambda x, i, s: (jax.nn.softmax(x, axis=-1), jax.nn.logsumexp(x - s)),
+    "log1p": lambda x, i, s: (jax.nn.softplus(x), jnp.log1p(x**2)),
+    "prefix sums": lambda x, i, s: (jnp.cumsum(x, axis=1), jnp.cumsum(x[::-1], axis=0)[::-1]),
+    "a long prefix sum": lambda x, i, s: jnp.cumsum(jnp.tile(x[0], 9)),
+    "products so far": lambda x, i, s: jnp.cumprod(x, axis=0),
+    "shapes": lambda x, i, s: (x.T, x[None, :, ::2], jnp.pad(x, 1), x.reshape(5, 3), x[1:, :2]),
+    "joined": lambda x, i, s: (jnp.concatenate([x, jnp.ones((1, SIZE))]), jnp.stack([s, 1.0])),
+    "picked": lambda x, i, s: (x[jnp.arange(LENGTH), i], jnp.take_along_axis(x, i[:, None], 1)),
+    "one hot": lambda x, i, s: jax.nn.one_hot(i, SIZE) @ x.T,
+    "products": lambda x, i, s: (x @ x.T, jnp.vdot(x, x)),
+    "a loop": lambda x, i, s: looped(x),
+    "a branch": lambda x, i, s: lax.cond(s > 0, jnp.sin, jnp.cos, x),
+    "sorted": lambda x, i, s: jnp.sort(x, axis=1),
+    "inner vmap": lambda x, i, s: jax.vmap(lambda row, k: row[k] * s)(x, i),
+    "a gradient": lambda x, i, s: jax.grad(lambda x: jnp.sum(jnp.tanh(x) * s))(x),
+    "nothing of a lane": lambda x, i, s: (jnp.arange(4.0), 2.0),
+}
+
+
+def some_lanes():
+    draw = np.random.default_rng(0)
+    x = np.float32(draw.normal(size=(LENGTH, SIZE, LANES)))
+    index = draw.integers(SIZE, size=(LENGTH, LANES)).astype(np.int32)
+    return x, index, np.float32(draw.normal(size=LANES))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_it_is_a_map_over_the_last_axis(name):
+    lanes, function = some_lanes(), FUNCTIONS[name]
+    found = jax.jit(columnwise.over_lanes(function))(*lanes)
+    wanted = jax.vmap(function, -1, -1)(*lanes)
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=2e-6)
+
+
+def test_random_keys_and_what_is_closed_over():
+    outside = jnp.float32(3)
+
+    def draw(key, step):
+        return keys.normal(keys.words(keys.fold_in(key, step), (2,))) * outside
+
+    lanes = jax.random.split(jax.random.key(1), LANES), jnp.arange(LANES)
+    found = jax.jit(columnwise.over_lanes(draw))(*lanes)
+    np.testing.assert_allclose(found, jax.vmap(draw, -1, -1)(*lanes), rtol=1e-6)
+
+
+def test_sums_do_not_depend_on_the_place_among_the_lanes():
+    x, index, scalar = some_lanes()
+    function = jax.jit(columnwise.over_lanes(lambda x, i, s: jax.nn.logsumexp(x * s)))
+    turned = function(*(np.roll(leaf, 7, axis=-1) for leaf in (x, index, scalar)))
+    np.testing.assert_array_equal(np.roll(function(x, index, scalar), 7), turned)
