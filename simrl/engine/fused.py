@@ -58,7 +58,7 @@ class Fixed(NamedTuple):
 def updates(
     cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
 ) -> tuple[Run, dict[str, Array]]:
-    """Updates of the lanes [..., N] up to `end` [N] or until one leaves its phase; what was told."""
+    """Updates of lanes [..., N] up to `end` [N] or until one leaves its phase; what was told."""
     trial = cell.build(given.spec)
     assert trial.learner.fused is not None  # the path is only taken where there is one
     # 1 in every run; no compiler can know, because steps could be negative for all it sees.

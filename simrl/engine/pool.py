@@ -19,7 +19,7 @@ from simrl.measures import phases
 from simrl.types import Array, Trial
 
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
-MAX_BYTES = 2**28  # of their states
+MAX_BYTES = 2**26  # of their states
 
 Observed = dict[str, np.ndarray]
 # Seeds on the first axis: `look.*` [S, T] measures at log points; `phase.*` [S, P] sums, float64
@@ -52,15 +52,24 @@ class Batch(NamedTuple):
         return whole.reshape(-1, *whole.shape[2:])[self.rows]
 
 
-def size_for(setup: Setup, jobs: Jobs) -> int:
-    """How many seeds a pool may hold, from the bytes of one seed's state."""
+def room_for(setup: Setup, jobs: Jobs) -> int:
+    """Blocks of lanes on each device, from the bytes of one seed's state: those of every pool.
+
+    One size whatever the number of seeds, so that any number of them run in the same program.
+    """
     one = jax.tree.map(lambda leaf: leaf[:1], jobs)
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], one.spec))
     shapes = jax.eval_shape(lambda: _first_state(trial))
     leaves = jax.tree.leaves(shapes)
     held = sum(leaf.size * max(getattr(leaf.dtype, "itemsize", 8), 1) for leaf in leaves)
-    lanes_at_once = lanes.width_for(trial) * setup.mesh.devices.size
-    return max(min(MAX_SEEDS, MAX_BYTES // max(held, 1)), lanes_at_once)
+    at_once = lanes.width_for(trial) * setup.mesh.devices.size
+    return max(min(MAX_SEEDS, MAX_BYTES // max(held, 1)) // at_once, 1)
+
+
+def size_for(setup: Setup, jobs: Jobs) -> int:
+    """How many seeds a pool may hold."""
+    trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
+    return room_for(setup, jobs) * lanes.width_for(trial) * setup.mesh.devices.size
 
 
 def _first_state(trial: Trial) -> Any:
@@ -68,20 +77,13 @@ def _first_state(trial: Trial) -> Any:
     return trial.learner.init(streams), trial.environment.init(streams.task)
 
 
-def capacity(setup: Setup, jobs: Jobs, num: int) -> int:
-    """Blocks of lanes on each device for `num` seeds, a power of two: few programs, little room."""
-    trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    needed = -(-num // (lanes.width_for(trial) * setup.mesh.devices.size))
-    return 2 ** int(np.ceil(np.log2(needed)))
-
-
-def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule, room: int) -> Observed:
-    """Train all jobs [S], from the start to the last log point, in `room` blocks of lanes a device.
+def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed:
+    """Train all jobs [S], at most `size_for`, from the start to the last log point.
 
     Ctrl-C between chunks leaves nothing half done.
     """
     trial, num = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec)), len(jobs.seed)
-    record = Record(setup, trial, num, schedule)
+    record, room = Record(setup, trial, num, schedule), room_for(setup, jobs)
     rows, num_blocks, company = _layout(record, num, room)
     mine = _placed(setup, _in_lanes(jobs, company))
     run = lanes.start(setup, key, jnp.int32(num_blocks), mine)
@@ -96,10 +98,12 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule, room: int) 
     return record.observed()
 
 
-def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule, room: int) -> None:
+def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     """Compile the programs of a pool, from one job of its kind."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    company = np.zeros((room * setup.mesh.devices.size, lanes.width_for(trial)), int)
+    company = np.zeros(
+        (room_for(setup, jobs) * setup.mesh.devices.size, lanes.width_for(trial)), int
+    )
     given, one = _placed(setup, _in_lanes(jobs, company)), jnp.int32(1)
     run = lanes.start(setup, key, one, given)
     run, _ = lanes.chunk(setup, key, jnp.int32(0), one, given, run)
@@ -123,7 +127,7 @@ def _layout(record: "Record", num: int, room: int) -> tuple[np.ndarray, int, np.
 
 
 def _in_lanes(tree: Any, company: np.ndarray) -> Any:
-    """Rows [n, ...] of every leaf as lanes: [D C, ..., W], who is in which by `company` [D C, W]."""
+    """Rows [n, ...] of every leaf as lanes [D C, ..., W]: which row is in each, [D C, W]."""
     return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[company], 1, -1), tree)
 
 

@@ -86,6 +86,7 @@ def policy_gradient(
         right = columns.pick(counts, answer[:, None])[:, 0]
         times = fence(jnp.stack([right, size - right]))
         credit = jnp.zeros_like(times).at[0].set(1)
+        assert advantage.tally is not None  # see `counted`
         kept, weights = advantage.tally(state.advantage, credit, times)
         weights = fence(jnp.where(times > 0, weights, 0) * (1 / size))
         mine = answer[:, None] == jnp.arange(law.powers.shape[1])[:, None]
@@ -153,7 +154,7 @@ def _answer(environment: Environment, task: Task, length: int) -> Array:
 
 
 def _sums(answers: Array, weights: Array, law: Law) -> Array:
-    """(1/B) sum of the weights [B, L, N] of the answers [L, B, N] that have each symbol [L, V, N]."""
+    """Weights [B, L, N] of answers [L, B, N] over B, summed by symbol: [L, V, N]."""
     shares = jnp.swapaxes(weights * (1 / weights.shape[0]), 0, 1)
     return columns.gather_sums(shares, answers, law.powers.shape[1])
 

@@ -38,7 +38,7 @@ def words_of(count: int) -> np.ndarray:
     return np.array([count >> 32, count & 0xFFFFFFFF], np.uint32)
 
 
-def count_of(words: Array) -> np.ndarray:
+def count_of(words: Array | np.ndarray) -> np.ndarray:
     """Words [..., 2] as counts [...] uint64."""
     high, low = np.moveaxis(np.asarray(words).astype(np.uint64), -1, 0)
     return (high << np.uint64(32)) | low

@@ -58,10 +58,11 @@ def _of_symbols(law: Law, truth: Array, tried: Array, fence: Fence) -> Informati
 
 def of_answers(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
     """Bits [N] of whole answers, each told right or wrong."""
-    length, size, _ = law.powers.shape
-    if length == 1 and (size <= columns.FEW or heard.answers.shape[1] ** 2 >= 8 * size):
+    (length, size, _), answers = law.powers.shape, heard.answers
+    few = size <= columns.FEW
+    if answers is None or (length == 1 and (few or answers.shape[1] ** 2 >= 8 * size)):
         return of_tokens(law, truth, heard, fence)
-    return _of_guesses(law, truth, heard.answers, fence)
+    return _of_guesses(law, truth, answers, fence)
 
 
 def _of_guesses(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:

@@ -23,29 +23,18 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
     compiler = ThreadPoolExecutor(max_workers=2)
     waiting = {}
     kinds = [_kind(cells[group[0][0]].spec, mesh) for group in groups]
-    rooms = _rooms(cells, groups, kinds)
     try:
         for group, kind in zip(groups, kinds, strict=True) if len(groups) > 1 else ():
             if kind not in waiting:
                 spec = cells[group[0][0]].spec
-                given = (*kind[:1], streams_of(0), _jobs(spec, range(1)), kind[2], rooms[kind])
+                given = (*kind[:1], streams_of(0), _jobs(spec, range(1)), kind[2])
                 waiting[kind] = compiler.submit(pool.prepare, *given)
         for group, kind in zip(groups, kinds, strict=True):
             if kind in waiting:
                 waiting[kind].result()
-            yield run_pool(cells, group, mesh, rooms[kind])
+            yield run_pool(cells, group, mesh)
     finally:
         compiler.shutdown(wait=False, cancel_futures=True)
-
-
-def _rooms(cells: list[Cell], groups: list[list[Piece]], kinds: list[tuple]) -> dict[tuple, int]:
-    """Blocks of lanes for the largest pool of each kind: its other pools run in the same program."""
-    rooms: dict[tuple, int] = {}
-    for group, kind in zip(groups, kinds, strict=True):
-        num = sum(last - first + 1 for _, first, last in group)
-        needed = pool.capacity(kind[0], _jobs(cells[group[0][0]].spec, range(1)), num)
-        rooms[kind] = max(rooms.get(kind, 0), needed)
-    return rooms
 
 
 def streams_of(base_seed: int) -> Any:
@@ -94,8 +83,8 @@ def _jobs(spec: Spec, seeds: Sequence[int], entries: int | None = None) -> Jobs:
     return Jobs(repeated[0], repeated[1], repeated[2], np.asarray(seeds, np.uint32))
 
 
-def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any, room: int) -> list[Block]:
-    """Train the seeds of several pieces together, in `room` blocks of lanes; a block for each.
+def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
+    """Train the seeds of several pieces together; a block for each.
 
     Where answers are lumped, seeds that run out of entries are run again with more, and with the
     same random numbers: each seed's result is that of the first size that is enough for it.
@@ -104,14 +93,14 @@ def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any, room: int) -> li
     setup, base_seed, schedule = _setup(spec, mesh)
     key = streams_of(base_seed)
     sizes = checks.lump_sizes(spec) or (0,)
-    observed = pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule, room)
+    observed = pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule)
     full = observed.pop("full", np.zeros(len(observed["stopped"]), bool))
     for entries in sizes[1:]:
         if not full.any():
             break
         jobs = _joined(cells, pieces, entries)
         rest = jax.tree.map(lambda leaf: leaf[full], jobs)
-        again = pool.launch(setup, key, rest, schedule, pool.capacity(setup, rest, full.sum()))
+        again = pool.launch(setup, key, rest, schedule)
         still = again.pop("full")
         for name, values in again.items():
             observed[name][full] = values

@@ -67,19 +67,19 @@ def test_fused_runs_are_plain_runs(name):
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Groups of 8 lanes."""
+    """Blocks of 8 lanes."""
     for bounds in ("WIDTHS", "FUSED_WIDTHS"):
         monkeypatch.setattr(lanes, bounds, (WIDTH, WIDTH))
 
 
 @pytest.fixture
 def launched(monkeypatch):
-    """The seeds of every chunk that is launched, in order."""
+    """The seeds of every block of every chunk that is launched, in order."""
     seen, chunk = [], lanes.chunk
 
-    def watched(setup, key, until, jobs, run):
-        seen.append(np.asarray(jobs.seed).tolist())
-        return chunk(setup, key, until, jobs, run)
+    def watched(setup, key, until, num_blocks, jobs, run):
+        seen.append(np.asarray(jobs.seed)[: int(num_blocks)].tolist())
+        return chunk(setup, key, until, num_blocks, jobs, run)
 
     monkeypatch.setattr(lanes, "chunk", watched)
     return seen
@@ -119,11 +119,12 @@ def test_packed_seeds_keep_their_bits(name, engine, narrow, launched):
     steps = company["total_step"].values.ravel()
     assert len(set(steps.tolist())) > 10
     assert (steps < steps.max()).sum() > SEEDS - WIDTH
-    met = [{seed // WIDTH for seed in seeds} for seeds in launched]
-    assert all(len(seeds) == WIDTH for seeds in launched)
-    assert [len(groups) for groups in met[:5]] == [1] * 5
-    assert max(len(groups) for groups in met) >= 2  # seeds of several groups went on together
-    assert len(launched) < 5 * 12
+    assert all(len(block) == WIDTH for blocks in launched for block in blocks)
+    met = [{seed // WIDTH for seed in block} for blocks in launched for block in blocks]
+    assert [len(first) for first in met[:5]] == [1] * 5
+    assert max(len(seeds) for seeds in met) >= 2  # seeds of several blocks went on together
+    assert len(launched) <= 12
+    assert 1 <= len(launched[-1]) < len(launched[0]) == 5
     for seed in range(0, SEEDS, 3):
         assert_same_bits(simrl.run(spec, [seed], devices=1), company.sel(seed=[seed]))
 
