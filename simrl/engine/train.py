@@ -81,9 +81,7 @@ class Cell(NamedTuple):
 
     def over_lanes(self, function: Callable) -> Callable:
         """`function(trial, ...)` of one lane as a function of the specs [N] and the rest [N]."""
-        by_vmap = partial(jax.vmap, in_axes=-1, out_axes=-1)
-        over = columnwise.over_lanes if self.trial.path == "fused" else by_vmap
-        return over(lambda spec, *rest: function(self.build(spec), *rest))
+        return columnwise.over_lanes(lambda spec, *rest: function(self.build(spec), *rest))
 
 
 Updates = Callable[..., tuple[Run, dict[str, Array]]]
@@ -160,8 +158,11 @@ def one_by_one(
     cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
 ) -> tuple[Run, dict[str, Array]]:
     """The updates of a stretch in lanes [N] by the code for one seed: the reference."""
-    one = cell.over_lanes(partial(_updates, plan=cell.plan))
-    return one(given.spec, given, known, run, end)
+
+    def one(spec: Any, *rest: Any) -> tuple[Run, dict[str, Array]]:
+        return _updates(cell.build(spec), *rest, plan=cell.plan)
+
+    return jax.vmap(one, in_axes=-1, out_axes=-1)(given.spec, given, known, run, end)
 
 
 def _updates(
