@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from experiments.speed_workloads import SIDES, SIMRL, WORKLOADS
 from simrl import plots
 
-ROOFLINES = {"arithmetic floor": (":", "arithmetic roofline"), "memory floor": ("--", "memory")}
+FLOORS = ["arithmetic floor", "memory floor"]  # columns; the larger is the roofline
 COLOURS = dict(zip(SIDES, plots.CYCLE, strict=False))
 TITLES = {"W1": "10-armed testbed", "W2": "sequence guessing, V=16, L=8"}
-SHORT = {"plain JAX + inverse CDF": "inverse CDF"}  # tick labels
+SHORT = {"plain JAX + inverse CDF": "inverse CDF"}
+DASHED = {"NumPy": (0, (4, 2))}  # it lies over another
 
 
 def figure(table: pd.DataFrame) -> Figure:
@@ -23,35 +24,41 @@ def figure(table: pd.DataFrame) -> Figure:
     width = plots.TWO_COLUMNS if columns == 2 else plots.ONE_COLUMN
     made = Figure(figsize=(width, 2.2 * rows), layout="constrained")
     axes = list(made.subplots(rows, columns, squeeze=False).flat)
-    for ax, letter, name in zip(axes, "abcd", panels + kinds, strict=False):
-        if name in TITLES:
-            dots(ax, table[table["workload"] == name])
-            plots.panel_letter(ax, letter, TITLES[name])
+    for ax, letter, what in zip(axes, "abcd", panels + kinds, strict=False):
+        if what in TITLES:
+            dots(ax, table[table["workload"] == what])
+            plots.panel_letter(ax, letter, TITLES[what])
         else:
-            lines(ax, table[table["workload"].str.contains(name)])
-            plots.panel_letter(ax, letter, f"one token of V, {name}")
+            lines(ax, table[table["workload"].str.contains(what)])
+            plots.panel_letter(ax, letter, f"one token of V, {what}")
     for ax in axes[total:]:
         ax.remove()
+    if panels:
+        label = "roofline, measured on this machine"
+        made.legend(axes[0].lines[-1:], [label], loc="outside lower center")
     return made
 
 
+def name(side: str, on: str, part: pd.DataFrame) -> str:
+    """What a side is called; one that did not run where simrl did says so."""
+    ours = part.loc[part["side"] == SIMRL, "on"].iloc[0]
+    return SHORT.get(side, side) + ("" if on == ours else f" ({on.upper()})")
+
+
 def dots(ax: Axes, part: pd.DataFrame) -> None:
-    """Medians and ranges over rounds, one row per side; vertical lines are the rooflines."""
+    """Medians and ranges over rounds, one row per side; the vertical line is the roofline."""
     part = part.iloc[::-1].reset_index(drop=True)
     for place, row in part.iterrows():
         colour = COLOURS[row["side"]]
         ax.plot([row["low"], row["high"]], [place, place], color=colour)
         ax.plot(row["median"], place, "D" if row["side"] == SIMRL else "o", color=colour)
-    for column, (style, label) in ROOFLINES.items():
-        floor = part[column].max()  # one number, of the sides that have it
-        ax.axvline(floor, color=plots.style.GREY, linestyle=style, linewidth=0.8, label=label)
-    elsewhere = part["on"] != part.loc[part["side"] == SIMRL, "on"].iloc[0]
-    names = part["side"].replace(SHORT) + elsewhere.map({True: " (CPU)", False: ""})
+    floor = part[FLOORS].max(axis=None)  # one number, of the sides that have it
+    ax.axvline(floor, color=plots.style.GREY, linestyle=":", linewidth=0.8)
+    names = [name(row["side"], row["on"], part) for _, row in part.iterrows()]
     ax.set_yticks(part.index, names)
-    ax.set_ylim(-0.6, len(part) + 0.3)  # room for the legend
+    ax.set_ylim(-0.6, len(part) - 0.4)
     ax.set_xscale("log")
     ax.set_xlabel(f"{WORKLOADS[part['workload'][0]].unit}, median and range")
-    ax.legend(loc="upper right", ncols=2)
 
 
 def lines(ax: Axes, part: pd.DataFrame) -> None:
@@ -60,8 +67,9 @@ def lines(ax: Axes, part: pd.DataFrame) -> None:
     for side, rows in part.assign(size=sizes).groupby("side", sort=False):
         colour = COLOURS[str(side)]
         marker = "D" if side == SIMRL else "o"
-        label = SHORT.get(str(side), str(side))
-        ax.plot(rows["size"], rows["median"], color=colour, label=label)
+        label = name(str(side), rows["on"].iloc[0], part)
+        style = DASHED.get(str(side), "-")
+        ax.plot(rows["size"], rows["median"], color=colour, linestyle=style, label=label)
         for guessed, some in rows.groupby("extrapolated"):
             fill = "white" if guessed else colour
             ax.plot(some["size"], some["median"], marker, color=colour, markerfacecolor=fill)

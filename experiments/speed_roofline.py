@@ -1,7 +1,8 @@
 """The roofline of W1 and W2: the work that a unit needs, over the peak rates of this machine.
 
 Counted is what the task itself needs, by the best way known to us, and no measures: no answer is
-formed where counts of answers do, no word is drawn twice. Rates are measured on the same machine
+formed where counts of answers do, no word is drawn twice, and between two looks the state of a few
+seeds stays in a cache, so that memory is asked once a look. Rates are measured on the same machine
 (`experiments.speed_peaks`): a share of 1 is a program that does only this, every operation at the
 pace of a kernel that does nothing else. Kinds of operations are added up as if none overlapped.
 """
@@ -46,8 +47,8 @@ def ten_armed(problem: TenArmed) -> tuple[Work, ...]:
         ),
         Work(
             BYTES,
-            FLOAT * (3 * arms + 4),
-            "logits read and written, means read, baseline and count read and written",
+            FLOAT * (3 * arms + 4) / problem.steps,
+            "once a look: logits, baseline, count read and written, means read",
         ),
     )
 
@@ -68,7 +69,11 @@ def guessing(problem: Guessing) -> tuple[Work, ...]:
             6 * size / batch,
             "a batch: V less the largest, V sums, V over the whole, V differences, 2V pushes",
         ),
-        Work(BYTES, FLOAT * 2 * size / batch, "logits read and written, once a batch"),
+        Work(
+            BYTES,
+            FLOAT * 2 * size / batch / problem.steps,
+            "once a look: logits read and written",
+        ),
     )
 
 
@@ -79,7 +84,7 @@ class Floor(NamedTuple):
     """The least seconds of one unit."""
 
     arithmetic: float
-    memory: float  # where the state is read and written once an update; in a cache it may be less
+    memory: float
 
 
 def floor(work: tuple[Work, ...], rates: Mapping[str, Any]) -> Floor:
@@ -111,7 +116,7 @@ def limit(busy: float, launching: float, arithmetic: float, memory: float) -> st
 
     `busy`: its device computes. `launching`: launches x the time of an empty one; NaN: not counted.
     `arithmetic`, `memory`: of the roofline. A busy device far below both rooflines does more work
-    than it must, or has too few lanes at a time to fill its units.
+    than is counted, or has too few lanes at a time to fill its units.
     """
     if busy < HALF:
         return "launches" if launching >= HALF * (1 - busy) else "host, idle cores"
