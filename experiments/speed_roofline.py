@@ -118,6 +118,8 @@ def limit(busy: float, launching: float, arithmetic: float, memory: float) -> st
     `arithmetic`, `memory`: of the roofline. A busy device far below both rooflines does more work
     than is counted, or has too few lanes at a time to fill its units.
     """
+    if np.isnan(busy):
+        return "not traced"
     if busy < HALF:
         return "launches" if launching >= HALF * (1 - busy) else "host, idle cores"
     share = np.nan_to_num([arithmetic, memory]) / min(busy, 1)

@@ -114,12 +114,6 @@ def problem_for(side: str, workload: Workload, quick: bool) -> Any:
     return problem if quick else problem._replace(looks=looks)
 
 
-def how(side: str, workload: Workload) -> str:
-    """How much of the workload a side is timed on, where it is not all."""
-    looks = CUT.get((workload.name, side))
-    return f"{looks} of {workload.problem.looks} looks" if looks else ""
-
-
 def measure(side: str, workload: Workload, quick: bool, seed: int) -> dict[str, float]:
     """One worker: a first call over one look, which compiles, then one timed call.
 
@@ -144,6 +138,7 @@ def measure(side: str, workload: Workload, quick: bool, seed: int) -> dict[str, 
         "seconds": seconds,
         "per_unit": seconds / per,
         "cores": worked / seconds,
+        "looks": float(problem.looks),
         "extrapolated": float(workload.solve == "one_token" and not whole),
         "first_s": first,
         "compile_s": compiled,

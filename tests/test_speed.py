@@ -131,6 +131,7 @@ def test_floors_add_what_is_counted():
         ((0.1, 0.8, 0.1, 0.1), "launches"),
         ((0.1, 0.2, 0.1, 0.1), "host, idle cores"),
         ((0.1, np.nan, 0.1, 0.1), "host, idle cores"),
+        ((np.nan, 0.0, 0.6, 0.2), "not traced"),
         ((0.9, np.nan, 0.6, 0.2), "arithmetic"),
         ((0.9, 0.1, 0.1, 0.7), "memory"),
         ((0.6, 0.1, 0.35, 0.1), "arithmetic"),  # of the time that it is busy
@@ -188,11 +189,21 @@ def test_a_trace_is_read():
     assert np.isnan(busy)
 
 
+def looks_of(side):
+    return 2 if side == "plain JAX" else 10
+
+
 def measured(sides, backend="cpu"):
     keys = ("seconds", "cores", "compile_s", "first_s", "late_s", "peak_mb", "above_mb")
     rest = dict.fromkeys([*keys, "device_mb", "load", "last_pass_rate", "extrapolated"], 1.0)
     rows = [
-        {"workload": workload, "side": side, "value": value * factor, **rest}
+        {
+            "workload": workload,
+            "side": side,
+            "value": value * factor,
+            **rest,
+            "looks": looks_of(side),
+        }
         for (workload, side), value in sides.items()
         for factor in (0.9, 1.0, 3.0)
     ]
