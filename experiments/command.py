@@ -79,6 +79,36 @@ class Clock:
         )
 
 
+class Programs:
+    """The programs compiled from now on: their names and seconds, in order.
+
+    Seconds are of tracing, lowering and compiling; a program that takes next to no time is told as
+    well. What one thread compiles is told apart by name.
+    """
+
+    STAGES = ("jaxpr_trace_duration", "jaxpr_to_mlir_module_duration", "backend_compile_duration")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.seconds: list[float] = []
+        self._begun: dict[str, float] = {}
+        jax.monitoring.register_event_duration_secs_listener(self.heard)
+
+    def heard(self, event: str, duration_secs: float, **about: str | int) -> None:
+        """Take an event of JAX: `fun_name` is f while tracing and jit(f) after."""
+        stage = event.split("/")[-1]
+        if stage not in self.STAGES:
+            return
+        name = str(about.get("fun_name", "")).removeprefix("jit(").removesuffix(")")
+        # A name traced again, inside another program, starts anew.
+        before = 0.0 if stage == self.STAGES[0] else self._begun.pop(name, 0.0)
+        if stage != self.STAGES[-1]:
+            self._begun[name] = before + duration_secs
+            return
+        self.names.append(name)
+        self.seconds.append(before + duration_secs)
+
+
 class Watch:
     """Progress of a run: conditions done, seeds per second, time left."""
 

@@ -1,19 +1,18 @@
-"""How fast is simrl, against what a good user would write without it?
+"""How fast is simrl, against what a good user would write without it, and against the machine?
 
 Each workload and side runs in a process of its own, sides taking turns, each with the flags it
 would really use (simrl: all cores; the others: the defaults of their libraries). A process makes a
 first call, which compiles, then one timed call; reported are the median and the range over rounds.
 The load of the machine is recorded beside each: timings on a shared machine are not the machine's.
 
-`--check` compares what the sides learn. `--scale` times simrl from a thousand to a million seeds.
+Parts: W1, W2, W3 against the other sides; `scale`, simrl from a thousand to a million seeds;
+`costs`, compiling, memory and looks. The roofline is measured first. `--check` compares what the
+sides learn.
 """
 
 import argparse
 import importlib.util
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,118 +20,177 @@ import pandas as pd
 from rich.console import Console
 
 import simrl
-from experiments import command, speed_check, speed_figure
+from experiments import command, speed_check, speed_costs, speed_figure, speed_workers
+from experiments import speed_roofline as roofline
+from experiments import speed_table as tables
 from experiments import speed_workloads as workloads
 from simrl import plots
 
 ROUNDS = 3
-SPREAD = ("low", "median", "high")
+
+
+class Bench:
+    """What all parts need: how they ask for measurements, and where they leave tables."""
+
+    def __init__(self, chosen: argparse.Namespace, console: Console) -> None:
+        self.chosen, self.console = chosen, console
+        self.platform = speed_workers.platform_of(chosen.backend)
+        self.size = "quick" if chosen.quick else "full"
+        self.out = chosen.out or Path("results") / ("speed" if self.on_cpu else "speed_gpu")
+
+    @property
+    def on_cpu(self) -> bool:
+        """Everything is run on the CPU."""
+        return self.chosen.backend == "cpu"
+
+    def ask(self, job: str, *given: object) -> dict[str, Any]:
+        """A measurement on the backend."""
+        return speed_workers.ask(self.platform, job, *given)
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        self.console.print(text, highlight=False)
+
+    def keep(self, table: pd.DataFrame, name: str) -> None:
+        """Store a table."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        table.to_csv(self.out / f"{name}.csv", index=False)
+
+    def show(self, table: pd.DataFrame, title: str) -> None:
+        """Print a table."""
+        command.show(table, title, self.console)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.speed", description=__doc__)
     parser.add_argument("--rounds", type=command.positive, default=ROUNDS)
-    parser.add_argument("--out", type=Path, default=Path("results/speed"))
+    parser.add_argument("--out", type=Path, help="result folder (default results/speed[_gpu])")
     families = sorted({w.family for w in workloads.WORKLOADS.values()})
-    parser.add_argument("--only", nargs="+", choices=families, default=families)
+    parts = [*families, "scale", "costs"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    parser.add_argument("--backend", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--scale", action="store_true", help="simrl alone, 1e3 to 1e6 seeds")
+    parser.add_argument("--backend", choices=tuple(speed_workers.PLATFORMS), default="cpu")
     parser.add_argument("--check", action="store_true", help="compare what is learned, not speed")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def worker(side: str, workload: str, quick: bool, seed: int, platform: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    asked = [sys.executable, "-m", "experiments.speed", "--worker", side, workload]
-    asked += ["--seed", str(seed), *(["--quick"] if quick else [])]
-    settings = {**os.environ, **({"JAX_PLATFORMS": platform} if platform else {})}
-    done = subprocess.run(asked, capture_output=True, text=True, env=settings)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OSError(f"{side} on {workload} ended with status {done.returncode}: {last}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def peaks(bench: Bench) -> dict[str, Any]:
+    """Measure the machine, and show what it makes of the work that W1 and W2 need."""
+    rates = bench.ask("peaks", bench.size)
+    problems = {name: workloads.WORKLOADS[name].problem for name in roofline.COUNTS}
+    table = roofline.work_table(problems, rates)
+    bench.keep(table, "roofline")
+    title = f"work per unit on {rates['devices']} x {rates['device']}, an empty launch "
+    title += f"{1e6 * rates['launch_s']:.3g} us, load {rates['load']:.1f}; kinds added up"
+    bench.show(table, title)
+    return rates
 
 
-def timed(chosen: argparse.Namespace, console: Console) -> pd.DataFrame:
+def timed(bench: Bench) -> pd.DataFrame:
     """All measurements, one row each: for every workload, its sides in turn, round by round."""
     rows: list[dict[str, Any]] = []
+    quick = bench.chosen.quick
     for workload in workloads.WORKLOADS.values():
-        sides = workloads.sides_of(workload) if workload.family in chosen.only else []
-        turns = [(turn, side) for turn in range(chosen.rounds) for side in sides]
+        sides = workloads.sides_of(workload) if workload.family in bench.chosen.only else []
+        turns = [(turn, side) for turn in range(bench.chosen.rounds) for side in sides]
         for turn, side in turns:
-            result = worker(side, workload.name, chosen.quick, 2 * turn, "")
-            value = workloads.in_unit(workload, chosen.quick, result)
+            on = tables.backend_of(side, bench.chosen.backend)
+            given = ("side", side, workload.name, bench.size, 2 * turn)
+            result = speed_workers.ask(speed_workers.PLATFORMS[on], *given)
+            value = workloads.in_unit(workload, quick, result)
             rows.append({"workload": workload.name, "side": side, "value": value, **result})
-            text = (
-                f"{workload.name}, {side}: {value:.3g} {workload.unit}, load {result['load']:.1f}"
-            )
-            console.print(text, highlight=False)
+            text = f"{workload.name}, {side}: {value:.3g} {workload.unit}"
+            bench.say(f"{text}, load {result['load']:.1f}")
     return pd.DataFrame(rows)
 
 
-def summary(measured: pd.DataFrame) -> pd.DataFrame:
-    """Median and range over rounds, and the largest memory."""
+def compare(bench: Bench, rates: dict[str, Any]) -> None:
+    """Time every side, print the table, draw the figure."""
+    chosen = bench.chosen
+    measured = timed(bench)
+    table = tables.with_shares(tables.summary(measured, chosen.backend), rates, chosen.backend)
+    if "W1" in chosen.only or "W2" in chosen.only:
+        table["limit"] = limits(bench, table, rates)
+    bench.keep(table, "table")
+    bench.keep(measured, "rounds")
+    about = f"medians and ranges of {chosen.rounds} rounds on {os.cpu_count()} cores"
+    for unit, part in table.groupby("unit", sort=False):
+        bench.show(tables.shown(part, tables.TIMES), f"{unit}, {about}")
+    about = "arithmetic, memory: shares of the roofline; cores: CPU time over wall time"
+    bench.show(tables.shown(table, tables.USES), f"what was used; {about}")
+    if chosen.quick:
+        bench.say("quick: the sizes are too small for times and ratios to mean anything")
+    if importlib.util.find_spec("torch") is None:
+        bench.say("PyTorch: skipped, torch cannot be imported here")
+    if (table["extrapolated"]).any():
+        text = "extrapolated: time per guess over a fixed number of guesses x guesses to pass rate "
+        text += "1/2 (REINFORCE: the sum of 1/p; GRPO: mean of 256 seeds of the cached pass rate)"
+        bench.say(text)
+    with plots.paper():
+        plots.save(speed_figure.figure(table), bench.out / "figure")
+
+
+def limits(bench: Bench, table: pd.DataFrame, rates: dict[str, Any]) -> list[str]:
+    """What limits each side of W1 and W2 on the backend; "" of the others."""
+    found = []
+    for _, row in table.iterrows():
+        if row["workload"] not in roofline.COUNTS or row["on"] != bench.chosen.backend:
+            found.append("")
+            continue
+        busy, launching = row["cores"] / (os.cpu_count() or 1), tables.NAN
+        if not bench.on_cpu:
+            busy, launching = traced(bench, row["side"], row["workload"], rates)
+        found.append(roofline.limit(busy, launching, row["arithmetic"], row["memory"]))
+        if row["side"] == workloads.SIMRL:
+            bench.say(f"{row['workload']}: simrl is limited by: {found[-1]}")
+    return found
+
+
+def traced(bench: Bench, side: str, workload: str, rates: dict[str, Any]) -> tuple[float, float]:
+    """Shares of a traced run's wall time: the GPU computes; launches at the pace of empty ones."""
+    told = bench.ask("trace", side, workload, bench.size)
+    launch = min(rates["launch_s"], rates["turn_s"])
+    launching = told["kernels"] * launch / told["wall_s"]
+    text = f"{workload}, {side}, traced: {told['kernels'] / told['updates']:.0f} kernels an update,"
+    bench.say(f"{text} GPU busy {told['busy']:.0%}, empty launches would take {launching:.0%}")
+    return told["busy"], launching
+
+
+def scale(bench: Bench, rates: dict[str, Any]) -> None:
+    """simrl on W1 with few updates, by the number of seed-runs."""
     rows = []
-    for (name, side), part in measured.groupby(["workload", "side"], sort=False):
-        workload = workloads.WORKLOADS[str(name)]
-        spread = dict(zip(SPREAD, part["value"].quantile([0, 0.5, 1]), strict=True))
-        row: dict[str, Any] = {"workload": name, "side": side, "unit": workload.unit, **spread}
-        row["how"] = "extrapolated" if part["extrapolated"].any() else ""
-        row |= {
-            key: float(part[key].median()) for key in ("seconds", "cores", "compile_s", "first_s")
-        }
-        row |= {key: float(part[key].max()) for key in ("late_s", "peak_mb", "above_mb", "load")}
-        row |= {"last_pass_rate": float(part["last_pass_rate"].mean()), "rounds": len(part)}
-        row["extrapolated"] = bool(part["extrapolated"].any())
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    ours = table[table["side"] == workloads.SIMRL].set_index("workload")["median"]
-    table.insert(7, "over simrl", table["median"] / table["workload"].map(ours))
-    return table
-
-
-SHOWN = {
-    "workload": "workload",
-    "side": "side",
-    "median": "median",
-    "low": "low",
-    "high": "high",
-    "over simrl": "/ simrl",
-    "how": "how",
-    "cores": "cores",
-    "compile_s": "compile s",
-    "peak_mb": "peak MB",
-    "load": "load",
-}
-
-
-def scale(chosen: argparse.Namespace, console: Console, platform: str) -> pd.DataFrame:
-    """simrl on W1 with few steps, by the number of seed-runs; memory must not grow with steps."""
-    rows = []
-    for num in workloads.QUICK_SCALES if chosen.quick else workloads.SCALES:
+    for num in workloads.QUICK_SCALES if bench.chosen.quick else workloads.SCALES:
         workload = workloads.scaled(num)
-        result = worker(workloads.SIMRL, workload.name, False, 0, platform)
-        row = {"seed-runs": num, "updates": workload.problem.steps * workload.problem.looks}
-        row |= {"seconds": result["seconds"], "seed-runs/s": num / result["seconds"]}
-        row |= {"ns/pull": workloads.in_unit(workload, False, result)}
-        keys = ("compile_s", "peak_mb", "load")
-        row |= {SHOWN[key]: result[key] for key in keys}
-        rows.append(row)
-        text = f"{num:,} seed-runs: {result['seconds']:.3g} s, {result['peak_mb']:.0f} MB"
-        console.print(text, highlight=False)
-    return pd.DataFrame(rows)
+        result = bench.ask("side", workloads.SIMRL, workload.name, "full", 0)
+        rows.append(scale_row(workload, num, result, rates))
+        bench.say(f"{num:,} seed-runs: {result['seconds']:.3g} s, {result['peak_mb']:.0f} MB")
+    table = pd.DataFrame(rows)
+    bench.keep(table, "scale")
+    shown = table.dropna(axis=1, how="all")
+    bench.show(shown, f"simrl on W1 by number of seed-runs, {bench.chosen.backend}")
 
 
-def find_gpu() -> str:
-    """The platform of a GPU that JAX sees; asked in another process, which holds no memory here."""
-    asked = [sys.executable, "-c", "import jax; jax.devices('gpu')"]
-    if subprocess.run(asked, capture_output=True).returncode != 0:
-        raise simrl.SpecError("no GPU can be had: JAX sees none here (see pip install .[cuda12])")
-    return "cuda"
+def scale_row(
+    workload: workloads.Workload, num: int, result: dict[str, float], rates: dict[str, Any]
+) -> dict[str, Any]:
+    """Time, memory and roofline shares of one size."""
+    floor = roofline.floor(roofline.ten_armed(workload.problem), rates)
+    updates = workload.problem.steps * workload.problem.looks
+    value = workloads.in_unit(workload, False, result)
+    row = {"seed-runs": num, "updates": updates, "seconds": result["seconds"]}
+    row |= {"seed-runs/s": num / result["seconds"], "ns/pull": value}
+    row |= {"arith.": 1e9 * floor.arithmetic / value, "memory": 1e9 * floor.memory / value}
+    shown = {"compile_s": "compile s", "peak_mb": "peak MB", "above_mb": "above imports MB"}
+    shown |= {"device_mb": "device MB", "cores": "cores", "load": "load"}
+    return row | {name: result[key] for key, name in shown.items()}
+
+
+def costs(bench: Bench) -> None:
+    """Compiling, memory and looks, beside what was asked."""
+    table = speed_costs.measure(bench.ask, bench.chosen.rounds, bench.chosen.quick, bench.say)
+    bench.keep(table, "costs")
+    bench.show(table, "what simrl costs besides its updates")
 
 
 def check(console: Console) -> None:
@@ -149,45 +207,22 @@ def check(console: Console) -> None:
         raise SystemExit(1)
 
 
-def compare(chosen: argparse.Namespace, console: Console) -> None:
-    """Time every side, print the table, draw the figure."""
-    measured = timed(chosen, console)
-    table = summary(measured)
-    about = f"{chosen.rounds} rounds on {os.cpu_count()} cores; cores: CPU time over wall time; "
-    about += "load: 1-minute average before a run, the largest"
-    for unit, part in table.groupby("unit", sort=False):
-        command.show(part[list(SHOWN)].rename(columns=SHOWN), f"{unit}, {about}", console)
-    if importlib.util.find_spec("torch") is None:
-        console.print("PyTorch: skipped, torch cannot be imported here", highlight=False)
-    if (table["extrapolated"]).any():
-        text = "extrapolated: time per guess over a fixed number of guesses x guesses to pass rate "
-        text += "1/2 (REINFORCE: the sum of 1/p; GRPO: mean of 256 seeds of the cached pass rate)"
-        console.print(text, highlight=False)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(chosen.out / "table.csv", index=False)
-    measured.to_csv(chosen.out / "rounds.csv", index=False)
-    with plots.paper():
-        plots.save(speed_figure.figure(table), chosen.out / "figure")
-    console.print(f"tables (csv) and figure (pdf, png) are in {chosen.out}", highlight=False)
-
-
 def main() -> None:
     """Run what was asked for."""
     chosen, console = arguments(), command.console()
-    if chosen.worker:
-        side, name = chosen.worker
-        found = workloads.measure(side, workloads.named(name), chosen.quick, chosen.seed)
-        print(json.dumps(found))
-    elif chosen.check:
+    if chosen.check:
         check(console)
-    elif chosen.scale or chosen.backend == "gpu":
-        platform = find_gpu() if chosen.backend == "gpu" else ""
-        table = scale(chosen, console, platform)
-        command.show(table, f"simrl on W1 by number of seeds, {chosen.backend}", console)
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(chosen.out / f"scale_{chosen.backend}.csv", index=False)
-    else:
-        compare(chosen, console)
+        return
+    bench = Bench(chosen, console)
+    parts = set(chosen.only)
+    rates = peaks(bench) if parts != {"costs"} else {}
+    if parts - {"scale", "costs"}:
+        compare(bench, rates)
+    if "scale" in parts:
+        scale(bench, rates)
+    if "costs" in parts:
+        costs(bench)
+    bench.say(f"tables (csv) and figure (pdf, png) are in {bench.out}")
 
 
 if __name__ == "__main__":

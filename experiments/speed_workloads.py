@@ -1,5 +1,7 @@
 """What `experiments.speed` times: workloads, sides, and one worker's measurement."""
 
+import ctypes
+import gc
 import importlib
 import importlib.util
 import os
@@ -8,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from experiments import command
+from experiments import command, speed_trace
 from experiments.peers import cached_rate, problems
 
 SIMRL = "simrl"
@@ -23,6 +26,9 @@ SIDES = {  # name -> file of experiments.peers
     "cached pass rate": "cached_rate",
 }
 SPEAKING = {"torch_batched": "torch"}  # file -> package that it needs and simrl does not
+ON_CPU = {"NumPy", "PyTorch", "cached pass rate"}  # sides that know no GPU
+# Slow sides at fewer looks: the same launches, fewer of them, so the time of a unit is the same.
+CUT = {("W2", "plain JAX"): 2}
 
 
 class Workload(NamedTuple):
@@ -42,7 +48,7 @@ def _one_token(vocab_size: int, group: int) -> Workload:
     # About 1 nat for a first right guess: of 8, it has weight sqrt(7) and a share of 1/8.
     whole = problems.OneToken(vocab_size, group, rate, seeds=256, steps=160 // group)
     if vocab_size > 100:
-        steps = {10_000: 200, 100_000: 32}[vocab_size]
+        steps = {10_000: 200, 100_000: 32}[vocab_size] // (1 if group == 1 else 4)
         whole = whole._replace(seeds=64, steps=steps, looks=1)
     name = f"W3 {kind} V={vocab_size}"
     quick = whole._replace(seeds=64, steps=min(whole.steps, 20))
@@ -101,17 +107,25 @@ def peer(side: str) -> Any:
     return importlib.import_module(f"experiments.peers.{SIDES[side]}")
 
 
+def problem_for(side: str, workload: Workload, quick: bool) -> Any:
+    """What a side is timed on."""
+    problem = workload.quick if quick else workload.problem
+    looks = CUT.get((workload.name, side), problem.looks)
+    return problem if quick else problem._replace(looks=looks)
+
+
 def measure(side: str, workload: Workload, quick: bool, seed: int) -> dict[str, float]:
     """One worker: a first call over one look, which compiles, then one timed call.
 
     `compile_s` is lowering and compiling in the first call, `late_s` in the timed one; `peak_mb` is
-    the most memory the process ever held, `above_mb` that without what the imports took. `cores` is
-    CPU time over wall time: what the call had of the machine.
+    the most memory the process ever held, `above_mb` that without what the imports took,
+    `device_mb` the most that the arrays of a GPU took. `cores` is CPU time over wall time: what the
+    call had of the machine.
     """
     load, clock = os.getloadavg()[0], command.Clock()
     solve = getattr(peer(side), workload.solve)
-    problem = workload.quick if quick else workload.problem
-    imported = _memory("VmRSS")
+    problem = problem_for(side, workload, quick)
+    imported = memory("VmRSS")
     began = time.perf_counter()
     solve(problem._replace(looks=1), seed)
     first, compiled = time.perf_counter() - began, clock.compiling
@@ -124,18 +138,52 @@ def measure(side: str, workload: Workload, quick: bool, seed: int) -> dict[str, 
         "seconds": seconds,
         "per_unit": seconds / per,
         "cores": worked / seconds,
+        "looks": float(problem.looks),
         "extrapolated": float(workload.solve == "one_token" and not whole),
         "first_s": first,
         "compile_s": compiled,
         "late_s": clock.compiling - compiled,
-        "peak_mb": _memory("VmHWM"),
-        "above_mb": _memory("VmHWM") - imported,
+        "peak_mb": memory("VmHWM"),
+        "above_mb": memory("VmHWM") - imported,
+        "device_mb": device_memory(),
         "load": load,
         "last_pass_rate": float(curves.pass_rate[..., -1].mean()),
     }
 
 
-def _memory(line: str) -> float:
+def launched(side: str, workload: Workload, quick: bool) -> dict[str, float]:
+    """A run of one look traced on a GPU: the share it computes, kernels, updates, seconds."""
+    problem = problem_for(side, workload, quick)._replace(looks=1)
+    solve = getattr(peer(side), workload.solve)
+    solve(problem, 0)
+    found = speed_trace.traced(lambda: solve(problem, 1))
+    busy = found.busy_s / found.wall_s
+    return {
+        "busy": busy,
+        "kernels": found.kernels,
+        "updates": problem.steps,
+        "wall_s": found.wall_s,
+    }
+
+
+def device_memory() -> float:
+    """MB: the most that one device held, where JAX counts it (not on CPUs)."""
+    found = [device.memory_stats() for device in jax.local_devices()]
+    return max((some or {}).get("peak_bytes_in_use", float("nan")) for some in found) / 2**20
+
+
+def forget_peak() -> None:
+    """Let VmHWM start anew from what is held now; freed memory goes back first. Linux alone."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc
+    if trim is not None:
+        trim(0)
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")
+
+
+def memory(line: str) -> float:
     """MB of a line of /proc/self/status; NaN off Linux.
 
     getrusage would do, but a child's ru_maxrss starts at its parent's.
