@@ -120,7 +120,8 @@ def sampled_information(
 
     `key` a typed key; `num_guesses` >= 2 (a Python int), else ValueError; the rest as
     `guess_information`. Returns scalars: means over the guesses and their standard errors (ddof
-    1), +inf where the mean is. Symbols below 2^-31 are never drawn.
+    1), +inf where the mean is. Symbols below 2^-31 are never drawn. Against fixed labels, what
+    `exact` tells where the guess is right is not left to chance: rare, it may be most of realised.
     """
     if num_guesses < 2:
         raise ValueError(f"num_guesses {num_guesses} is less than 2")
@@ -139,10 +140,19 @@ def sampled_information(
         false_positive=false_positive,
         false_negative=false_negative,
     )
+    sure = jnp.zeros((), log_probs.dtype)
+    if channel == "exact" and confusion is None:
+        rates = {"false_positive": false_positive, "false_negative": false_negative}
+        answer = jnp.asarray(answer)
+        of_right = guess_information(log_probs, answer, answer[None], channel, **rates).realised[0]
+        own = jnp.exp(jnp.sum(log_probs[jnp.arange(answer.shape[0]), answer]))
+        sure = weighted(own, of_right)
+        right = jnp.all(guesses == answer, axis=-1)
+        bits = bits._replace(realised=jnp.where(right, 0.0, bits.realised))
     means = [jnp.mean(told) for told in bits]
     spreads = [jnp.std(told, ddof=1) / num_guesses**0.5 for told in bits]
     errors = [jnp.where(jnp.isinf(m), jnp.inf, s) for m, s in zip(means, spreads, strict=True)]
-    return SampledInformation(*means, *errors)
+    return SampledInformation(means[0], means[1] + sure, *errors)
 
 
 def _draw(key: Array, log_probs: Array, count: int) -> Array:

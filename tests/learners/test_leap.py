@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from simrl import keys
+from simrl.learners import failures
 from simrl.learners import leap as leaps
 from simrl.measures import groups, phases
 from simrl.policies.tabular import Tabular
@@ -29,8 +30,8 @@ live_probability = jax.jit(leaps.log_live_probability)
 
 @jax.jit
 def draw_failures(words, log_probs, answer):
-    given = leaps.chances(log_probs, answer)
-    return jax.vmap(leaps.draw_failure, (0, None))(words, given)
+    given = failures.chances(log_probs, answer)
+    return jax.vmap(failures.draw_failure, (0, None))(words, given)
 
 
 @jax.jit
