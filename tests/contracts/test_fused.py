@@ -41,6 +41,13 @@ WORLDS = {
         ),
     ]
 }
+ERRS = {"verifier": "noisy", "false_positive": 0.2, "false_negative": 0.3}
+WORLDS |= {
+    "one_right-noisy": simrl.Bandit("one_right", LARGE, **ERRS),
+    "bernoulli-noisy": simrl.Bandit("bernoulli", LARGE, **ERRS),
+    "exact-noisy": simrl.Sequence(LARGE, 2, "exact", **ERRS),
+    "token-noisy": simrl.Sequence(LARGE, 2, "token", **ERRS),
+}
 
 
 def learners_of(world):
@@ -65,6 +72,8 @@ def learners_of(world):
     if small:
         named["constant"] = dataclasses.replace(named["constant"], baseline=0.3)
     found = {"supervised": simrl.Supervised(batch_size=GROUP, optimizer=SGD)}
+    if world.verifier == "noisy":  # labels are as they were
+        found = {}
     for name, advantage in named.items():
         found[name] = simrl.PolicyGradient(advantage, group_size=GROUP, optimizer=SGD)
     return found
