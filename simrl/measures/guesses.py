@@ -140,19 +140,23 @@ def sampled_information(
         false_positive=false_positive,
         false_negative=false_negative,
     )
-    sure = jnp.zeros((), log_probs.dtype)
-    if channel == "exact" and confusion is None:
-        rates = {"false_positive": false_positive, "false_negative": false_negative}
-        answer = jnp.asarray(answer)
-        of_right = guess_information(log_probs, answer, answer[None], channel, **rates).realised[0]
-        own = jnp.exp(jnp.sum(log_probs[jnp.arange(answer.shape[0]), answer]))
-        sure = weighted(own, of_right)
-        right = jnp.all(guesses == answer, axis=-1)
+    alone = channel == "exact" and confusion is None
+    if alone:
+        right = jnp.all(guesses == jnp.asarray(answer), axis=-1)
         bits = bits._replace(realised=jnp.where(right, 0.0, bits.realised))
     means = [jnp.mean(told) for told in bits]
     spreads = [jnp.std(told, ddof=1) / num_guesses**0.5 for told in bits]
     errors = [jnp.where(jnp.isinf(m), jnp.inf, s) for m, s in zip(means, spreads, strict=True)]
-    return SampledInformation(means[0], means[1] + sure, *errors)
+    if alone:
+        rates = {"false_positive": false_positive, "false_negative": false_negative}
+        means[1] += _of_right(log_probs, jnp.asarray(answer), **rates)
+    return SampledInformation(*means, *errors)
+
+
+def _of_right(log_probs: Array, answer: Array, **rates: ArrayLike) -> Array:
+    """Bits of a right guess under `exact`, times its probability."""
+    told = guess_information(log_probs, answer, answer[None], "exact", **rates).realised[0]
+    return weighted(jnp.exp(jnp.sum(log_probs[jnp.arange(answer.shape[0]), answer])), told)
 
 
 def _draw(key: Array, log_probs: Array, count: int) -> Array:
