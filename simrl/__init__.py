@@ -22,7 +22,17 @@ from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.spec import Phases, Spec, SpecError, own
-from simrl.types import Advantage, Environment, Info, Learner, Outcome, Policy, Rollout, Shape
+from simrl.types import (
+    Advantage,
+    Environment,
+    Info,
+    Learner,
+    Outcome,
+    Policy,
+    Rollout,
+    Shape,
+    Verifier,
+)
 
 if TYPE_CHECKING:
     from simrl import plots
@@ -82,6 +92,7 @@ __all__ = [
     "Supervised",
     "Sweep",
     "Tabular",
+    "Verifier",
     "curve_table",
     "each_cell",
     "export",

@@ -33,6 +33,13 @@ class Outcome(NamedTuple):
     success: Array  # [] float, 0 or 1: the whole answer is right
 
 
+class Verifier(NamedTuple):
+    """How often the verifier of a 0/1 reward errs, independently each time; the sum is below 1."""
+
+    false_positive: Array | float  # [] alpha: probability that what is wrong passes
+    false_negative: Array | float  # [] beta: probability that what is right does not
+
+
 class Environment(NamedTuple):
     """A world: a task drawn once per seed, then prompts, labels and rewards.
 
@@ -54,6 +61,7 @@ class Environment(NamedTuple):
     # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
     binary: bool = False  # every credited reward is 0 or 1
     matching: bool = False  # every position is paid 1 for the symbol of `label`, else 0; no luck
+    verifier: Verifier | None = None  # whose word the 0/1 reward is; None: it never errs
     trailing: bool = False
     # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
     # tasks [..., 1, N] may have more axes behind it: what the fused path asks for

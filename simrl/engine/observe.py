@@ -4,6 +4,7 @@ Values are per prompt [M], so that each prompt is binned by its own pass rate. I
 bits per trajectory (one answer), joint information in bits per group of an update.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from simrl import keys
 from simrl.engine import joint
 from simrl.measures import feedback, guesses, information, lumps
-from simrl.types import Array, Entries, Info, State, Task, Trial
+from simrl.types import Array, Entries, Info, State, Task, Trial, Verifier
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -72,10 +73,15 @@ def mean_log_odds(odds: Array) -> Array:
     return log_right - jax.nn.logsumexp(jax.nn.log_sigmoid(-odds))
 
 
+def verifier_of(trial: Trial) -> Verifier | None:
+    """The verifier that errs in what the learner is told; labels have none."""
+    return None if trial.learner.kind == "supervised" else trial.environment.verifier
+
+
 def channel_of(trial: Trial) -> str | None:
     """The information channel of the learner's feedback, None where it has no closed form."""
     environment = trial.environment
-    if environment.noisy:
+    if environment.noisy or verifier_of(trial) is not None:
         return None
     if trial.learner.kind == "supervised":
         return "label"
@@ -87,12 +93,17 @@ def channel_of(trial: Trial) -> str | None:
 
 
 def information_form(trial: Trial) -> str | None:
-    """How one sample's information is had: "closed", "noisy", "sampled", or None: not defined.
+    """How one sample's information is had: "closed", "noisy", "verified", "sampled", or None.
 
-    "noisy": closed forms of labels whose law given the answer is known. "sampled": Monte Carlo over
-    guesses, with standard errors at the log points.
+    None: not defined. "noisy", "verified": closed forms of labels whose law given the answer is
+    known, and of a verifier that errs. "sampled": Monte Carlo over guesses, with standard errors at
+    the log points.
     """
     environment = trial.environment
+    if verifier_of(trial) is not None:
+        _, length, vocab_size = environment.shape
+        listed = length == 1 or vocab_size**length <= information.MAX_LISTED_GUESSES
+        return "verified" if listed or environment.channel == "token" else "sampled"
     if not environment.noisy:
         if channel_of(trial) is not None:
             return "closed"
@@ -124,6 +135,8 @@ def quantities(trial: Trial) -> tuple[str, ...]:
     if trial.environment.noisy:
         names += ["gap", "observed_pass_rate"]
         names += ["absorbed_label"] if trial.learner.kind == "supervised" else []
+    elif trial.environment.verifier is not None:
+        names += ["observed_pass_rate"]
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
     if "bias" in trial.measures and trial.learner.squared_bias is not None:
@@ -159,6 +172,8 @@ def of_state(
     if trial.environment.noisy:
         values["gap"] = jax.vmap(information.label_gap)(known.laws, log_probs)
         values["observed_pass_rate"] = _observed_pass_rate(log_probs, known)
+    elif trial.environment.verifier is not None:
+        values["observed_pass_rate"] = jax.nn.sigmoid(_observed_log_odds(trial, log_probs, known))
     if trial.learner.moments is not None:
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
@@ -182,6 +197,11 @@ def _information(
         assert channel is not None
         measure = jax.vmap(lambda lp, y: information.sequence_information(lp, y, channel))
         return measure(log_probs, known.answers)._asdict()
+    rates = (verifier_of(trial) or Verifier(0.0, 0.0))._asdict()
+    if form == "verified":
+        verdicts = "token" if environment.channel == "token" else "exact"
+        verified = partial(feedback.verified_information, channel=verdicts, **rates)
+        return jax.vmap(lambda *belief: verified(*belief))(log_probs, known.answers)._asdict()
     prompts = jnp.arange(log_probs.shape[0])
     laws = None
     if environment.noisy and environment.label_channel is not None:
@@ -197,7 +217,7 @@ def _information(
     ) -> guesses.SampledInformation:
         own, channel = keys.fold_in(key, prompt), environment.channel or ""
         return guesses.sampled_information(
-            own, log_probs, answer, channel, num_draws, confusion=law
+            own, log_probs, answer, channel, num_draws, confusion=law, **rates
         )
 
     found = jax.vmap(sampled)(prompts, log_probs, known.answers, laws)
@@ -211,6 +231,8 @@ def _information(
 
 def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array:
     """The essay's curve [M]: -log2 p of a label, h(p) of a verdict; their means if noisy."""
+    if verifier_of(trial) is not None:
+        odds = _observed_log_odds(trial, log_probs, known)
     if not trial.environment.noisy:
         return information.nominal_information(odds, trial.learner.kind)
     if trial.learner.kind == "supervised":
@@ -221,6 +243,16 @@ def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array
 def _observed_pass_rate(log_probs: Array, known: Truth) -> Array:
     """Chance [M] that a guess agrees with a fresh label at every position."""
     return jnp.prod(jnp.sum(jnp.exp(log_probs) * known.laws, axis=-1), axis=-1)
+
+
+def _observed_log_odds(trial: Trial, log_probs: Array, known: Truth) -> Array:
+    """Log-odds [M] that a verifier that errs passes a guess, or all its positions, nats."""
+    rates = trial.environment.verifier or ()
+    if trial.environment.channel != "token":
+        return feedback.observed_log_odds(log_odds(log_probs, known), *rates)
+    by_position = information.log_odds(log_probs, known.answers)
+    seen = feedback.observed_log_odds(by_position, *rates)
+    return jax.vmap(information.joint_log_odds)(seen)
 
 
 def full(trial: Trial, state: State) -> Array:

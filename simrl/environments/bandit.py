@@ -3,7 +3,8 @@
 Kinds: `one_right` pays 1 for one arm and 0 elsewhere ("The sky is ..." with K words); `gaussian`
 draws arm means from N(mean, spread^2) and adds N(0, noise^2) to each reward (Sutton & Barto 2018,
 section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1.
-The right answer is the best arm.
+The right answer is the best arm. A `noisy` verifier turns rewards of 0 or 1 over now and then
+(simrl.environments.verifiers); right stays what is right.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from simrl import columns, keys
-from simrl.types import Array, Environment, Outcome, Shape
+from simrl.environments import verifiers
+from simrl.types import Array, Environment, Outcome, Shape, Verifier
 
 KINDS = ("one_right", "gaussian", "bernoulli")
 
@@ -27,6 +29,9 @@ class Bandit:
     mean: float = 0.0
     spread: float = 1.0
     noise: float = 1.0
+    verifier: str = field(default="exact", metadata={"static": True})
+    false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
+    false_negative: float = 0.0  # and a 1 as 0
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -37,13 +42,16 @@ class Bandit:
             found.append(f"num_arms must be at least 2, not {self.num_arms}")
         if self.spread < 0 or self.noise < 0:
             found.append("spread and noise must not be negative")
-        return found
+        if self.kind == "gaussian" and self.verifier == "noisy":
+            found.append("verifier noisy needs rewards of 0 or 1, not the kind gaussian")
+        rates = self.false_positive, self.false_negative
+        return found + verifiers.problems(self.verifier, *rates)
 
     def build(self) -> Environment:
         """The environment."""
         shape = Shape(num_prompts=1, length=1, vocab_size=self.num_arms)
         if self.kind == "one_right":
-            return _one_right(shape)
+            return _one_right(self, shape)
         return _best_arm(self, shape)
 
 
@@ -51,12 +59,18 @@ def _first_prompt(word: Array, task: Array) -> Array:
     return jnp.int32(0)
 
 
-def _one_right(shape: Shape) -> Environment:
+def _verifier(spec: Bandit) -> Verifier | None:
+    return verifiers.build(spec.verifier, spec.false_positive, spec.false_negative)
+
+
+def _one_right(spec: Bandit, shape: Shape) -> Environment:
     """One right arm. Arms are exchangeable under every learner, so arm 0 serves for all."""
+    verifier = _verifier(spec)
 
     def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
         hit = (answer == 0).astype(jnp.float32)
-        return Outcome(credit=hit, success=hit[0])
+        told = hit if verifier is None else verifiers.verdict(words, hit, verifier)
+        return Outcome(credit=told, success=hit[0])
 
     return Environment(
         init=lambda key: jnp.int32(0),
@@ -67,7 +81,8 @@ def _one_right(shape: Shape) -> Environment:
         shape=shape,
         channel="exact",
         binary=True,
-        matching=True,
+        matching=verifier is None,
+        verifier=verifier,
         trailing=True,
     )
 
@@ -75,6 +90,7 @@ def _one_right(shape: Shape) -> Environment:
 def _best_arm(spec: Bandit, shape: Shape) -> Environment:
     """Arms with real-valued means: the task is the vector of means [K]."""
     num_arms, gaussian = shape.vocab_size, spec.kind == "gaussian"
+    verifier = _verifier(spec)  # of a Bernoulli arm: its coin and the verifier's are one coin
 
     def init(key: Array) -> Array:
         # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
@@ -86,14 +102,19 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         mean = columns.entry(task, answer)
         if gaussian:
             credit = mean + spec.noise * keys.normal(words)
+        elif verifier is not None:
+            passed = verifiers.happens(words, verifiers.pass_chance(mean, verifier))
+            credit = passed.astype(jnp.float32)
         else:
             credit = (keys.uniform(words) < mean).astype(jnp.float32)
         right = answer[0] == jnp.argmax(task, axis=0)
         return Outcome(credit=credit, success=right.astype(jnp.float32))
 
     def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
-        variance = jnp.full_like(task, spec.noise**2) if gaussian else task * (1 - task)
-        return task, variance
+        if gaussian:
+            return task, jnp.full_like(task, spec.noise**2)
+        chance = task if verifier is None else verifiers.pass_chance(task, verifier)
+        return chance, chance * (1 - chance)
 
     return Environment(
         init=init,

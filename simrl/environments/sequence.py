@@ -5,8 +5,11 @@ that match; `prefix` (length of the matched prefix) / L; `token` each position t
 match; `reward_to_go` each position told of its own and all later matches.
 
 Labels are `fixed` (always the secret) or `zipf`: every position is drawn anew from a Zipf law over
-ranks, p(rank r) ~ r^-zipf_exponent, whose first rank is the secret's symbol. The verifier compares
+ranks, p(rank r) ~ r^-zipf_exponent, whose first rank is the secret's symbol. The reward compares
 a guess with a fresh label; `success` always speaks of the secret itself.
+
+Where labels are fixed and rewards are 0 or 1, a `noisy` verifier turns them over now and then
+(simrl.environments.verifiers): one coin for the whole answer, or one for each position of `token`.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import choices, keys
+from simrl.environments import verifiers
 from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
@@ -41,6 +45,14 @@ class Sequence:
     labels: str = field(default="fixed", metadata={"static": True})
     num_prompts: int = field(default=1, metadata={"static": True})
     zipf_exponent: float = 1.0
+    verifier: str = field(default="exact", metadata={"static": True})
+    false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
+    false_negative: float = 0.0  # and a 1 as 0
+
+    @property
+    def binary(self) -> bool:
+        """Rewards are 0 or 1."""
+        return self.reward in ("exact", "token") or self.length == 1
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -53,12 +65,18 @@ class Sequence:
             found.append(f"vocab_size must be at least 2, not {self.vocab_size}")
         if self.length < 1 or self.num_prompts < 1:
             found.append("length and num_prompts must be at least 1")
-        return found
+        if self.verifier == "noisy" and not self.binary:
+            found.append(f"verifier noisy needs the reward exact or token, not {self.reward!r}")
+        if self.verifier == "noisy" and self.labels != "fixed":
+            found.append(f"verifier noisy needs fixed labels, not {self.labels!r}")
+        rates = self.false_positive, self.false_negative
+        return found + verifiers.problems(self.verifier, *rates)
 
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
         noisy = self.labels == "zipf"
+        verifier = verifiers.build(self.verifier, self.false_positive, self.false_negative)
 
         def target(task: Secrets, prompt: Array) -> Array:
             if task.laws is None:
@@ -73,7 +91,11 @@ class Sequence:
         def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
             match = (answer == label(words, task, prompt)).astype(jnp.float32)
             success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
-            return Outcome(credit=credit(match, self.reward), success=success)
+            paid = credit(match, self.reward)
+            if verifier is not None:
+                coins = words if self.reward == "token" else words[:1]
+                paid = verifiers.verdict(coins, paid, verifier)
+            return Outcome(credit=paid, success=success)
 
         def prompt(word: Array, task: Secrets) -> Array:
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
@@ -105,8 +127,11 @@ class Sequence:
             channel=self.reward,
             noisy=noisy,
             label_channel=label_channel if noisy else None,
-            binary=self.reward in ("exact", "token") or self.length == 1,
-            matching=not noisy and (self.reward == "token" or self.length == 1),
+            binary=self.binary,
+            matching=(self.reward == "token" or self.length == 1)
+            and not noisy
+            and verifier is None,
+            verifier=verifier,
             trailing=True,
         )
 

@@ -15,7 +15,8 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
     """Why a policy-gradient specification cannot jump in this world; None if it can.
 
     A jump is exact only while a batch without signal leaves the whole state as it is (THEORY.md,
-    section 7), and is built for one prompt whose verdict is about the whole answer.
+    section 7), and is built for one prompt whose verdict is about the whole answer, be it that of a
+    verifier that errs.
     """
     shape, channel = environment.shape, environment.channel
     whole = channel == "exact" or (channel is not None and shape.length == 1)
@@ -59,7 +60,7 @@ def jump_of(
         log_probs = policy.log_probs(state.params, prompts[0], nothing)
         answer = jnp.argmax(environment.target(task, prompts[0]), axis=-1).astype(jnp.int32)
         budget = jnp.stack([jnp.uint32(0), most.astype(jnp.uint32)])
-        found = leap.leap(keys, log_probs, answer, success, failure, budget)
+        found = leap.leap(keys, log_probs, answer, success, failure, budget, environment.verifier)
         gradient = leap.leap_gradient(policy, state.params, found)
         weights = jnp.broadcast_to(found.weights[:, None], found.answers.shape)[None]
         dead_right = jnp.all(found.dead_answers == answer, axis=-1).astype(jnp.float32)

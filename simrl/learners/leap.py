@@ -5,10 +5,11 @@ momentum, decay, schedule or moving baseline), the groups up to the next live on
 draws from one policy: how many of them are dead is geometric, and the live one follows the law of
 a group given that it is live. Both are drawn here, so rare success costs no more than frequent
 success. Scope: one prompt, a factorised policy, reward 1 for the whole fixed answer and else 0,
-weights by the number of successes (`measures.groups.group_weights`). THEORY.md, section 7.
+weights by the number of successes (`measures.groups.group_weights`). A verifier may err: then
+weights, and so life and death, go by what it PASSED, and what was right among the passed and among
+the failed is drawn afterwards. THEORY.md, section 7.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -18,8 +19,10 @@ import numpy as np
 from simrl import keys
 from simrl.keys import Streams
 from simrl.learners import updates
+from simrl.learners.failures import chances, coin, draw_answers
+from simrl.measures import feedback
 from simrl.measures.simplex import log_binomial
-from simrl.types import Array, Params, Policy
+from simrl.types import Array, Params, Policy, Verifier
 
 WAIT_WORDS = 32  # random words of one wait
 
@@ -32,14 +35,14 @@ class Verdicts(NamedTuple):
     """Dead groups passed over, and what the live one after them was told.
 
     Where `live` is False the budget ended first: num_success, success and weights are then 0. In a
-    group the successes stand first: an order that no weight by count can see, but not that of an
-    exchangeable group.
+    group those that passed stand first: an order that no weight by count can see, but not that of
+    an exchangeable group. Without a verifier that errs, what passed is what is right.
     """
 
     num_dead: Array  # [2] uint32 words (high, low): dead groups before the live one or the end
     live: Array  # [] bool: there is a live group
-    num_success: Array  # [] int32: its successes k
-    success: Array  # [B] float, 0 or 1
+    num_success: Array  # [] int32: how many passed, k
+    success: Array  # [B] float, 0 or 1: right in truth
     weights: Array  # [B] float: of the score terms
     right: Array  # [B] bool: as `success`, of a live group even where the budget ended first
     dead_right: Array  # [B] bool: of a group drawn given that it is dead, one for all of them
@@ -55,16 +58,6 @@ class Leap(NamedTuple):
     success: Array  # [B] float
     weights: Array  # [B] float
     dead_answers: Array  # [B, L] int32: of the dead one
-
-
-def coin(word: Array, log_odds: Array) -> Array:
-    """True with probability 1 / (1 + exp(-log_odds)), one 32-bit word each, any shape.
-
-    The rarer side is compared, so that it keeps its probability to 2**-32 + 1e-7 of itself.
-    """
-    odds = jnp.exp(-jnp.abs(log_odds))
-    rare = word < (odds / (1 + odds) * jnp.float32(2.0**32)).astype(jnp.uint32)
-    return rare == (log_odds <= 0)
 
 
 def wait(words: Array, log_dead: Array) -> Array:
@@ -146,80 +139,38 @@ def draw_count(word: Array, log_p: Array, log_fail: Array, allowed: Array) -> Ar
     return jnp.minimum(keys.choose(word, keys.cumulative(jax.nn.softmax(logs))), size)
 
 
-class Chances(NamedTuple):
-    """What a factorised policy thinks of one answer; worked out once for all draws of a group."""
+class Reports(NamedTuple):
+    """What a verifier says of a guess, and what is true given that."""
 
-    log_probs: Array  # [L, V] nats, as given
-    answer: Array  # [L] int32
-    masses: Array  # [L, about sqrt(V)]: shares of blocks of symbols among the wrong ones
-    odds: Array  # [L] log-odds of each position to be right, nats
-    first: Array  # [L] log-probability of each position to be the first wrong one, nats
-    log_p: Array  # [] log-probability of the whole answer, nats
-    log_fail: Array  # [] of anything else, summed over `first`: nothing cancels
+    log_p: Array  # [] log-probability that the guess passes, nats
+    log_fail: Array  # [] and that it does not
+    right_odds: tuple[Array, Array] | None  # [] log-odds, nats, that a guess is right if it passed
+    # and if it did not; None: it is right if and only if it passed
 
 
-def chances(log_probs: Array, answer: Array) -> Chances:
-    """The chances of an answer [L] int under log_probs [L, V], normalised, nats.
+def reports(log_p: Array, log_fail: Array, verifier: Verifier | None) -> Reports:
+    """The reports on a guess that is right with log-probability log_p [] nats, wrong with log_fail.
 
-    Right down to p and 1 - p of 1e-37 at each position.
+    p(1 - beta)/(passed) and p beta/(failed) as log-odds, in which nothing is subtracted from 1.
     """
-    length, num_symbols = log_probs.shape
-    size = math.isqrt(num_symbols)
-    wrong = jnp.where(jnp.arange(num_symbols) == answer[:, None], 0, jnp.exp(log_probs))
-    padded = jnp.pad(wrong, ((0, 0), (0, -num_symbols % size)))
-    masses = jnp.sum(padded.reshape(length, -1, size), axis=-1)
-    whole = jnp.sum(masses, axis=-1)
-    odds = log_probs[jnp.arange(length), answer] - jnp.log(whole)
-    log_hit = -jax.nn.softplus(-odds)
-    before = jnp.concatenate([jnp.zeros_like(odds[:1]), jnp.cumsum(log_hit)[:-1]])
-    first = before - jax.nn.softplus(odds)
-    return Chances(
-        log_probs=log_probs,
-        answer=answer.astype(jnp.int32),
-        masses=masses / whole[:, None],
-        odds=odds,
-        first=first,
-        log_p=jnp.sum(log_hit),
-        log_fail=jax.nn.logsumexp(first),
-    )
-
-
-def _wrong_symbol(words: Array, log_probs: Array, answer: Array, masses: Array) -> Array:
-    """A symbol [] int32 of one position given that it is not the answer: its block, then itself.
-
-    A prefix sum over V entries costs ten times their exp, so only one block a draw has a table.
-    words [2], log_probs [V], answer [], masses of the blocks; 30 bits a stage.
-    """
-    size = math.isqrt(log_probs.shape[0])
-    places = size * keys.choose(words[0], keys.cumulative(masses)) + jnp.arange(size)
-    block = log_probs.at[places].get(mode="fill", fill_value=-jnp.inf)
-    block = jax.nn.softmax(jnp.where(places == answer, -jnp.inf, block))
-    return places[0] + keys.choose(words[1], keys.cumulative(block))
-
-
-def draw_failure(words: Array, given: Chances) -> Array:
-    """A guess [L] int32 drawn from the policy given that it is not the answer.
-
-    The first wrong position t comes first, with weight prod_{u<t} p_u (1 - p_t). Before it stands
-    the answer, at t a symbol of pi_t given that it is wrong, after it anything: right with p_u,
-    else also a symbol given that it is wrong. The law of wrong symbols thus serves all positions
-    and keeps its digits where 1 - p_t = 1e-12.
-
-    Args:
-      words: [3, L] uint32: one for t and for each position whether it is right; two for a symbol.
-      given: of this policy and answer.
-    """
-    symbols = jax.vmap(_wrong_symbol, (1, 0, 0, 0))(
-        words[1:], given.log_probs, given.answer, given.masses
-    )
-    first = keys.choose(words[0, 0], keys.cumulative(jax.nn.softmax(given.first)))
-    place = jnp.arange(given.odds.shape[0])
-    right = (place < first) | ((place > first) & coin(words[0], given.odds))
-    return jnp.where(right, given.answer, symbols)
+    if verifier is None:
+        return Reports(log_p, log_fail, None)
+    alpha, beta = (jnp.asarray(rate, log_p.dtype) for rate in verifier)
+    seen = feedback.observed(feedback.Verdict(log_p, log_fail), alpha, beta)
+    odds = log_p - log_fail
+    passed = odds + jnp.log1p(-beta) - jnp.log(alpha)
+    failed = odds + jnp.log(beta) - jnp.log1p(-alpha)
+    return Reports(seen.log_yes, seen.log_no, (passed, failed))
 
 
 def verdicts(
-    streams: Streams, log_p: Array, log_fail: Array, success: Array, failure: Array, most: Array
+    streams: Streams,
+    log_p: Array,
+    log_fail: Array,
+    success: Array,
+    failure: Array,
+    most: Array,
+    verifier: Verifier | None = None,
 ) -> Verdicts:
     """The dead groups up to the next live one and that one, of at most `most` groups in all.
 
@@ -227,11 +178,14 @@ def verdicts(
     wait has no memory.
 
     Args:
-      streams: folded with the step; only `sample` is read.
-      log_p, log_fail: [] nats: log of the pass rate p and of 1 - p.
+      streams: folded with the step; `sample` is read, and `reward` by a verifier that errs.
+      log_p, log_fail: [] nats: log of the true pass rate p and of 1 - p.
       success, failure: [B + 1] weights by number of successes; they set B and may be traced.
       most: [2] uint32 words (high, low): the number of groups that the budget still allows.
+      verifier: None, or the rates at which it errs; what is right among the failed (or wrong among
+        the passed) more rarely than 2^-32 is never drawn.
     """
+    log_p, log_fail, right_odds = reports(log_p, log_fail, verifier)
     alive = live_counts(success, failure)
     log_dead = log_live_probability(log_p, log_fail, alive)[1]
     waited = wait(keys.words(keys.fold_in(streams.sample, 0), (WAIT_WORDS,)), log_dead)
@@ -242,9 +196,17 @@ def verdicts(
         return draw_count(word, log_p, log_fail, allowed)
 
     count, dead_count = count_given(alive, _LIVE), count_given(~alive, _DEAD)
+
+    def truth(passed: Array, group: int) -> Array:
+        if right_odds is None:
+            return passed
+        words = keys.words(keys.fold_in(streams.reward, group), passed.shape)
+        return coin(words, jnp.where(passed, *right_odds))
+
     place = jnp.arange(alive.shape[0] - 1)
-    right = place < count
-    weights = jnp.where(right, jnp.asarray(success)[count], jnp.asarray(failure)[count])
+    passed = place < count
+    right = truth(passed, _LIVE)
+    weights = jnp.where(passed, jnp.asarray(success)[count], jnp.asarray(failure)[count])
     return Verdicts(
         num_dead=jnp.where(live, waited, most),
         live=live,
@@ -252,24 +214,22 @@ def verdicts(
         success=(right & live).astype(log_p.dtype),
         weights=jnp.where(live, weights, 0).astype(log_p.dtype),
         right=right,
-        dead_right=place < dead_count,
+        dead_right=truth(place < dead_count, _DEAD),
     )
 
 
-def draw_answers(key: Array, given: Chances, right: Array) -> Array:
-    """Guesses [B, L] given which of them are `right` [B] bool; `key` typed."""
-    size, length = right.shape[0], given.answer.shape[0]
-    words = keys.words(key, (1 + size * 3 * length,))[1:]  # the first one told their number
-    failures = jax.vmap(draw_failure, (0, None))(words.reshape(size, 3, length), given)
-    return jnp.where(right[:, None], given.answer, failures)
-
-
 def leap(
-    streams: Streams, log_probs: Array, answer: Array, success: Array, failure: Array, most: Array
+    streams: Streams,
+    log_probs: Array,
+    answer: Array,
+    success: Array,
+    failure: Array,
+    most: Array,
+    verifier: Verifier | None = None,
 ) -> Leap:
     """`verdicts` under log_probs [L, V] nats on guesses at `answer` [L] int, and the guesses."""
     given = chances(log_probs, answer)
-    told = verdicts(streams, given.log_p, given.log_fail, success, failure, most)
+    told = verdicts(streams, given.log_p, given.log_fail, success, failure, most, verifier)
     live, dead = (keys.fold_in(streams.sample, group) for group in (_LIVE, _DEAD))
     return Leap(
         num_dead=told.num_dead,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from simrl.learners import fused, jumping, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import flops, scores
+from simrl.measures import flops, scores, units
 from simrl.types import (
     Advantage,
     Array,
@@ -152,7 +152,9 @@ def _moments(
     groups, size = batch
     channel, batch_moments = environment.channel, advantage.moments
     reward_law: Any = environment.reward_law
-    continuous = advantage.binary_moments and not environment.binary
+    verifier = environment.verifier
+    binary_alone = advantage.binary_moments or verifier is not None
+    continuous = binary_alone and not environment.binary
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
     if batch_moments is None or remembers or continuous or (channel is None and reward_law is None):
         return None, None
@@ -165,7 +167,8 @@ def _moments(
             return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
         law = environment.target(task, prompt)
         target = law if environment.noisy else jnp.argmax(law, axis=-1)
-        return scores.sequence_statistics(probs, target, channel)
+        of_truth = scores.sequence_statistics(probs, target, channel)
+        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
 
     def moments(state: Learning, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from simrl.measures.sequences import (
+    MAX_LISTED_GUESSES,
     NATS_PER_BIT,
     Array,
     ArrayLike,
     Choice,
     Information,
+    check_name,
     choice_from_log_probs,
     choice_from_probs,
     complement,
@@ -24,6 +26,8 @@ from simrl.measures.sequences import (
     mark,
     weighted,
 )
+
+VERIFIED_CHANNELS = ("exact", "token")  # whose rewards are 0 or 1, so that a verifier may err
 
 
 class Verdict(NamedTuple):
@@ -80,15 +84,63 @@ def verifier_information(
     0 where the rates sum to 1.
     """
     choice = choice_from_probs(probs)
-    false_positive, false_negative = (
-        jnp.asarray(rate, choice.p.dtype)[..., None] for rate in (false_positive, false_negative)
+    right = mark(truth, choice.p.shape[-1])
+    return _verified(choice, right, *(jnp.asarray(x) for x in (false_positive, false_negative)))
+
+
+def verified_information(
+    log_probs: ArrayLike,
+    answer: ArrayLike,
+    channel: str,
+    false_positive: ArrayLike,
+    false_negative: ArrayLike,
+) -> Information:
+    """Bits of one on-policy guess at a whole answer, judged by a verifier with known error rates.
+
+    `log_probs` [L, V] normalised, nats; `answer` [L] int; `channel` "exact", one verdict on the
+    whole guess, or "token", one on each position, else ValueError; rates scalar. Returns scalars,
+    `verifier_information` of the V^L answers, or summed over positions. "exact" lists the answers
+    and is NaN beyond MAX_LISTED_GUESSES (`guesses.sampled_information` goes on from there).
+    """
+    check_name("channel", channel, VERIFIED_CHANNELS)
+    choice, answer = choice_from_log_probs(log_probs), jnp.asarray(answer)
+    length, size = choice.p.shape
+    if channel == "exact" and length > 1 and size**length > MAX_LISTED_GUESSES:
+        unknown = jnp.full((), jnp.nan, choice.p.dtype)
+        return Information(unknown, unknown)
+    right = mark(answer, size)
+    if channel == "exact":
+        choice, right = _listed(choice, right)
+    rates = (jnp.asarray(rate) for rate in (false_positive, false_negative))
+    return Information(*(jnp.sum(bits) for bits in _verified(choice, right, *rates)))
+
+
+def _verified(
+    choice: Choice, right: Array, false_positive: Array, false_negative: Array
+) -> Information:
+    """Bits [...] of one guess drawn from a choice [..., K], its right answer marked."""
+    alpha, beta = (
+        rate[..., None].astype(choice.p.dtype) for rate in (false_positive, false_negative)
     )
-    passed = Verdict(choice.log_p, choice.log_not_p)
-    if_right, if_wrong = verifier_divergences(passed, false_positive, false_negative)
+    if_right, if_wrong = verifier_divergences(Verdict(choice.log_p, choice.log_not_p), alpha, beta)
     expected = weighted(choice.p, if_right) + weighted(choice.not_p, if_wrong)
-    realised = jnp.where(mark(truth, choice.p.shape[-1]), if_right, if_wrong)
+    realised = jnp.where(right, if_right, if_wrong)
     bits = (jnp.sum(weighted(choice.p, told), axis=-1) for told in (expected, realised))
     return Information(*(told / NATS_PER_BIT for told in bits))
+
+
+def _listed(choice: Choice, right: Array) -> tuple[Choice, Array]:
+    """All V^L answers of a factorised choice [L, V] as one choice, and which is right.
+
+    1 - p of an answer is summed over its first wrong position: nothing cancels.
+    """
+    log_p, log_not_p, whole = choice.log_p[0], choice.log_not_p[0], right[0]
+    for t in range(1, len(choice.p)):
+        wrong_here = log_p[:, None] + choice.log_not_p[t]
+        log_not_p = jnp.logaddexp(log_not_p[:, None], wrong_here).reshape(-1)
+        log_p = (log_p[:, None] + choice.log_p[t]).reshape(-1)
+        whole = (whole[:, None] & right[t]).reshape(-1)
+    return Choice(jnp.exp(log_p), jnp.exp(log_not_p), log_p, log_not_p), whole
 
 
 def observed_pass_rate(
@@ -97,6 +149,20 @@ def observed_pass_rate(
     """Share of guesses that the verifier passes, at true pass rate p: elementwise."""
     p = floats(pass_rate)
     return p * (1.0 - jnp.asarray(false_negative)) + (1.0 - p) * jnp.asarray(false_positive)
+
+
+def observed_log_odds(
+    log_odds: ArrayLike, false_positive: ArrayLike, false_negative: ArrayLike
+) -> Array:
+    """`observed_pass_rate` as log-odds, from those of the true one, nats, elementwise.
+
+    Right at both ends, where a float32 rate has lost its digits.
+    """
+    odds = floats(log_odds)
+    passed = Verdict(-jax.nn.softplus(-odds), -jax.nn.softplus(odds))
+    rates = (jnp.asarray(rate, odds.dtype) for rate in (false_positive, false_negative))
+    log_yes, log_no = observed(passed, *rates)
+    return log_yes - log_no
 
 
 def merge_right_answers(probs: ArrayLike, right: ArrayLike) -> tuple[Array, Array]:

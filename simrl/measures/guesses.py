@@ -120,7 +120,8 @@ def sampled_information(
 
     `key` a typed key; `num_guesses` >= 2 (a Python int), else ValueError; the rest as
     `guess_information`. Returns scalars: means over the guesses and their standard errors (ddof
-    1), +inf where the mean is. Symbols below 2^-31 are never drawn.
+    1), +inf where the mean is. Symbols below 2^-31 are never drawn. Against fixed labels, what
+    `exact` tells where the guess is right is not left to chance: rare, it may be most of realised.
     """
     if num_guesses < 2:
         raise ValueError(f"num_guesses {num_guesses} is less than 2")
@@ -139,10 +140,23 @@ def sampled_information(
         false_positive=false_positive,
         false_negative=false_negative,
     )
+    alone = channel == "exact" and confusion is None
+    if alone:
+        right = jnp.all(guesses == jnp.asarray(answer), axis=-1)
+        bits = bits._replace(realised=jnp.where(right, 0.0, bits.realised))
     means = [jnp.mean(told) for told in bits]
     spreads = [jnp.std(told, ddof=1) / num_guesses**0.5 for told in bits]
     errors = [jnp.where(jnp.isinf(m), jnp.inf, s) for m, s in zip(means, spreads, strict=True)]
+    if alone:
+        rates = {"false_positive": false_positive, "false_negative": false_negative}
+        means[1] += _of_right(log_probs, jnp.asarray(answer), **rates)
     return SampledInformation(*means, *errors)
+
+
+def _of_right(log_probs: Array, answer: Array, **rates: ArrayLike) -> Array:
+    """Bits of a right guess under `exact`, times its probability."""
+    told = guess_information(log_probs, answer, answer[None], "exact", **rates).realised[0]
+    return weighted(jnp.exp(jnp.sum(log_probs[jnp.arange(answer.shape[0]), answer])), told)
 
 
 def _draw(key: Array, log_probs: Array, count: int) -> Array:

@@ -90,7 +90,10 @@ def path(spec: Any) -> str:
         return "plain"
     environment = spec.environment.build()
     _, length, vocab_size = environment.shape
-    rare = 64 * getattr(spec.learner, "group_size", np.inf) < vocab_size**length
+    guesses = 64 * getattr(spec.learner, "group_size", np.inf)
+    rare = guesses < vocab_size**length
+    if environment.verifier is not None:
+        rare = guesses * (vocab_size**-length + environment.verifier.false_positive) < 1
     jumps = spec.engine == "auto" and rare and jump_problem(spec, environment) is None
     if jumps or spec.engine == "jump":
         return "jump, lumped" if _entries(spec, environment) else "jump"
@@ -107,9 +110,10 @@ def lump_sizes(spec: Any) -> tuple[int, ...]:
 def _entries(spec: Any, environment: Environment) -> tuple[int, ...]:
     """The sizes for a spec that jumps; () where lumps are no gain.
 
-    They need a uniform start and one token. What is asked for besides looks at every answer.
+    They need a uniform start, one token, and verdicts that are always true. What is asked for
+    besides looks at every answer.
     """
-    uniform = isinstance(spec.policy, Tabular)
+    uniform = isinstance(spec.policy, Tabular) and environment.verifier is None
     if not uniform or environment.shape.length > 1 or spec.measures:
         return ()
     _, failure = spec.learner.advantage.tables(spec.learner.group_size)
@@ -135,6 +139,9 @@ def environment_problems(environment: Environment) -> list[str]:
         "target": ((task, prompt), lambda found: found, [(length, vocab_size)]),
     }
     found = []
+    sure = environment.verifier is None
+    if not sure and (environment.noisy or environment.channel is None or not environment.binary):
+        found.append("environment.verifier needs fixed labels and a channel of rewards of 0 or 1")
     for name, (given, part, allowed) in calls.items():
         try:
             shape = jnp.shape(part(jax.eval_shape(getattr(environment, name), *given)))

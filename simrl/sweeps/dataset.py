@@ -62,7 +62,10 @@ MEANINGS = {  # name -> (units, long name)
         for part in ("learner", "world")
         for kind in FlopCount._fields
     },
-    "observed_pass_rate": ("1", "probability that a guess agrees with a fresh label"),
+    "observed_pass_rate": (
+        "1",
+        "probability that a guess is called right: by a fresh label, or a noisy verifier",
+    ),
     "stopped": ("1", "the seed reached the stopping pass rate"),
     "belief": ("nat", "log-probabilities of the policy"),
 }

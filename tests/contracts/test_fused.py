@@ -41,16 +41,25 @@ WORLDS = {
         ),
     ]
 }
+ERRS = {"verifier": "noisy", "false_positive": 0.2, "false_negative": 0.3}
+WORLDS |= {
+    "one_right-noisy": simrl.Bandit("one_right", SMALL, **ERRS),
+    "bernoulli-noisy": simrl.Bandit("bernoulli", SMALL, **ERRS),
+    "exact-noisy": simrl.Sequence(SMALL, 2, "exact", **ERRS),
+    "token-noisy": simrl.Sequence(SMALL, 2, "token", **ERRS),
+}
 
 
 def learners_of(world):
     """name -> learner: those that know V in all worlds, every advantage in the small ones.
 
-    A `Grouped` one sees rewards alone, and is not met again where only the labels differ.
+    A `Grouped` one sees rewards alone, and is not met again where only the labels differ. Where a
+    verifier errs, rewards are what they are elsewhere, 0 or 1, and one learner does.
 
     `none`, `batch_mean` and `leave_one_out` are one code, and take turns in the lanes of one.
     """
-    binary, small = world.build().binary, world.build().shape.vocab_size == SMALL
+    binary, errs = world.build().binary, world.verifier == "noisy"
+    small = world.build().shape.vocab_size == SMALL and not errs
     drawn = getattr(world, "labels", "fixed") == "zipf" and world.reward != "token"
     centre, correction = zip(
         *((kind.centre, kind.correction) for kind in AFFINE.values()), strict=False
@@ -64,7 +73,8 @@ def learners_of(world):
             named[name] = advantage
     if small:
         named["constant"] = dataclasses.replace(named["constant"], baseline=0.3)
-    found = {"supervised": simrl.Supervised(batch_size=GROUP, optimizer=SGD)}
+    # A verifier that errs changes nothing about labels.
+    found = {} if errs else {"supervised": simrl.Supervised(batch_size=GROUP, optimizer=SGD)}
     for name, advantage in named.items():
         found[name] = simrl.PolicyGradient(advantage, group_size=GROUP, optimizer=SGD)
     return found

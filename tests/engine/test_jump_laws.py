@@ -16,6 +16,10 @@ WORLDS = {
     "none": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("none", 1)),
     "leave_one_out": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("leave_one_out", 8)),
     "group_normalised": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("group_normalised", 8)),
+    "a verifier that errs": (
+        simrl.Bandit(num_arms=20, verifier="noisy", false_positive=0.01, false_negative=0.2),
+        simrl.PolicyGradient("leave_one_out", 4),
+    ),
     "two positions": (simrl.Sequence(7, 2), simrl.PolicyGradient("none", 4)),
 }
 
@@ -36,6 +40,10 @@ def test_sample_counts_to_one_half_have_the_law_of_every_update_taken(name):
     one, other = (data["hit_samples"].values[:, 0] for data in (jumped, taken))
     assert (one > 0).all()
     assert (other > 0).all()
+    for name in ("hit_samples", "total_dead", "phase_success"):
+        pair = [np.float64(data[name].values).reshape(NUM) for data in (jumped, taken)]
+        error = np.sqrt(sum(values.var() for values in pair) / NUM)
+        assert abs(pair[0].mean() - pair[1].mean()) <= 4 * error, name
     assert stats.ks_2samp(one, other).pvalue > 0.01
 
 

@@ -136,6 +136,17 @@ def test_the_path_is_in_the_manifest():
         simrl.run(dataclasses.replace(spec, engine="fast"), 2)
 
 
+def test_false_alarms_decide_whether_jumps_pay():
+    """A verifier that errs may be jumped by; its wrong answers bear weights and are not lumped."""
+    noisy = simrl.Bandit(num_arms=5000, verifier="noisy", false_negative=0.3)
+    learner = simrl.PolicyGradient("none", group_size=2)
+    found = {}
+    for alpha in (0.0, 1e-4, 0.1):
+        world = dataclasses.replace(noisy, false_positive=alpha)
+        found[alpha] = checks.path(specs.resolved(simrl.Spec(world, learner, engine="auto")))
+    assert found == {0.0: "jump", 1e-4: "jump", 0.1: "fused"}
+
+
 def test_counts_are_multiplied_exactly():
     rng = np.random.default_rng(4)
     counts = rng.integers(0, 2**63, 200, dtype=np.uint64) >> rng.integers(0, 63, 200).astype("u8")

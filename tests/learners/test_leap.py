@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+from decimal import Decimal, localcontext
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ import pytest
 from scipy import stats
 
 from simrl import keys
+from simrl.learners import failures
 from simrl.learners import leap as leaps
 from simrl.measures import groups, phases
 from simrl.policies.tabular import Tabular
-from simrl.types import Shape
+from simrl.types import Shape, Verifier
 from tests.oracles import enumeration
 from tests.oracles.groups import advantage
 
@@ -25,12 +27,13 @@ NAMES += ("maxrl", "maxrl_centred", "pass_at_k", "pass_at_k_leave_one_out")
 draw_waits = jax.jit(jax.vmap(leaps.wait, (0, None)))
 draw_counts = jax.jit(jax.vmap(leaps.draw_count, (0, None, None, None)))
 live_probability = jax.jit(leaps.log_live_probability)
+reports_of = jax.jit(leaps.reports)
 
 
 @jax.jit
 def draw_failures(words, log_probs, answer):
-    given = leaps.chances(log_probs, answer)
-    return jax.vmap(leaps.draw_failure, (0, None))(words, given)
+    given = failures.chances(log_probs, answer)
+    return jax.vmap(failures.draw_failure, (0, None))(words, given)
 
 
 @jax.jit
@@ -41,11 +44,11 @@ def leap_of_seeds(seeds, *arguments):
     return jax.vmap(one, (0, *(None,) * len(arguments)))(seeds, *arguments)
 
 
-def leap_many(num, log_probs, answer, tables, most=MOST):
+def leap_many(num, log_probs, answer, tables, most=MOST, verifier=None):
     """The leaps of seeds 0 ... num - 1, in blocks of one size: one compiled program a shape."""
     words = jnp.asarray(phases.words_of(most))
     tables = [jnp.asarray(table, jnp.float32) for table in tables]
-    arguments = jnp.asarray(log_probs, jnp.float32), jnp.asarray(answer), *tables, words
+    arguments = jnp.asarray(log_probs, jnp.float32), jnp.asarray(answer), *tables, words, verifier
     starts = range(0, num, BLOCK)
     blocks = [leap_of_seeds(start + jnp.arange(BLOCK), *arguments) for start in starts]
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *blocks)
@@ -257,6 +260,82 @@ def test_groups_follow_their_conditional_laws(world, size, name):
     for i in range(50):
         expected = advantage(right[i].astype(float).tolist(), name, k)
         np.testing.assert_allclose(found.weights[i], expected, rtol=1e-5, atol=1e-6)
+
+
+ALPHA, BETA = 0.2, 0.3  # of a verifier that errs
+
+
+def told_laws(logs, answer, size, name):
+    """As `group_laws`, of pairs (answer, what a verifier says of it): what it says gives life."""
+    every = enumeration.answers(*logs.shape)
+    chances = {}
+    for i, guess in enumerate(every):
+        passes = 1 - BETA if guess == tuple(answer) else ALPHA
+        p = enumeration.probability(np.exp(logs), guess)
+        chances |= {(i, True): p * passes, (i, False): p * (1 - passes)}
+    laws = {True: collections.Counter(), False: collections.Counter()}
+    for group in itertools.product(chances, repeat=size):
+        weights = advantage([float(passed) for _, passed in group], name, None)
+        live = any(abs(weight) > 1e-12 for weight in weights)
+        laws[live][tuple(sorted(group))] += np.prod([chances[pair] for pair in group])
+    return laws
+
+
+@pytest.mark.parametrize("name", ["none", "leave_one_out", "maxrl"])
+def test_groups_told_of_by_a_verifier_that_errs(name):
+    logs, answer = WORLDS["V2 L2"]
+    size = 3
+    tables = groups.group_weights(name, size)
+    verifier = Verifier(jnp.float32(ALPHA), jnp.float32(BETA))
+    found = leap_many(2 * BLOCK, logs, answer, tables, verifier=verifier)
+    laws = told_laws(logs, answer, size, name)
+    p = sum(laws[True].values())
+    dead = phases.count_of(found.num_dead)
+    assert abs(dead.mean() - (1 - p) / p) < 4 * np.sqrt((1 - p) / p**2 / len(dead))
+    right = np.all(found.answers == np.array(answer), axis=-1)
+    np.testing.assert_array_equal(found.success, right)  # the truth, not what was said
+    passed = np.arange(size) < found.num_success[:, None]
+    places = logs.shape[1] ** np.arange(len(answer))[::-1]
+    coded = np.sort(2 * (found.answers @ places) + passed, axis=1)  # in the order of the pairs
+    counts = collections.Counter(tuple((c // 2, c % 2 == 1) for c in row) for row in coded.tolist())
+    assert set(counts) <= set(laws[True])
+    drawn = np.array([counts[group] for group in laws[True]], float)
+    assert_law(drawn, np.array(list(laws[True].values())) / p)
+    bare = collections.Counter()  # of the dead group only the answers are known
+    for group, chance in laws[False].items():
+        bare[tuple(i for i, _ in group)] += chance
+    assert_groups(found.dead_answers, bare, logs.shape[1])
+    for i in range(50):
+        expected = advantage(passed[i].astype(float).tolist(), name, None)
+        np.testing.assert_allclose(found.weights[i], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (1e-9, 0.3), (0.2, 0.0), (1e-12, 1e-6)])
+def test_reports_at_both_ends(alpha, beta):
+    for odds in np.float32([-69, -28, -3, 0.5, 9, 28, 69]):
+        logs = jnp.float32(-np.logaddexp(0, -odds)), jnp.float32(-np.logaddexp(0, odds))
+        found = reports_of(*logs, Verifier(*map(jnp.float32, (alpha, beta))))
+        for got, wanted in zip(
+            jax.tree.leaves(found), exact_reports(odds, alpha, beta), strict=True
+        ):
+            np.testing.assert_allclose(got, wanted, rtol=3e-6, atol=3e-6 * (abs(wanted) > 1e-3))
+
+
+def exact_reports(odds, alpha, beta):
+    """log of passing and of failing, log-odds of right given either; 60 digits."""
+    with localcontext(prec=60):
+        alpha, beta = (Decimal(float(np.float32(rate))) for rate in (alpha, beta))
+        right = 1 / (1 + Decimal(float(-odds)).exp())
+        passed = right * (1 - beta), (1 - right) * alpha
+        failed = right * beta, (1 - right) * (1 - alpha)
+        logs = [float(sum(pair).ln()) for pair in (passed, failed)]
+        return [
+            *logs,
+            *(
+                float((a / b).ln()) if a and b else np.inf * (1 if a else -1)
+                for a, b in (passed, failed)
+            ),
+        ]
 
 
 def test_leaps_at_both_ends():
