@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from simrl import keys
-from simrl.engine import lanes, observe, probes, train
+from simrl.engine import clock, lanes, observe, probes, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.measures import phases
 from simrl.types import Array, Trial
@@ -87,7 +87,7 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     size = lanes.width_for(trial) * setup.mesh.devices.size
     group = _take(jobs, np.zeros(size, int))
     run = lanes.start(setup, key, group)
-    run, _ = lanes.chunk(setup, key, jnp.int32(0), group, run)
+    run, _ = lanes.chunk(setup, key, clock.of(0, trial.path), group, run)
     lanes.look(setup, schedule.keep_beliefs, key, group, run)
     if probes.wanted(trial):
         lanes.probe(setup, key, group, run)
@@ -152,12 +152,10 @@ def _trained(
     of equal terms go wrong."""
     unfinished = list(range(len(groups)))
     groups = list(groups)
+    end = clock.of(until, record.trial.path)
     while unfinished:
         # All are launched before the first is waited for: the host's work is done meanwhile.
-        found = [
-            lanes.chunk(setup, key, jnp.int32(until), groups[i].jobs, groups[i].run)
-            for i in unfinished
-        ]
+        found = [lanes.chunk(setup, key, end, groups[i].jobs, groups[i].run) for i in unfinished]
         for i, (run, sums) in zip(unfinished, found, strict=True):
             groups[i] = groups[i]._replace(run=run)
             record.add(groups[i].places, sums)
@@ -167,7 +165,7 @@ def _trained(
 
 
 def _finished(run: train.Run, until: int) -> bool:
-    return bool(np.all(np.asarray(run.done) | (np.asarray(run.step) >= until)))
+    return bool(np.all(np.asarray(run.done) | (clock.counts(run.step) >= until)))
 
 
 class Record:
@@ -204,7 +202,7 @@ class Record:
         for group, (measured, more) in zip(groups, seen, strict=True):
             found = dict(zip(measured.names, np.asarray(measured.values).T, strict=True))
             found |= {name: np.asarray(value) for name, value in more.items()}
-            found["step"] = np.asarray(group.run.step, np.int64)
+            found["step"] = clock.counts(group.run.step)
             _put(self.looks[-1], self.num, group.places, found)
 
     def end(self, group: Group) -> None:
@@ -212,9 +210,9 @@ class Record:
         run = group.run
         cost, total = phases.count_of(run.hits.cost), phases.count_of(run.spent)
         found = {
-            "hit.step": np.asarray(run.hits.step, np.int64),
-            "hit.time": np.asarray(run.hits.time, np.float64),
-            "total.step": np.asarray(run.step, np.int64),
+            "hit.step": clock.counts(run.hits.step),
+            "hit.time": clock.times(run.hits.time, run.hits.step),
+            "total.step": clock.counts(run.step),
             "stopped": np.asarray(run.done),
         }
         for c, name in enumerate(train.COUNTERS):

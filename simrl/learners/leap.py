@@ -18,6 +18,7 @@ import numpy as np
 from simrl import keys
 from simrl.keys import Streams
 from simrl.learners import updates
+from simrl.measures import phases
 from simrl.measures.simplex import log_binomial
 from simrl.types import Array, Params, Policy
 
@@ -254,6 +255,12 @@ def verdicts(
         right=right,
         dead_right=place < dead_count,
     )
+
+
+def num_updates(found: Verdicts | Leap) -> Array:
+    """Groups in all, the dead ones and the live one: words [2] uint32 (high, low)."""
+    live = found.live.astype(jnp.uint32)
+    return phases.add_words(found.num_dead, jnp.stack([jnp.zeros_like(live), live]))
 
 
 def draw_answers(key: Array, given: Chances, right: Array) -> Array:
