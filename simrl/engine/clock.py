@@ -62,10 +62,8 @@ def interpolated(step: Array, fraction: Any) -> Array:
     """The update before `step` and a fraction more, as floats of the fraction's kind."""
     if not _in_words(step):
         return step - 1 + fraction
-    return (
-        phases.float_of(phases.subtract_words(step, jnp.asarray(of(1, "jump"))), fraction.dtype)
-        + fraction
-    )
+    last = phases.subtract_words(step, jnp.asarray(of(1, "jump")))
+    return phases.float_of(last, fraction.dtype) + fraction
 
 
 def fold_in(key: Array, step: Array) -> Array:
