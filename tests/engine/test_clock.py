@@ -136,6 +136,12 @@ def test_phases_are_weighed_by_the_samples_passed_over(far):
     for name, wanted in (("pass_rate", chance), ("nominal", verdict)):
         mean = far[f"phase_{name}"].values[:, place] / spent
         np.testing.assert_allclose(mean, np.tile(wanted, (SEEDS, 1)), rtol=5e-5, err_msg=name)
+    # At the uniform start all guesses tell alike, so that those passed over tell what they cost.
+    told = far["phase_expected_update"].values[:, place[0]] / spent[:, 0]
+    np.testing.assert_allclose(told, verdict[0], rtol=5e-5)
+    told = far["phase_realised_update"].values[:, place[0]]
+    rest = -np.log1p(-chance[0]) / np.log(2) * (spent[:, 0] - 1)
+    np.testing.assert_allclose(told, 32 + rest, rtol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["far", "unlearning"])
