@@ -65,6 +65,16 @@ def fold_in(key: Array, data: Array | int) -> Array:
     return jax.random.wrap_key_data(jnp.stack([high, low], axis=-1), impl="threefry2x32")
 
 
+def fold_in_words(key: Array, count: Array) -> Array:
+    """A typed key [] folded with a count [2] of uint32 words (high, low).
+
+    That of `fold_in` with the count below 2**32; beyond, it is folded again, with the complement of
+    the high word: no small number, with which keys are folded for their purposes.
+    """
+    near = fold_in(key, count[1])
+    return jnp.where(count[0] > 0, fold_in(near, ~count[0]), near)
+
+
 def words(key: Array, shape: tuple[int, ...]) -> Array:
     """Uniform 32-bit words, equal bit for bit to `jax.random.bits(key, shape)`.
 

@@ -119,8 +119,8 @@ class Jump(NamedTuple):
     """Updates without signal that were passed over, and the one after them, if there was time."""
 
     state: State  # after the live update; unchanged if there is none
-    num_updates: Array  # [] uint32: all of them
-    num_dead: Array  # [] uint32: those that changed nothing
+    num_updates: Array  # [2] uint32 words (high, low): all of them
+    num_dead: Array  # [2] uint32 words: those that changed nothing
     live: Info  # of the live update; means nothing if there is none
     dead: Info  # of one of the others, drawn from their law: it stands for all of them
 
@@ -188,7 +188,8 @@ class Learner(NamedTuple):
     # (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
-    # (keys, state, task, most []) -> at most `most` updates at once, in law those of `step`
+    # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
+    # `step`
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
 

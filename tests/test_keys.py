@@ -103,6 +103,24 @@ def test_purposes_steps_and_seeds_have_streams_of_their_own():
     assert len(np.unique(rows.reshape(-1))) == rows.size  # no word twice: a chance of 1e-5
 
 
+def test_counts_of_two_words_have_streams_of_their_own():
+    """Below 2^32 those of `fold_in`; beyond, no two alike, nor like a step's own purposes."""
+    key = jax.random.key(3)
+    fold = jax.jit(keys.fold_in_words)
+
+    def data(one):
+        return np.asarray(jax.random.key_data(one)).tolist()
+
+    for low in (0, 5, 2**31, 2**32 - 1):
+        near = keys.fold_in(key, np.uint32(low))
+        assert data(fold(key, np.array([0, low], np.uint32))) == data(near)
+    near = keys.fold_in(key, np.uint32(5))
+    found = [data(keys.fold_in(near, np.uint32(purpose))) for purpose in range(8)]
+    counts = [(high, low) for high in (0, 1, 2, 2**21) for low in (0, 1, 5, 2**32 - 1)]
+    found += [data(fold(key, np.array(count, np.uint32))) for count in counts]
+    assert len({tuple(halves) for halves in found}) == 8 + len(counts)
+
+
 def test_a_seed_alone_equals_the_seed_in_company():
     base = jax.random.key(7)
 

@@ -144,7 +144,7 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 
 
 def _reach(rules: Rules, lanes: Lanes, odds: Array, step: Array, dead: Array) -> Reached:
-    """Thresholds reached for the first time by the last update; see `train._hit`."""
+    """Thresholds reached for the first time by the last update; see `train.hit`."""
     thresholds = rules.thresholds
     new = (lanes.reached.step < 0) & (odds >= thresholds)
     fraction = (thresholds - lanes.odds) / (odds - lanes.odds)

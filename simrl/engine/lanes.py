@@ -17,13 +17,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import columnwise, keys
-from simrl.engine import fused, looks, observe, train
+from simrl.engine import fused, jumps, looks, observe, train
 from simrl.measures import flops
 from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
 WIDTHS = (32, 128)  # the least and the most lanes
 FUSED_WIDTHS = (64, 1024)  # lanes innermost: the wider, the less each operation's start counts
+UPDATES = {"plain": train.one_by_one, "fused": fused.updates, "jump": jumps.updates}  # by path
 CPU_OPTIONS: dict[str, bool | int | str] = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
     # round differently, so that a seed's measures would depend on its place among the lanes.
@@ -181,7 +182,7 @@ def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
 def chunk(
     setup: Setup, key: Array, until: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[train.Run, train.Sums]:
-    """Train the lanes to `until` updates; see `train.chunk`."""
+    """Train the lanes to `until` updates, on the clock of the path; see `train.chunk`."""
 
     def block(
         shared: tuple[Array, Array], jobs: Jobs, run: train.Run
@@ -190,9 +191,8 @@ def chunk(
         streams = jax.vmap(keys.streams, (None, 0))(key, jobs.seed)
         given = train.Given(jobs.spec, jobs.rules, streams)
         first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
-        updates = fused.updates if first.path == "fused" else train.one_by_one
         cell = train.Cell(setup.build, setup.plan, first)
-        return train.chunk(cell, given, run, (until, jobs.observe_every), updates)
+        return train.chunk(cell, given, run, (until, jobs.observe_every), UPDATES[first.path])
 
     return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
 

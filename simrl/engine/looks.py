@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys
-from simrl.engine import observe, probes
+from simrl.engine import clock, observe, probes
 from simrl.engine.train import Plan, Run
 from simrl.types import Array, Trial
 
@@ -12,7 +12,7 @@ from simrl.types import Array, Trial
 def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
     """The measures of a seed at a log point, averaged over prompts."""
     known = observe.truth(trial, run.task)
-    key = keys.fold_in(seed_streams.probe, run.step)
+    key = clock.fold_in(seed_streams.probe, run.step)
     drawn = keys.fold_in(key, probes.OF_STATE), plan.num_redraws
     values = observe.of_state(trial, run.state, run.task, known, *drawn, odds=run.odds)
     values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
@@ -28,5 +28,5 @@ def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> 
 def probe(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
     """What a log point estimates by drawing the gradient again."""
     known = observe.truth(trial, run.task)
-    key = keys.fold_in(seed_streams.probe, run.step)
+    key = clock.fold_in(seed_streams.probe, run.step)
     return probes.of_estimate(trial, run.state, run.task, known, key, plan.num_redraws)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from simrl import keys
-from simrl.engine import lanes, observe, probes, train
+from simrl.engine import clock, lanes, observe, probes, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.measures import phases
 from simrl.types import Array, Trial
@@ -106,7 +106,7 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     )
     given, one = _placed(setup, _in_lanes(jobs, company)), jnp.int32(1)
     run = lanes.start(setup, key, one, given)
-    run, _ = lanes.chunk(setup, key, jnp.int32(0), one, given, run)
+    run, _ = lanes.chunk(setup, key, clock.of(0, trial.path), one, given, run)
     lanes.look(setup, schedule.keep_beliefs, key, one, given, run)
     if probes.wanted(trial):
         lanes.probe(setup, key, one, given, run)
@@ -179,7 +179,12 @@ def _trained(setup: Setup, key: Array, until: int, batch: Batch, record: "Record
     """The lanes at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
     of equal terms go wrong."""
     while not _finished(batch, until):
-        given = jnp.int32(until), jnp.int32(batch.num_blocks), batch.jobs, batch.run
+        given = (
+            clock.of(until, record.trial.path),
+            jnp.int32(batch.num_blocks),
+            batch.jobs,
+            batch.run,
+        )
         run, sums = lanes.chunk(setup, key, *given)
         batch = batch._replace(run=run)
         record.add(batch, sums)
@@ -187,7 +192,9 @@ def _trained(setup: Setup, key: Array, until: int, batch: Batch, record: "Record
 
 
 def _finished(batch: Batch, until: int) -> bool:
-    return bool(np.all(batch.seen(batch.run.done) | (batch.seen(batch.run.step) >= until)))
+    return bool(
+        np.all(batch.seen(batch.run.done) | (clock.counts(batch.seen(batch.run.step)) >= until))
+    )
 
 
 class Record:
@@ -226,7 +233,7 @@ class Record:
         if probes.wanted(self.trial):
             estimates = lanes.probe(self.setup, *given)
             found |= {name: batch.seen(value) for name, value in estimates.items()}
-        found["step"] = batch.seen(batch.run.step).astype(np.int64)
+        found["step"] = clock.counts(batch.seen(batch.run.step))
         self._put(self.looks[-1], batch, found)
 
     def end(self, batch: Batch) -> None:
@@ -236,9 +243,9 @@ class Record:
         run = batch.run
         cost, total = (phases.count_of(batch.seen(x)) for x in (run.hits.cost, run.spent))
         found = {
-            "hit.step": batch.seen(run.hits.step).astype(np.int64),
-            "hit.time": batch.seen(run.hits.time).astype(np.float64),
-            "total.step": batch.seen(run.step).astype(np.int64),
+            "hit.step": clock.counts(batch.seen(run.hits.step)),
+            "hit.time": clock.times(batch.seen(run.hits.time), batch.seen(run.hits.step)),
+            "total.step": clock.counts(batch.seen(run.step)),
             "stopped": batch.seen(run.done),
         }
         for c, name in enumerate(train.COUNTERS):

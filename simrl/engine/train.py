@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl import columnwise, keys
-from simrl.engine import observe, probes
+from simrl.engine import clock, observe, probes
 from simrl.measures import flops, information, phases
 from simrl.types import Array, Info, State, Task, Trial
 
@@ -45,9 +45,9 @@ class Plan(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """When the pass rate first reached each threshold [H]; step -1: not yet."""
+    """When the pass rate first reached each threshold [H]; never: not yet."""
 
-    step: Array  # int32: updates done
+    step: Array  # updates done, on the path's clock: simrl.engine.clock
     time: Array  # float32: the same, interpolated in log-odds between two updates
     cost: Array  # [H, C, 2] words
 
@@ -57,7 +57,7 @@ class Run(NamedTuple):
 
     state: State
     task: Task
-    step: Array  # [] int32
+    step: Array  # [] int32, [2] uint32 words where the path jumps: simrl.engine.clock
     done: Array  # [] bool
     odds: Array  # [M] log-odds of the right answer
     spent: Array  # [M, C, 2] words: counters by prompt
@@ -83,10 +83,18 @@ class Cell(NamedTuple):
         """`function(trial, ...)` of one lane as a function of the specs [N] and the rest [N]."""
         return columnwise.over_lanes(lambda spec, *rest: function(self.build(spec), *rest))
 
+    def lane_by_lane(self, function: Callable) -> Callable:
+        """The same by `jax.vmap`: the reference."""
+
+        def one(spec: Any, *rest: Any) -> Any:
+            return function(self.build(spec), *rest)
+
+        return jax.vmap(one, in_axes=-1, out_axes=-1)
+
 
 Updates = Callable[..., tuple[Run, dict[str, Array]]]
 # (cell, given, known, run, end [N]) -> the lanes after one stretch, and what they were told [M, N]:
-# `one_by_one` or simrl.engine.fused.updates
+# `one_by_one`, or `updates` of simrl.engine.fused and simrl.engine.jumps
 
 
 class Sums(NamedTuple):
@@ -105,11 +113,12 @@ def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
     overall = observe.mean_log_odds(odds)
     reached = overall >= rules.thresholds
     hits = Hits(
-        step=jnp.where(reached, 0, -1).astype(jnp.int32),
+        step=clock.chosen(reached, clock.of(0, trial.path), clock.of(-1, trial.path)),
         time=jnp.where(reached, 0.0, jnp.inf).astype(odds.dtype),
         cost=jnp.zeros((rules.thresholds.shape[0], len(COUNTERS), 2), jnp.uint32),
     )
-    return Run(state, task, jnp.int32(0), overall >= rules.stop, odds, spent, hits)
+    step = jnp.asarray(clock.of(0, trial.path))
+    return Run(state, task, step, overall >= rules.stop, odds, spent, hits)
 
 
 def chunk(
@@ -122,7 +131,7 @@ def chunk(
     """
     until, observe_every = limits
     known = cell.over_lanes(observe.truth)(given.spec, run.task)
-    num_phases, num_lanes = cell.plan.num_phases, run.step.shape[0]
+    num_phases, num_lanes = cell.plan.num_phases, run.done.shape[0]
     empty = Sums(
         jnp.zeros((num_phases, len(observe.quantities(cell.trial)), num_lanes)),
         jnp.zeros((num_phases, len(COUNTERS), 2, num_lanes), jnp.uint32),
@@ -130,17 +139,17 @@ def chunk(
 
     def unfinished(carry: tuple[Run, Sums, Array]) -> Array:
         run, _, count = carry
-        return jnp.any((run.step < until) & ~run.done) & (count < MAX_STRETCHES)
+        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(run.step)
+        return jnp.any(early & ~run.done) & (count < MAX_STRETCHES)
 
     def stretch(carry: tuple[Run, Sums, Array]) -> tuple[Run, Sums, Array]:
         before, sums, count = carry
-        # A jump passes over updates that change nothing: it is a stretch of its own.
-        longest = until if cell.trial.path == "jump" else observe_every
-        end = before.step + jnp.minimum(longest, jnp.maximum(until - before.step, 0))
+        ends = columnwise.over_lanes(lambda *at: clock.end_of_stretch(*at, until))
+        end = ends(before.step, observe_every)
         after, told = updates(cell, given, known, before, end)
         account = cell.over_lanes(partial(_account, plan=cell.plan))
-        ends = (before, after)
-        return after, account(given.spec, given, known, ends, told, sums), count + 1
+        sums = account(given.spec, given, known, (before, after), told, sums)
+        return after, sums, count + 1
 
     return jax.lax.while_loop(unfinished, stretch, (run, empty, jnp.int32(0)))[:2]
 
@@ -158,11 +167,8 @@ def one_by_one(
     cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
 ) -> tuple[Run, dict[str, Array]]:
     """The updates of a stretch in lanes [N] by the code for one seed: the reference."""
-
-    def one(spec: Any, *rest: Any) -> tuple[Run, dict[str, Array]]:
-        return _updates(cell.build(spec), *rest, plan=cell.plan)
-
-    return jax.vmap(one, in_axes=-1, out_axes=-1)(given.spec, given, known, run, end)
+    one = cell.lane_by_lane(partial(_updates, plan=cell.plan))
+    return one(given.spec, given, known, run, end)
 
 
 def _updates(
@@ -185,46 +191,25 @@ def _updates(
         run, told, _ = carry
         now = keys.at_step(given.streams, run.step)
         belief = observe.beliefs(trial, run.state)
-        state, steps, parts = _advance(trial, now, run, end - run.step)
-        spent = run.spent
-        for info, times in parts:
-            heard = observe.of_update(trial, belief, known, info)
-            told = jax.tree.map(partial(_add, times), told, heard)
-            spent = spend(spent, info, plan.counted.total, times)
+        state, info = trial.learner.step(now, run.state, run.task)
+        told = jax.tree.map(jnp.add, told, observe.of_update(trial, belief, known, info))
+        spent = spend(run.spent, info, plan.counted.total)
         odds = observe.log_odds(observe.beliefs(trial, state), known)
-        hits = _hit(run, rules, odds, spent, run.step + steps)
-        done = (observe.mean_log_odds(odds) >= rules.stop) | observe.full(trial, state)
-        after = Run(state, run.task, run.step + steps, done, odds, spent, hits)
+        hits = hit(run, rules, odds, spent, run.step + 1)
+        done = observe.mean_log_odds(odds) >= rules.stop
+        after = Run(state, run.task, run.step + 1, done, odds, spent, hits)
         left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
-        return after, told, left | (trial.path == "jump")
+        return after, told, left
 
     run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
     return run, told
 
 
-def _advance(
-    trial: Trial, now: keys.Streams, run: Run, most: Array
-) -> tuple[State, Array, list[tuple[Info, Array | None]]]:
-    """One update, or a jump over at most `most`: the state, how many, and (info, times) of them."""
-    if trial.path != "jump":
-        state, info = trial.learner.step(now, run.state, run.task)
-        return state, jnp.int32(1), [(info, None)]
-    assert trial.learner.jump is not None  # the path is only taken where there is one
-    jump = trial.learner.jump(now, run.state, run.task, most)
-    parts: list[tuple[Info, Array | None]]
-    parts = [(jump.dead, jump.num_dead), (jump.live, jump.num_updates - jump.num_dead)]
-    return jump.state, jump.num_updates.astype(jnp.int32), parts
-
-
-def _add(times: Array | None, total: Array, heard: Array) -> Array:
-    """`total` and what one update was told, or `times` like it; nothing of none, even if inf."""
-    if times is None:
-        return total + heard
-    return total + jnp.where(times > 0, heard * times.astype(heard.dtype), 0)
-
-
 def spend(spent: Array, info: Info, counted: int, times: Array | None = None) -> Array:
-    """Charge an update, or `times` like it, to the prompts it drew: `spent` [M, C, 2]."""
+    """Charge an update, or `times` (words [2]) like it, to the prompts it drew.
+
+    `spent` [M, C, 2].
+    """
     num_groups, size = info.success.shape
     # An update is counted as a whole; a share per group is exact for one group, else rounded up.
     share = jnp.asarray(phases.words_of(-(-counted // num_groups)))
@@ -235,20 +220,20 @@ def spend(spent: Array, info: Info, counted: int, times: Array | None = None) ->
     counted_words = jnp.tile(share, (num_groups, 1))
     cost = jnp.concatenate([words, info.flops[:, None], counted_words[:, None]], axis=1)
     if times is not None:
-        cost = phases.multiply_words(cost, times)
+        cost = phases.multiply_counts(cost, times)
     if spent.shape[0] == 1:
         return phases.add_words(spent, phases.sum_words(cost)[None])
     return phases.scatter_words(spent, info.prompts, cost)
 
 
-def _hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
+def hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
     """Record the thresholds that the last of `step` updates has reached for the first time."""
     before, after = observe.mean_log_odds(run.odds), observe.mean_log_odds(odds)
-    new = (run.hits.step < 0) & (after >= rules.thresholds)
+    new = clock.never(run.hits.step) & (after >= rules.thresholds)
     fraction = (rules.thresholds - before) / (after - before)
     return Hits(
-        step=jnp.where(new, step, run.hits.step),
-        time=jnp.where(new, step - 1 + fraction, run.hits.time),
+        step=clock.chosen(new, step, run.hits.step),
+        time=jnp.where(new, clock.interpolated(step, fraction), run.hits.time),
         cost=jnp.where(new[:, None, None], phases.sum_words(spent), run.hits.cost),
     )
 
@@ -272,7 +257,7 @@ def _account(
     at = _phases(trial, plan, given.rules, known, before)
     spent = phases.subtract_words(after.spent, before.spent)
     trajectories = phases.float_of(spent[:, COUNTERS.index("trajectories")])
-    key = keys.fold_in(keys.fold_in(given.streams.probe, before.step), probes.OF_STATE)
+    key = keys.fold_in(clock.fold_in(given.streams.probe, before.step), probes.OF_STATE)
     drawn = key, plan.num_redraws
     now = before.state, before.task, known
     measured = observe.of_state(trial, *now, *drawn, odds=before.odds)

@@ -59,16 +59,14 @@ def jump_of(
         nothing = jnp.zeros((length,), jnp.int32)
         log_probs = policy.log_probs(state.params, prompts[0], nothing)
         answer = jnp.argmax(environment.target(task, prompts[0]), axis=-1).astype(jnp.int32)
-        budget = jnp.stack([jnp.uint32(0), most.astype(jnp.uint32)])
-        found = leap.leap(keys, log_probs, answer, success, failure, budget, environment.verifier)
+        found = leap.leap(keys, log_probs, answer, success, failure, most, environment.verifier)
         gradient = leap.leap_gradient(policy, state.params, found)
         weights = jnp.broadcast_to(found.weights[:, None], found.answers.shape)[None]
         dead_right = jnp.all(found.dead_answers == answer, axis=-1).astype(jnp.float32)
-        num_dead = found.num_dead[1]
         return Jump(
             state=updates.ascend(optimizer, state, gradient, state.advantage),
-            num_updates=num_dead + found.live.astype(jnp.uint32),
-            num_dead=num_dead,
+            num_updates=leap.num_updates(found),
+            num_dead=found.num_dead,
             live=info(found.answers, found.success, weights),
             dead=info(found.dead_answers, dead_right, jnp.zeros_like(weights)),
         )

@@ -20,7 +20,7 @@ from simrl import keys
 from simrl.keys import Streams
 from simrl.learners import updates
 from simrl.learners.failures import chances, coin, draw_answers
-from simrl.measures import feedback
+from simrl.measures import feedback, phases
 from simrl.measures.simplex import log_binomial
 from simrl.types import Array, Params, Policy, Verifier
 
@@ -216,6 +216,12 @@ def verdicts(
         right=right,
         dead_right=truth(place < dead_count, _DEAD),
     )
+
+
+def num_updates(found: Verdicts | Leap) -> Array:
+    """Groups in all, the dead ones and the live one: words [2] uint32 (high, low)."""
+    live = found.live.astype(jnp.uint32)
+    return phases.add_words(found.num_dead, jnp.stack([jnp.zeros_like(live), live]))
 
 
 def leap(

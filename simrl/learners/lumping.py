@@ -155,9 +155,8 @@ def _jump_of(
         log_probs = carried.log_probs(state)
         masses = lumps.log_masses(log_probs, counts)
         odds = log_odds(masses, 0)
-        budget = jnp.stack([jnp.uint32(0), most.astype(jnp.uint32)])
         chances = jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
-        told = leap.verdicts(streams, *chances, success, failure, budget)
+        told = leap.verdicts(streams, *chances, success, failure, most)
         # Both groups by one vmap: half the program to compile.
         words = keys.words(keys.fold_in(streams.sample, 3), (2, 2, size))
         right = jnp.stack([told.right, told.dead_right])
@@ -169,7 +168,6 @@ def _jump_of(
         gradient = (weighed - jnp.exp(log_probs) * jnp.sum(told.weights)) / size
         touches = jnp.any((told.weights != 0) & (live > 0))
         no_words = jnp.zeros((1,), jnp.uint32)
-        num_dead = told.num_dead[1]
         return Jump(
             state=Lumped(
                 updates.ascend(optimizer, state.learning, gradient, state.learning.advantage),
@@ -177,8 +175,8 @@ def _jump_of(
                 environment.label(no_words, task, first[0])[0],
                 state.names,
             ),
-            num_updates=num_dead + told.live.astype(jnp.uint32),
-            num_dead=num_dead,
+            num_updates=leap.num_updates(told),
+            num_dead=told.num_dead,
             live=info(live, told.weights),
             dead=info(dead, jnp.zeros_like(told.weights)),
         )

@@ -4,7 +4,7 @@ Counters of samples and FLOPs pass 2^31 and 2^53, and JAX has no 64-bit integers
 count is carried as two uint32 words (high, low) along the last axis and read as uint64 on the host.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +67,15 @@ def multiply_words(words: Array, times: Array) -> Array:
     return jnp.stack([high * times + carried, low * times], axis=-1)
 
 
-def float_of(words: Array) -> Array:
-    """Counts [..., 2] as float32 [...], to its rounding."""
-    return words[..., 0].astype(jnp.float32) * 2.0**32 + words[..., 1].astype(jnp.float32)
+def multiply_counts(words: Array, times: Array) -> Array:
+    """Exact product of counts [..., 2] and a count `times` [2], modulo 2^64."""
+    found = multiply_words(words, times[1])
+    return found.at[..., 0].add(words[..., 1] * times[0])
+
+
+def float_of(words: Array, dtype: Any = jnp.float32) -> Array:
+    """Counts [..., 2] as floats [...], to their rounding."""
+    return words[..., 0].astype(dtype) * 2.0**32 + words[..., 1].astype(dtype)
 
 
 def sum_words(words: Array) -> Array:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.engine import observe
+from simrl.engine import clock, observe
 from simrl.learners import jumping, lumping
 from simrl.policies.tabular import Tabular
-from simrl.types import Environment
+from simrl.types import Environment, Learner
 
 ENGINES = ("fused", "plain", "jump", "auto")
 
@@ -38,9 +38,13 @@ def run_problems(spec: Any) -> list[str]:
     phases = spec.phases
     unknown = [name for name in spec.measures if name not in observe.ASKED]
     checks = {
-        f"max_steps must be in 1 ... 2147483647, not {spec.max_steps}": 1 <= spec.max_steps < 2**31,
+        f"max_steps must be in 1 ... {clock.NUM_JUMPED}, not {spec.max_steps}": 1
+        <= spec.max_steps
+        <= clock.NUM_JUMPED,
         f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
-        f"observe_every must be at least 1, not {spec.observe_every}": spec.observe_every >= 1,
+        f"observe_every must be in 1 ... {clock.NUM_EACH}, not {spec.observe_every}": 1
+        <= spec.observe_every
+        <= clock.NUM_EACH,
         f"num_redraws must be at least 3, not {spec.num_redraws}": spec.num_redraws >= 3,
         f"log_spacing must be log or linear, not {spec.log_spacing!r}": spec.log_spacing
         in ("log", "linear"),
@@ -73,7 +77,37 @@ def match_problems(spec: Any) -> list[str]:
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
-    return []
+    return length_problems(spec)
+
+
+def length_problems(spec: Any) -> list[str]:
+    """Too many updates for a loop that makes each of them."""
+    if spec.max_steps <= clock.NUM_EACH or path(spec).startswith("jump"):
+        return []
+    problem = jump_problem(spec, spec.environment.build())
+    way = (
+        "engine jump takes more" if problem is None else f"engine jump is not exact here: {problem}"
+    )
+    return [
+        f"max_steps must be in 1 ... {clock.NUM_EACH} where engine {spec.engine} makes every "
+        f"update, not {spec.max_steps} ({way})"
+    ]
+
+
+def total_problems(spec: Any, learner: Learner, counted: int) -> list[str]:
+    """Totals that could pass 2^64, for a learner of which `counted` FLOPs an update were counted.
+
+    A user's own learner is charged what it says; it is taken to be no more than that.
+    """
+    tokens = learner.batch_size * spec.environment.build().shape.length
+    billed = tokens * max(sum((learner.ledger or {}).values()), 1)
+    charge = max(billed, counted)
+    if charge * spec.max_steps < 2**64:
+        return []
+    return [
+        f"max_steps must be at most {(2**64 - 1) // charge}, not {spec.max_steps}: an update is "
+        f"charged {charge} FLOPs, and a run's must stay below 2^64 to be exact"
+    ]
 
 
 def jump_problem(spec: Any, environment: Environment) -> str | None:

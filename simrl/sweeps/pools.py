@@ -142,6 +142,9 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
             raise SpecError("; ".join(problems))
         _COUNTED[structure] = lanes.count_update(specs.build(parts))  # of every update: no jumps
     counted, world = _COUNTED[structure]
+    problems = checks.total_problems(spec, trial.learner, counted.total)
+    if problems:
+        raise SpecError("; ".join(problems))
     return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
 
 

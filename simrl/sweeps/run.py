@@ -94,12 +94,13 @@ def run(
     if out is not None:
         store = Store(out, sweep.describe())
         widths = {width for i in positions for width in pools.widths(cells[i].spec)}
-        store.open(session(mesh) | {"lane_widths": sorted(widths)})
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
+    groups = list(pools.split(cells, missing, mesh))
+    if store is not None:  # only now, when nothing is left to refuse
+        store.open(session(mesh) | {"lane_widths": sorted(widths)})
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    groups = list(pools.split(cells, missing, mesh))
     for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
         for (i, first, last), block in zip(group, blocks, strict=True):
             fresh[i].append(block)

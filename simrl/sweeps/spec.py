@@ -100,7 +100,7 @@ class Spec:
     environment: Any = field(default_factory=Sequence)
     learner: Any = field(default_factory=PolicyGradient)
     policy: Any = field(default_factory=Tabular)
-    max_steps: int = 1000  # updates
+    max_steps: int = 1000  # updates; up to 2^31 - 1, or 2^53 where they are jumped over
     stop_pass_rate: float = 1.0  # a seed is frozen once its pass rate is this high
     log_points: int = 20  # how many times to look, besides the start
     log_spacing: str = "log"  # or "linear"
