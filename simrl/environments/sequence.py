@@ -107,6 +107,7 @@ class Sequence:
             label_channel=label_channel if noisy else None,
             binary=self.reward in ("exact", "token") or self.length == 1,
             trailing=True,
+            by_prompt=True,
         )
 
 
