@@ -41,11 +41,14 @@ def search(words: Array, weights: Array, fence: Fence) -> Array:
     return fence(found).astype(jnp.int32)
 
 
-def tally(words: Array, probs: Array, answer: Array, fence: Fence) -> tuple[Array, Array]:
-    """How often words [L, B, N] pick each symbol, [L, V, N] float, and the whole answer, [N].
+def tally(
+    words: Array, probs: Array, answer: Array, draws: int, fence: Fence
+) -> tuple[Array, Array]:
+    """How often words [K L, C, N] pick each symbol, [K L, V, N], and whole answers, [K, N]; floats.
 
-    Those of `choose` from laws [L, V, N] of at most `columns.FEW` symbols; answer [L, N]. What is
-    counted is how many lie beyond each edge of the law: no guess has to be known by its symbol.
+    Those of `choose` from laws [K L, V, N] of at most `columns.FEW` symbols; answer [K L, N], of K
+    draws. What is counted is how many lie beyond each edge of the law: no guess has to be known by
+    its symbol.
     """
     edges = _keep(fence, _edges(keys.integer_weights(probs)))
     threshold = keys.threshold(words, edges[:, -1:])
@@ -56,10 +59,11 @@ def tally(words: Array, probs: Array, answer: Array, fence: Fence) -> tuple[Arra
         beyond, right = total
         for b in range(threshold.shape[1]):
             beyond = beyond + (threshold[:, b : b + 1] >= edges[:, :-1])
-        hit = jnp.all((threshold >= low) & (threshold < high), axis=0)
-        return beyond, right + jnp.sum(hit, axis=0, dtype=jnp.int32)
+        hit = (threshold >= low) & (threshold < high)
+        hit = jnp.all(hit.reshape(draws, -1, *hit.shape[1:]), axis=1)
+        return beyond, right + jnp.sum(hit, axis=1, dtype=jnp.int32)
 
-    none = jnp.zeros_like(edges[:, :-1]), jnp.zeros(words.shape[-1:], jnp.int32)
+    none = jnp.zeros_like(edges[:, :-1]), jnp.zeros((draws, words.shape[-1]), jnp.int32)
     beyond, right = columns.over_answers(add, none, threshold)
     all_, nobody = jnp.full_like(beyond[:, :1], words.shape[1]), jnp.zeros_like(beyond[:, :1])
     at_least = jnp.concatenate([all_, beyond, nobody], axis=1)

@@ -214,3 +214,17 @@ def first_occurrences(index: Array) -> Array:
     for shift in range(1, num):
         repeated = repeated | jnp.pad(same(shift), ((shift, 0), (0, 0)))
     return ~repeated
+
+
+def rows_at(table: Array, rows: Array) -> Array:
+    """table[rows[k, n], ..., n]: [K, ..., N] from a table [M, ..., N] and rows [K, N]."""
+    apart = jnp.swapaxes(table.reshape(table.shape[0], -1, table.shape[-1]), 0, 1)
+    found = pick(apart, jnp.broadcast_to(rows, (apart.shape[0], *rows.shape)))
+    return jnp.swapaxes(found, 0, 1).reshape(rows.shape[0], *table.shape[1:])
+
+
+def sums_at(values: Array, rows: Array, num: int) -> Array:
+    """Sums [M, ..., N] of values [K, ..., N] by the row rows [K, N] in 0 ... M - 1."""
+    apart = jnp.swapaxes(values.reshape(*rows.shape[:1], -1, rows.shape[1]), 0, 1)
+    sums = gather_sums(apart, jnp.broadcast_to(rows, (apart.shape[0], *rows.shape)), num)
+    return jnp.swapaxes(sums, 0, 1).reshape(num, *values.shape[1:])

@@ -65,6 +65,9 @@ class Environment(NamedTuple):
     trailing: bool = False
     # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
     # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
+    by_prompt: bool = False
+    # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
+    # of theirs alone: what the fused path asks for where there are several prompts
 
 
 class Policy(NamedTuple):
@@ -152,21 +155,26 @@ class Lumps(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one update of N lanes tells others: the lanes are the last axis."""
+    """What one update of N lanes tells others: the lanes are the last axis.
 
-    answers: Array | None  # [L, B, N] int32; None where they were only counted
-    success: Array  # [N] float: how many were right
-    dead: Array  # [N] uint32: trajectories that left no gradient
-    counts: Array | None = None  # [L, V, N] float: how many answers had each symbol
+    K draws of a prompt, C answers to each: G and B, or where there is one prompt 1 and G B.
+    """
+
+    prompts: Array  # [K, N] int32
+    law: Any  # simrl.columns.Law [K L, V, N] of the prompts drawn, before the update
+    answers: Array | None  # [K L, C, N] int32; None where they were only counted
+    success: Array  # [K, N] float: how many were right
+    dead: Array  # [K, N] uint32: trajectories that left no gradient
+    counts: Array | None = None  # [K L, V, N] float: how many answers had each symbol
 
 
 class Fused(NamedTuple):
     """An update written for N lanes at once, equal to that of `step` in each of them.
 
-    For one prompt and one group; states and tasks are those of `step` with the lanes last.
+    States and tasks are those of `step` with the lanes last.
     """
 
-    logits: Callable[[State], Array]  # state -> [L, V, N]
+    logits: Callable[[State], Array]  # state -> [M L, V, N], prompt by prompt
     step: Callable[[Any, State, Any, Task, Any], tuple[State, Heard]]
     # (streams of `keys.halves` [N], state, simrl.columns.Law of its logits, task, Fence)
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty

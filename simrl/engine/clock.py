@@ -26,7 +26,7 @@ def of(num_updates: int, path: str) -> np.ndarray:
     return phases.words_of(num_updates % 2**64)
 
 
-def _in_words(step: Array) -> bool:
+def _in_words(step: Array | np.ndarray) -> bool:
     return step.dtype == jnp.uint32
 
 
@@ -71,14 +71,14 @@ def fold_in(key: Array, step: Array) -> Array:
     return keys.fold_in_words(key, step) if _in_words(step) else keys.fold_in(key, step)
 
 
-def counts(step: Array) -> np.ndarray:
+def counts(step: Array | np.ndarray) -> np.ndarray:
     """Clocks [...] as int64 [...], on the host; -1 for never."""
     if not _in_words(step):
         return np.asarray(step, np.int64)
     return phases.count_of(step).astype(np.int64)
 
 
-def times(time: Array, step: Array) -> np.ndarray:
+def times(time: Any, step: Array | np.ndarray) -> np.ndarray:
     """Interpolated times [...] as float64, on the host.
 
     Beyond 2^31, where float32 passes over hundreds of updates, within the last before `step`.

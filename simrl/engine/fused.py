@@ -1,7 +1,7 @@
 """The updates of one stretch for many seeds at once, lanes on the last axis.
 
 What `train._updates` does for one seed at a time; the two are told apart by speed alone. Only what
-an update changes is carried: charges are constant per update, so costs are products at the end.
+an update changes is carried: charges are constant per group, so costs are products at the end.
 """
 
 from functools import partial
@@ -32,12 +32,13 @@ class Lanes(NamedTuple):
     state: State  # leaves [..., N]
     law: Law  # its logits, which are in the state, are empty
     step: Array  # [N] int32
-    odds: Array  # [N]
-    dead: Array  # [N] uint32
-    heard: dict[str, Array]  # [N] each
+    odds: Array  # [M, N]
+    mean: Array  # [N]: log-odds of the mean pass rate; [0] where there is one prompt, whose it is
+    visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where there is one prompt
+    dead: Array  # [M, N] uint32: trajectories without gradient since then
+    heard: dict[str, Array]  # [M, N] each
     reached: Reached
-    done: Array  # [N] bool
-    left: Array  # [N] bool: its phase, so its stretch is over
+    going: Array  # [N] bool: neither at the end nor at the stop, and in its phase
 
 
 class Fixed(NamedTuple):
@@ -48,11 +49,16 @@ class Fixed(NamedTuple):
     plan: Plan
     streams: keys.Streams  # of `keys.halves` [N]
     task: Any  # leaves [..., N]
-    truth: Array  # [L, N]
-    laws: Array  # [L, V, N] of the labels
+    truth: Array  # [M, L, N]
+    laws: Array  # [M, L, V, N] of the labels
     end: Array  # [N] int32
-    begin: Array  # [N] int32, the phase
+    begin: Array  # [M, N] int32, the phases
     fence: Fence
+
+    @property
+    def num_prompts(self) -> int:
+        """M."""
+        return self.truth.shape[0]
 
 
 def updates(
@@ -63,19 +69,28 @@ def updates(
     assert trial.learner.fused is not None  # the path is only taken where there is one
     # 1 in every run; no compiler can know, because steps could be negative for all it sees.
     fence = Fence(jnp.where(jnp.min(end) >= 0, 1.0, 2.0))
-    odds, truth, laws = run.odds[0], known.answers[0], known.laws[0]
     law = columns.law(trial.learner.fused.logits(run.state), fence)
-    begin = _phase(cell.plan, given.rules, laws, law, odds)
+    begin = _phase(cell.plan, given.rules, known.laws, law, run.odds)
     streams = keys.Streams(*map(keys.halves, given.streams))
-    given_all = (given.rules, cell.plan, streams, run.task, truth, laws, end, begin, fence)
-    fixed = Fixed(trial, *given_all)
-    zeros = jnp.zeros(odds.shape, jnp.uint32)
-    reached = Reached(run.hits.step, run.hits.time, jnp.zeros(run.hits.step.shape, jnp.uint32))
-    heard = {name: jnp.zeros_like(odds) for name in observe.told(trial)}
-    law = _bare(law)
-    lanes = Lanes(run.state, law, run.step, odds, zeros, heard, reached, run.done, zeros > 0)
-    after = jax.lax.while_loop(lambda c: jnp.any(_active(fixed, c)), partial(_update, fixed), lanes)
-    return _finish(trial, cell.plan, run, after)
+    about = run.task, known.answers, known.laws, end, begin, fence
+    fixed = Fixed(trial, given.rules, cell.plan, streams, *about)
+    zeros = jnp.zeros(run.odds.shape, jnp.uint32)
+    several = len(run.odds) > 1
+    steps = run.hits.step
+    lanes = Lanes(
+        state=run.state,
+        law=_bare(law),
+        step=run.step,
+        odds=run.odds,
+        mean=_mean(run.odds) if several else jnp.zeros((0,), run.odds.dtype),
+        visits=zeros if several else zeros[:0],
+        dead=zeros,
+        heard={name: jnp.zeros_like(run.odds) for name in observe.told(trial)},
+        reached=Reached(steps, run.hits.time, jnp.zeros(steps.shape, jnp.uint32)),
+        going=(run.step < end) & ~run.done,
+    )
+    after = jax.lax.while_loop(lambda c: jnp.any(c.going), partial(_update, fixed), lanes)
+    return _finish(trial, cell.plan, run, after, given.rules)
 
 
 def _bare(law: Law) -> Law:
@@ -83,71 +98,107 @@ def _bare(law: Law) -> Law:
     return law._replace(logits=jnp.zeros((0,), law.logits.dtype))
 
 
-def _active(fixed: Fixed, lanes: Lanes) -> Array:
-    return (lanes.step < fixed.end) & ~lanes.done & ~lanes.left
-
-
 def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     """One update of every lane that is still going; the others stay as they are."""
     trial, fence = fixed.trial, fixed.fence
     assert trial.learner.fused is not None
-    active = _active(fixed, lanes)
+    active = lanes.going
     now = keys.Streams(*(keys.fold_in_halves(key, lanes.step) for key in fixed.streams))
     old = lanes.law._replace(logits=trial.learner.fused.logits(lanes.state))
     state, heard = trial.learner.fused.step(now, lanes.state, old, fixed.task, fence)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
     law = columns.law(trial.learner.fused.logits(state), fence)
     odds = fence(_log_odds(law, fixed.truth))
+    several = fixed.num_prompts > 1
+    mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
-    dead = lanes.dead + jnp.where(active, heard.dead, 0)
-    sums = _hear(fixed, old, lanes.heard, heard, active)
+    dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
     return Lanes(
         state=state,
         law=_bare(law),
         step=step,
         odds=odds,
+        mean=mean if several else lanes.mean,
+        visits=_visit(fixed, lanes.visits, heard, active),
         dead=dead,
-        heard=sums,
-        reached=_reach(fixed.rules, lanes, odds, step, dead),
-        done=odds >= fixed.rules.stop,
-        left=_phase(fixed.plan, fixed.rules, fixed.laws, law, odds) != fixed.begin,
+        heard=_hear(fixed, lanes.heard, heard, active),
+        reached=_reach(fixed.rules, lanes, mean, step, _all(dead)),
+        going=active & (step < fixed.end) & (mean < fixed.rules.stop) & ~_left(fixed, law, odds),
     )
 
 
-def _hear(
-    fixed: Fixed, law: Law, sums: dict[str, Array], heard: Heard, active: Array
-) -> dict[str, Array]:
-    """What the lanes were told so far."""
+def _mean(odds: Array) -> Array:
+    """Log-odds [N] of the mean over prompts of the pass rates, from theirs [M, N]."""
+    return columnwise.over_lanes(observe.mean_log_odds)(odds)
+
+
+def _all(x: Array) -> Array:
+    """Sum [N] over prompts [M, N]."""
+    return columns.total(x[None])[0]
+
+
+def _by_prompt(fixed: Fixed, heard: Heard, x: Array) -> Array:
+    """Sums [M, N] of what belongs to the draws [K, N] of an update."""
+    if fixed.num_prompts == 1:
+        return x
+    return columns.sums_at(x, heard.prompts, fixed.num_prompts)
+
+
+def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
+    """How often each prompt was drawn so far; of one prompt that is known."""
+    if fixed.num_prompts == 1:
+        return visits
+    drawn = _by_prompt(fixed, heard, jnp.ones_like(heard.dead))
+    return visits + jnp.where(active, drawn, 0)
+
+
+def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> dict[str, Array]:
+    """What the lanes were told so far, prompt by prompt."""
     values = {"success": heard.success}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        found = told.JOINT[joint](law, fixed.truth, heard, fixed.fence)
+        truth = fixed.truth
+        if fixed.num_prompts > 1:
+            truth = fixed.fence(columns.rows_at(truth, heard.prompts))
+        truth = truth.reshape(-1, truth.shape[-1])
+        found = told.JOINT[joint](heard, truth, fixed.fence)
         values["expected_update"], values["realised_update"] = found
+    values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: sums[k] + jnp.where(active, v, 0) for k, v in values.items()}
 
 
 def _log_odds(law: Law, truth: Array) -> Array:
-    """Log-odds [N] of the whole answer [L, N]."""
-    odds = columns.log_odds(law, truth)
-    if odds.shape[0] == 1:
-        return odds[0]
+    """Log-odds [M, N] of the whole answers [M, L, N]."""
+    _, length, lanes = truth.shape
+    odds = columns.log_odds(law, truth.reshape(-1, lanes)).reshape(truth.shape)
+    if length == 1:
+        return odds[:, 0]
     return columnwise.over_lanes(information.joint_log_odds)(odds)
 
 
 def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Array:
-    """The phase [N] int32 of each lane."""
+    """The phases [M, N] int32 of the prompts, by their log-odds or the label laws [M, L, V, N]."""
     coordinate = odds
     if plan.coordinate == "excess_loss":
-        terms = columns.total(information.label_gap_terms(laws, law.log_probs))
-        coordinate = jnp.log2(jnp.sum(terms, axis=0) / information.NATS_PER_BIT)
+        log_probs = law.log_probs.reshape(laws.shape)
+        terms = information.label_gap_terms(laws, log_probs)
+        terms = columns.total(terms.reshape(-1, *laws.shape[2:]))
+        gaps = jnp.sum(terms.reshape(*laws.shape[:2], -1), axis=1)
+        coordinate = jnp.log2(gaps / information.NATS_PER_BIT)
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
 
-def _reach(rules: Rules, lanes: Lanes, odds: Array, step: Array, dead: Array) -> Reached:
-    """Thresholds reached for the first time by the last update; see `train.hit`."""
-    thresholds = rules.thresholds
-    new = (lanes.reached.step < 0) & (odds >= thresholds)
-    fraction = (thresholds - lanes.odds) / (odds - lanes.odds)
+def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
+    """Whether [N] a prompt has left the phase in which the stretch began."""
+    at = _phase(fixed.plan, fixed.rules, fixed.laws, law, odds)
+    return jnp.any(at != fixed.begin, axis=0)
+
+
+def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) -> Reached:
+    """Thresholds reached for the first time by the last update; see `train._hit`."""
+    thresholds, before = rules.thresholds, lanes.mean if len(lanes.odds) > 1 else lanes.odds[0]
+    new = (lanes.reached.step < 0) & (mean >= thresholds)
+    fraction = (thresholds - before) / (mean - before)
     return Reached(
         step=jnp.where(new, step, lanes.reached.step),
         time=jnp.where(new, step - 1 + fraction, lanes.reached.time),
@@ -155,29 +206,47 @@ def _reach(rules: Rules, lanes: Lanes, odds: Array, step: Array, dead: Array) ->
     )
 
 
-def _finish(trial: Trial, plan: Plan, run: Run, lanes: Lanes) -> tuple[Run, dict[str, Array]]:
+def _finish(
+    trial: Trial, plan: Plan, run: Run, lanes: Lanes, rules: Rules
+) -> tuple[Run, dict[str, Array]]:
     """The run after the updates, and what they told."""
-    assert trial.learner.fused is not None
-    charge = spend(
-        jnp.zeros_like(run.spent[0, ..., 0])[None], trial.learner.fused.charge(), plan.counted.total
+    group, update = _charges(trial, plan)
+    several = len(lanes.odds) > 1
+    updates = (lanes.step - run.step).astype(jnp.uint32)
+    charge, times = (group, lanes.visits) if several else (update, updates[None])
+    spent = columnwise.over_lanes(partial(_cost, charge))(run.spent, times, lanes.dead)
+    new = (run.hits.step < 0) & (lanes.reached.step >= 0)
+    at_hit = columnwise.over_lanes(partial(_cost_at, update[0]))(
+        run.spent, (lanes.reached.step - run.step).astype(jnp.uint32), lanes.reached.dead
     )
-
-    def cost(spent: Array, updates: Array, dead: Array) -> Array:
-        words = phases.multiply_words(charge, updates.astype(jnp.uint32))
-        words = words.at[:, COUNTERS.index("dead"), 1].add(dead)
-        return phases.add_words(spent, words)
-
-    since = columnwise.over_lanes(cost)
-    reached = lanes.reached
-    new = (run.hits.step < 0) & (reached.step >= 0)
-    at_hit = [
-        since(run.spent, reached.step[h] - run.step, reached.dead[h])[0] for h in range(len(new))
-    ]
     hits = Hits(
-        step=reached.step,
-        time=reached.time,
-        cost=jnp.where(new[:, None, None], jnp.stack(at_hit), run.hits.cost),
+        step=lanes.reached.step,
+        time=lanes.reached.time,
+        cost=jnp.where(new[:, None, None], at_hit, run.hits.cost),
     )
-    spent = since(run.spent, lanes.step - run.step, lanes.dead)
-    after = Run(lanes.state, run.task, lanes.step, lanes.done, lanes.odds[None], spent, hits)
-    return after, {name: value[None] for name, value in lanes.heard.items()}
+    done = (lanes.mean if several else lanes.odds[0]) >= rules.stop
+    after = Run(lanes.state, run.task, lanes.step, done, lanes.odds, spent, hits)
+    return after, lanes.heard
+
+
+def _charges(trial: Trial, plan: Plan) -> tuple[Array, Array]:
+    """What a group and what an update cost, words [1, C, 2] each; see `train.spend`."""
+    assert trial.learner.fused is not None
+    info = trial.learner.fused.charge()
+    num_groups = len(info.prompts)
+    one = jax.tree.map(lambda leaf: leaf[:1], info)
+    share = -(-plan.counted.total // num_groups)
+    group = spend(jnp.zeros((1, len(COUNTERS), 2), jnp.uint32), one, share)
+    return group, phases.multiply_words(group, jnp.uint32(num_groups))
+
+
+def _cost(charge: Array, spent: Array, times: Array, dead: Array) -> Array:
+    """What is spent [..., C, 2] and `times` [...] a charge, with the trajectories [...] dead."""
+    words = phases.multiply_words(charge, times[..., None])
+    words = words.at[..., COUNTERS.index("dead"), 1].add(dead)
+    return phases.add_words(spent, words)
+
+
+def _cost_at(charge: Array, spent: Array, times: Array, dead: Array) -> Array:
+    """The same of all prompts [M, C, 2] at each of several times [H]."""
+    return _cost(charge, phases.sum_words(spent), times, dead)

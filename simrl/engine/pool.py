@@ -101,9 +101,8 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed
 def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     """Compile the programs of a pool, from one job of its kind."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    company = np.zeros(
-        (room_for(setup, jobs) * setup.mesh.devices.size, lanes.width_for(trial)), int
-    )
+    num_blocks = room_for(setup, jobs) * setup.mesh.devices.size
+    company = np.zeros((num_blocks, lanes.width_for(trial)), int)
     given, one = _placed(setup, _in_lanes(jobs, company)), jnp.int32(1)
     run = lanes.start(setup, key, one, given)
     run, _ = lanes.chunk(setup, key, clock.of(0, trial.path), one, given, run)
@@ -169,10 +168,8 @@ def _packed(batch: Batch, record: "Record", room: int) -> Batch:
     if num_blocks == 0:
         return Batch(batch.places[going], rows, 0, batch.jobs, batch.run)
     held = jax.tree.map(lambda leaf: batch.seen(leaf)[going], (batch.jobs, _words(batch.run)))
-    jobs, words = _in_lanes(held, company)
-    jobs, words = _placed(record.setup, (jobs, words))
-    run = _with_keys(words, batch.run)
-    return Batch(batch.places[going], rows, num_blocks, jobs, run)
+    jobs, words = _placed(record.setup, _in_lanes(held, company))
+    return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.run))
 
 
 def _trained(setup: Setup, key: Array, until: int, batch: Batch, record: "Record") -> Batch:

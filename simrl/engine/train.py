@@ -144,8 +144,8 @@ def chunk(
 
     def stretch(carry: tuple[Run, Sums, Array]) -> tuple[Run, Sums, Array]:
         before, sums, count = carry
-        ends = columnwise.over_lanes(lambda *at: clock.end_of_stretch(*at, until))
-        end = ends(before.step, observe_every)
+        limit = columnwise.over_lanes(lambda at, most: clock.end_of_stretch(at, most, until))
+        end = limit(before.step, observe_every)
         after, told = updates(cell, given, known, before, end)
         account = cell.over_lanes(partial(_account, plan=cell.plan))
         sums = account(given.spec, given, known, (before, after), told, sums)

@@ -54,6 +54,11 @@ class Sequence:
         """Rewards are 0 or 1."""
         return self.reward in ("exact", "token") or self.length == 1
 
+    @property
+    def by_position(self) -> bool:
+        """The reward of a position is 1 if its own symbol is right, else 0."""
+        return self.reward == "token" or self.length == 1
+
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         found = []
@@ -71,6 +76,11 @@ class Sequence:
             found.append(f"verifier noisy needs fixed labels, not {self.labels!r}")
         rates = self.false_positive, self.false_negative
         return found + verifiers.problems(self.verifier, *rates)
+
+    def _label_channel(self, task: Secrets, prompt: Array) -> Array:
+        symbols = jnp.arange(self.vocab_size)
+        law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
+        return jnp.broadcast_to(law, (self.length, *law.shape))
 
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
@@ -112,11 +122,6 @@ class Sequence:
             tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
             return Secrets(answers, laws, tables)
 
-        def label_channel(task: Secrets, prompt: Array) -> Array:
-            symbols = jnp.arange(self.vocab_size)
-            law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
-            return jnp.broadcast_to(law, (self.length, *law.shape))
-
         return Environment(
             init=init,
             prompt=prompt,
@@ -126,13 +131,12 @@ class Sequence:
             shape=shape,
             channel=self.reward,
             noisy=noisy,
-            label_channel=label_channel if noisy else None,
+            label_channel=self._label_channel if noisy else None,
             binary=self.binary,
-            matching=(self.reward == "token" or self.length == 1)
-            and not noisy
-            and verifier is None,
+            matching=self.by_position and not noisy and verifier is None,
             verifier=verifier,
             trailing=True,
+            by_prompt=True,
         )
 
 

@@ -1,9 +1,11 @@
 """What one update was told, for many seeds at once: lanes on the last axis (simrl.columns).
 
-Bits [N] from a law, the right answer [L, N] and what was `Heard`.
-
 The joint information of `simrl.measures.information.distinct_information`, where what a group has
 ruled out is a set of symbols: nothing cancels, because what is left over is a sum of its own.
+
+Every measure takes what was `Heard` of the K prompts that the update drew, which may repeat, and
+their right answers [K L, N]; bits are [K, N], those of a prompt with the first draw of it and 0
+with the others.
 """
 
 from collections.abc import Callable
@@ -19,88 +21,166 @@ from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
 
 
-def of_labels(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
-    """Bits [N] of labels of the truth [L, N]; repeats tell nothing new."""
-    expected = -jnp.sum(columns.total(weighted(law.probs, law.log_probs)), axis=0)
-    realised = jnp.sum(columns.softplus(-columns.log_odds(law, truth)), axis=0)
-    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+def of_labels(heard: Heard, truth: Array, fence: Fence) -> Information:
+    """Bits [K, N] of labels of the truth; repeats tell nothing new."""
+    law, prompts = heard.law, heard.prompts
+    expected = -_over_positions(columns.total(weighted(law.probs, law.log_probs)), prompts)
+    realised = _over_positions(columns.softplus(-columns.log_odds(law, truth)), prompts)
+    return _once(expected, realised, prompts)
 
 
-def of_tokens(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
-    """Bits [N] of guesses each told right or wrong at every position."""
+def of_tokens(heard: Heard, truth: Array, fence: Fence) -> Information:
+    """Bits [K, N] of guesses each told right or wrong at every position."""
     if heard.counts is not None:
-        return _of_symbols(law, truth, heard.counts > 0, fence)
+        return _of_symbols(heard, heard.counts > 0, truth, fence)
     assert heard.answers is not None
-    length, num, _ = heard.answers.shape
-    size = law.powers.shape[1]
-    if size > columns.FEW and num**2 < 8 * size:
-        apart = []
-        for place in (slice(t, t + 1) for t in range(length)):
-            here = Law(*(part[place] for part in law))
-            apart.append(_of_guesses(here, truth[place], heard.answers[place], fence))
-        bits = jax.tree.map(lambda *each: sum(each[1:], each[0]), *apart)
-        return Information(*bits)
-    return _of_symbols(law, truth, columns.occurring(heard.answers, size), fence)
+    rows, num, _ = heard.answers.shape
+    size, length = heard.law.powers.shape[1], rows // len(heard.prompts)
+    if size <= columns.FEW or num**2 >= 8 * size:
+        return _of_symbols(heard, columns.occurring(heard.answers, size), truth, fence)
+    apart = []
+    for place in (slice(t, None, length) for t in range(length)):
+        law = Law(*(part[place] for part in heard.law))
+        here = heard._replace(law=law, answers=heard.answers[place])
+        apart.append(_of_guesses(here, truth[place], fence))
+    bits = jax.tree.map(lambda *each: sum(each[1:], each[0]), *apart)
+    return Information(*bits)
 
 
-def _of_symbols(law: Law, truth: Array, tried: Array, fence: Fence) -> Information:
-    """The same from which symbols were `tried` [L, V, N] bool."""
+def _of_symbols(heard: Heard, tried: Array, truth: Array, fence: Fence) -> Information:
+    """The same from which symbols were `tried` [K L, V, N] bool."""
+    law, prompts = heard.law, heard.prompts
+    tried = _anywhere(tried, prompts)
     found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
     left = fence(columns.total(jnp.where(tried, 0, law.probs)))
     mass = fence(columns.total(jnp.where(tried, law.probs, 0)))
     log_left = jnp.where(mass < 0.5, columns.log1p(-mass), jnp.log(left))
     hit = columns.pick(tried, truth[:, None])[:, 0]
     own = columns.softplus(-columns.log_odds(law, truth))
-    expected = -jnp.sum(found + weighted(left, log_left), axis=0)
-    realised = jnp.sum(jnp.where(hit, own, -log_left), axis=0)
-    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+    expected = -_over_positions(found + weighted(left, log_left), prompts)
+    realised = _over_positions(jnp.where(hit, own, -log_left), prompts)
+    return _once(expected, realised, prompts)
 
 
-def of_answers(law: Law, truth: Array, heard: Heard, fence: Fence) -> Information:
-    """Bits [N] of whole answers, each told right or wrong."""
-    (length, size, _), answers = law.powers.shape, heard.answers
-    few = size <= columns.FEW
-    if answers is None or (length == 1 and (few or answers.shape[1] ** 2 >= 8 * size)):
-        return of_tokens(law, truth, heard, fence)
-    return _of_guesses(law, truth, answers, fence)
+def of_answers(heard: Heard, truth: Array, fence: Fence) -> Information:
+    """Bits [K, N] of whole answers, each told right or wrong."""
+    size, answers = heard.law.powers.shape[1], heard.answers
+    if answers is None:
+        return of_tokens(heard, truth, fence)
+    rows, num, _ = answers.shape
+    if rows == len(heard.prompts) and (size <= columns.FEW or num**2 >= 8 * size):
+        return of_tokens(heard, truth, fence)
+    return _of_guesses(heard, truth, fence)
 
 
-def _of_guesses(law: Law, truth: Array, answers: Array, fence: Fence) -> Information:
-    """The same guess by guess [L, B, N].
+def _of_guesses(heard: Heard, truth: Array, fence: Fence) -> Information:
+    """The same guess by guess.
 
     What is left is what the likeliest guess leaves less the others: that of one guess is summed
     over its first wrong position, so that nothing cancels where it is nearly sure.
     """
-    length = answers.shape[0]
-    shifted = columns.pick(law.logits, answers) - law.largest[:, None]
-    powers = columns.pick(law.powers, answers)
-    p = powers * law.inverse[:, None]
-    not_p = columns.others(law, powers) * law.inverse[:, None]
-    log_p = fence(jnp.sum(shifted - law.log_total[:, None], axis=0))
-    before, wrong = jnp.ones(p.shape[1:], p.dtype), jnp.zeros(p.shape[1:], p.dtype)
-    for position in range(length):
-        wrong = wrong + before * not_p[position]
-        before = before * p[position]
-    right, wrong = fence(before), fence(wrong)
-
-    first = fence(columns.first_occurrences(answers).astype(p.dtype)) > 0
-    tried = _sum(jnp.where(first, right, 0))
-    top = jnp.min(wrong, axis=0)
-    ties = _sum((first & (wrong == top)).astype(p.dtype))
-    others = _sum(jnp.where(first & (wrong > top), right, 0)) + (ties - 1) * jnp.max(right, axis=0)
-    hit = jnp.any(jnp.all(answers == truth[:, None], axis=0), axis=0)
-    odds = columns.log_odds(law, truth)
-    odds = odds[0] if length == 1 else columnwise.over_lanes(information.joint_log_odds)(odds)
+    law, prompts, answers = heard.law, heard.prompts, heard.answers
+    assert answers is not None
+    size, length = law.powers.shape[1], len(answers) // len(prompts)
+    right, wrong, log_p = _guesses(law, answers, len(prompts), fence)
+    first = fence(_first_occurrences(answers, prompts, size, fence).astype(right.dtype)) > 0
+    tried = _together(columns.total(jnp.where(first, right, 0)), prompts)
+    top = _least(wrong, prompts, fence)
+    is_top = wrong == top[:, None]
+    ties = _together(columns.total((first & is_top).astype(right.dtype)), prompts)
+    others = columns.total(jnp.where(first & (wrong > top[:, None]), right, 0))
+    others = _together(others, prompts) + (ties - 1) * -_least(-right, prompts, fence)
+    matches = _apart(answers == truth[:, None], len(prompts))
+    hit = _anywhere(jnp.any(jnp.all(matches, axis=1), axis=1), prompts)
+    odds = _apart(columns.log_odds(law, truth), len(prompts))
+    odds = odds[:, 0] if length == 1 else columnwise.over_lanes(information.joint_log_odds)(odds)
     left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
     log_left = jnp.where(tried < 0.5, columns.log1p(-tried), jnp.log(left))
-    expected = -_sum(jnp.where(first, weighted(right, log_p), 0)) - weighted(left, log_left)
+    found = columns.total(jnp.where(first, weighted(right, log_p), 0))
+    expected = -_together(found, prompts) - weighted(left, log_left)
     realised = jnp.where(hit, columns.softplus(-odds), -log_left)
-    return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+    return _once(expected, realised, prompts)
 
 
-def _sum(x: Array) -> Array:
-    """Over the first axis of [B, N]."""
-    return columns.total(x[None])[0]
+def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array, Array, Array]:
+    """Of whole answers: chance of being right, of being wrong, log of the first; [K, C, N]."""
+    shifted = columns.pick(law.logits, answers) - law.largest[:, None]
+    powers = columns.pick(law.powers, answers)
+    p = _apart(powers * law.inverse[:, None], draws)
+    not_p = _apart(columns.others(law, powers) * law.inverse[:, None], draws)
+    log_p = jnp.sum(_apart(shifted - law.log_total[:, None], draws), axis=1)
+    before, wrong = jnp.ones_like(p[:, 0]), jnp.zeros_like(p[:, 0])
+    for position in range(p.shape[1]):
+        wrong = wrong + before * not_p[:, position]
+        before = before * p[:, position]
+    return fence(before), fence(wrong), fence(log_p)
+
+
+def _first_occurrences(answers: Array, prompts: Array, size: int, fence: Fence) -> Array:
+    """[K, C, N] bool: no answer [K L, C, N] before it at the same prompt is the same."""
+    draws, (_, num, lanes) = len(prompts), answers.shape
+    if draws == 1:
+        return columns.first_occurrences(answers)[None]
+    places = jnp.swapaxes(_apart(answers, draws), 0, 1)  # [L, K, C, N]
+    if size ** len(places) < 2**32:  # one number tells answers apart
+        code = jnp.zeros(places.shape[1:], jnp.uint32)
+        for place in places:
+            code = code * size + place.astype(jnp.uint32)
+        places = fence(code)[None].astype(jnp.int32)
+    owner = jnp.broadcast_to(prompts[None, :, None], (1, *places.shape[1:]))
+    tagged = jnp.concatenate([owner, places]).reshape(-1, draws * num, lanes)
+    return columns.first_occurrences(tagged).reshape(draws, num, lanes)
+
+
+def _apart(x: Array, draws: int) -> Array:
+    """[K L, ...] as [K, L, ...]."""
+    return x.reshape(draws, -1, *x.shape[1:])
+
+
+def _over_positions(x: Array, prompts: Array) -> Array:
+    """Sums [K, N] of [K L, N]."""
+    return jnp.sum(_apart(x, len(prompts)), axis=1)
+
+
+def _same(prompts: Array) -> Array:
+    """[K, K, N] bool: two draws are of one prompt."""
+    return prompts[:, None] == prompts[None]
+
+
+def _together(x: Array, prompts: Array) -> Array:
+    """[K, N]: the sum over all draws of the same prompt."""
+    if len(prompts) == 1:
+        return x
+    return columns.total(jnp.where(_same(prompts), x[None], 0))
+
+
+def _least(x: Array, prompts: Array, fence: Fence) -> Array:
+    """[K, N]: the least of [K, C, N] at all draws of the same prompt."""
+    if len(prompts) == 1:
+        return jnp.min(x, axis=1)
+    most = fence(columns.largest(-x))
+    return -fence(columns.largest(jnp.where(_same(prompts), most[None], -jnp.inf)))
+
+
+def _anywhere(x: Array, prompts: Array) -> Array:
+    """[K ..., N] bool, draw by draw: at any draw of the same prompt."""
+    draws = len(prompts)
+    if draws == 1:
+        return x
+    each = x.astype(jnp.float32).reshape(1, draws, -1, x.shape[-1])
+    counts = jnp.where(_same(prompts)[:, :, None], each, 0)
+    counts = jnp.moveaxis(counts, 1, 2).reshape(-1, draws, x.shape[-1])
+    return (columns.total(counts) > 0).reshape(x.shape)
+
+
+def _once(expected: Array, realised: Array, prompts: Array) -> Information:
+    """Nats [K, N] as bits, of the first draw of every prompt."""
+    bits = Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+    if len(prompts) == 1:
+        return bits
+    earlier = jnp.tri(len(prompts), k=-1, dtype=bool)[:, :, None]
+    again = jnp.any(_same(prompts) & earlier, axis=1)
+    return jax.tree.map(lambda x: jnp.where(again, 0, x), bits)
 
 
 JOINT: dict[str, Callable] = {"label": of_labels, "exact": of_answers, "token": of_tokens}

@@ -154,3 +154,69 @@ def test_redrawn_noise_scale_is_one_minus_p_over_p(trial, guessed):
         error = off.std(ddof=1) / math.sqrt(chosen.sum())
         assert error < 0.03  # it could tell a noise scale 12 % off
         assert abs(off.mean()) < 4 * error
+
+
+def simulated_runs(num_runs, num_steps):
+    """What `severally` does, in float64 NumPy: sums over a run [num_runs] by name.
+
+    The secrets may be all zeros: symbols are exchangeable under every learner from a uniform start.
+    """
+    prompts, length, size, groups, batch = 2, 2, 3, 3, 4
+    draw, runs = np.random.default_rng(8), np.arange(num_runs)[:, None]
+    logits = np.zeros((num_runs, prompts, length, size))
+    first, second = np.zeros_like(logits), np.zeros_like(logits)
+    sums = {name: np.zeros(num_runs) for name in ("success", "dead", "expected", "realised")}
+    for step in range(1, num_steps + 1):
+        probs = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+        at = draw.integers(prompts, size=(num_runs, groups))
+        edges = np.cumsum(probs[runs, at], axis=-1)[:, :, None, :, :-1]
+        guesses = np.sum(draw.random((num_runs, groups, batch, length, 1)) > edges, axis=-1)
+        right = np.all(guesses == 0, axis=-1)
+        told = joint_bits(probs, at, guesses)
+        dead = batch * np.all(right == right[..., :1], axis=-1)
+        added = right.sum((1, 2)), dead.sum(1), *told
+        sums = {name: sums[name] + more for name, more in zip(sums, added, strict=True)}
+        weights = (right - right.mean(-1, keepdims=True)) / (batch - 1) / groups
+        scores = (guesses[..., None] == np.arange(size)) - probs[runs, at][:, :, None]
+        gradient = np.zeros_like(logits)
+        np.add.at(gradient, (runs, at), np.einsum("ngb,ngblv->nglv", weights, scores))
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        spread = np.sqrt(second / (1 - 0.999**step)) + 1e-8
+        logits = logits + 0.1 * first / (1 - 0.9**step) / spread
+    probs = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    return sums | {"pass_rate": np.prod(probs[..., 0], axis=-1).mean(-1)}
+
+
+def joint_bits(probs, at, guesses):
+    """Expected and realised bits [n] of all guesses [n, G, B, L] at each prompt drawn [n, G]."""
+    num_runs, prompts, _, size = probs.shape
+    whole = (probs[:, :, 0, :, None] * probs[:, :, 1, None]).reshape(num_runs, prompts, -1)
+    tried = np.zeros(whole.shape, bool)
+    code = guesses[..., 0] * size + guesses[..., 1]
+    tried[np.arange(num_runs)[:, None, None], at[..., None], code] = True
+    left = np.sum(np.where(tried, 0, whole), axis=-1)
+    unknown = np.where(left > 0, left, 1)
+    expected = -np.sum(np.where(tried, whole * np.log2(whole), 0), axis=-1)
+    realised = -np.log2(np.where(tried[..., 0], whole[..., 0], unknown))
+    return (expected - left * np.log2(unknown)).sum(-1), realised.sum(-1)
+
+
+def test_runs_over_prompts_and_groups_have_the_law_of_a_simulation(severally):
+    truth = simulated_runs(4000, int(severally["total_step"].values.max()))
+    names = {
+        "success": "phase_success",
+        "dead": "phase_dead",
+        "expected": "phase_expected_update",
+        "realised": "phase_realised_update",
+    }
+    found = {name: severally[of].values.sum(axis=-1) for name, of in names.items()}
+    found["pass_rate"] = severally["pass_rate"].values[:, -1]
+    for name, expected in truth.items():
+        mine = np.float64(found[name])
+        error = math.sqrt(mine.var() / len(mine) + expected.var() / len(expected))
+        assert 0 < error < 0.05 * expected.mean(), name  # enough runs to tell
+        assert abs(mine.mean() - expected.mean()) < 4 * error, name
+        # The spread too: the standard error of a variance, from the fourth moment.
+        parts = [(x - x.mean()) ** 2 for x in (mine, expected)]
+        error = math.sqrt(sum(part.var() / len(part) for part in parts))
+        assert abs(parts[0].mean() - parts[1].mean()) < 4 * error, name

@@ -11,6 +11,7 @@ from simrl.types import Heard
 
 LANES = 24
 CASES = [(length, size, num) for length in (1, 3) for size in (5, 40) for num in (1, 6, 40)]
+ONE = np.zeros((1, LANES), np.int32)  # the prompt of one draw
 SCALES = (0.0, 0.3, 2.0, 8.0)  # flat to sharp
 
 
@@ -63,12 +64,19 @@ def exact_bits(reference, logits, truth, guesses):
         return [np.asarray(bits) for bits in found]
 
 
-def as_heard(guesses, size, by_count):
-    """Guesses as such, or how many there were of each symbol."""
-    if not by_count:
-        return Heard(guesses, None, None)
-    counts = (guesses[:, :, None] == np.arange(size)[:, None]).sum(axis=1)
-    return Heard(None, None, None, np.float32(counts))
+def measured(measure, logits, truth, guesses, prompts, by_count=False):
+    """A measure of guesses as such, or of how many there were of each symbol."""
+
+    @jax.jit
+    def of_heard(logits, truth, guesses):
+        fence = columns.Fence(jnp.ones(()))
+        symbols = jnp.arange(logits.shape[1])[:, None]
+        counts = jnp.sum(guesses[:, :, None] == symbols, axis=1, dtype=jnp.float32)
+        law = columns.law(logits, fence)
+        told = (None, None, None, counts) if by_count else (guesses, None, None, None)
+        return measure(Heard(prompts, law, *told), truth, fence)
+
+    return of_heard(logits, truth, guesses)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -77,18 +85,13 @@ def test_told(length, size, num, name):
     logits, truth, guesses = case(length, size, num)
     columnar, reference = REFERENCES[name]
 
-    @jax.jit
-    def measure(logits, truth, heard):
-        fence = columns.Fence(jnp.ones(()))
-        return columnar(columns.law(logits, fence), truth, heard, fence)
-
     by_position = name == "token" or (name == "exact" and length == 1)
     counted = [True, False] if by_position and size <= columns.FEW else [False]
-    for heard in (as_heard(guesses, size, by_count) for by_count in counted):
-        found = measure(logits, truth, heard)
+    for by_count in counted:
+        found = measured(columnar, logits, truth, guesses, ONE, by_count)
         for mine, bits in zip(found, exact_bits(reference, logits, truth, guesses), strict=True):
             assert mine.dtype == jnp.float32
-            np.testing.assert_allclose(mine, bits, rtol=1e-5, atol=3e-7)
+            np.testing.assert_allclose(mine[0], bits, rtol=1e-5, atol=3e-7)
 
 
 def test_cases_hit_and_miss_and_repeat():
@@ -104,9 +107,39 @@ def test_cases_hit_and_miss_and_repeat():
 def test_a_nearly_sure_law_keeps_its_digits(name):
     logits = np.float32([20.3, 0, 0]).reshape(1, 3, 1)
     truth, guesses = np.zeros((1, 1), np.int32), np.int32([0, 1]).reshape(1, 2, 1)
-    fence = columns.Fence(jnp.ones(()))
     columnar, reference = REFERENCES[name]
-    law = columns.law(jnp.asarray(logits), fence)
-    found = columnar(law, truth, as_heard(guesses, 3, False), fence)
+    found = measured(columnar, logits, truth, guesses, np.zeros((1, 1), np.int32))
     exact = exact_bits(reference, logits, truth, guesses)
-    np.testing.assert_allclose(found, exact, rtol=1e-4)
+    np.testing.assert_allclose(np.squeeze(found), np.squeeze(exact), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize(("length", "size", "num"), [(2, 5, 6), (2, 40, 6), (1, 5, 6), (1, 40, 6)])
+def test_draws_of_one_prompt_tell_together(length, size, num, name):
+    """Three draws of two prompts: with the first of each the bits of all guesses at it, else 0."""
+    worlds = [case(length, size, num + extra) for extra in (0, 1)]
+    prompts = np.random.default_rng(2).integers(2, size=(3, LANES)).astype(np.int32)
+
+    def of_draws(parts):  # [2, ..., N] -> [K, ..., N]
+        where = prompts.reshape(3, *[1] * (parts[0].ndim - 1), LANES) == 1
+        return np.where(where, parts[1], parts[0])
+
+    logits, truth = (of_draws([world[i] for world in worlds]) for i in (0, 1))
+    guesses = np.stack([case(length, size, num)[2], *([worlds[1][2][:, 1:]] * 2)])
+    guesses[2, :, : num // 2] = guesses[0, :, : num // 2]  # what another draw has had
+    columnar, reference = REFERENCES[name]
+
+    rows = (x.reshape(-1, *x.shape[2:]) for x in (logits, truth, guesses))
+    found = measured(columnar, *rows, prompts)
+    for k in range(3):
+        # A guess at another prompt stands as a repeat of this draw's first.
+        mine = prompts[:, None, None] == prompts[k]
+        all_mine = np.where(mine, guesses, guesses[k][None, :, :1])
+        merged = all_mine.swapaxes(0, 1).reshape(length, -1, LANES)
+        first = ~np.any(prompts[:k] == prompts[k], axis=0)
+        for bits, exact in zip(
+            found, exact_bits(reference, logits[k], truth[k], merged), strict=True
+        ):
+            wanted = np.where(first, exact, 0)
+            np.testing.assert_allclose(bits[k], wanted, rtol=1e-5, atol=3e-7)
+    assert 0 < np.mean(prompts[2] == prompts[0]) < 1
