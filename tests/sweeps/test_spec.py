@@ -297,6 +297,6 @@ def test_hashes_know_what_a_cell_is_and_not_how_it_was_written():
 
 def test_numbers_are_leaves_and_structure_is_not():
     leaves = jax.tree.leaves(simrl.Bandit("gaussian", num_arms=7, mean=4.0))
-    assert sorted(leaves) == [1.0, 1.0, 4.0]
+    assert sorted(leaves) == [0.0, 0.0, 1.0, 1.0, 4.0]  # the rates of a verifier, too
     learner = simrl.PolicyGradient(simrl.Constant(0.5), group_size=9)
     assert sorted(jax.tree.leaves(learner)) == [0.5, 1.0]
