@@ -73,8 +73,8 @@ def law(logits: Array, fence: Fence) -> Law:
     top = fence(largest(logits))
     powers = jnp.exp(logits - top[:, None])
     # The largest are counted, not added: a total of 1 + 1e-12 would have lost the 1e-12.
-    below = fence(total(jnp.where(powers < 1, powers, 0)))
-    tops = fence(total((powers >= 1).astype(logits.dtype)))
+    below = total(jnp.where(powers < 1, powers, 0))
+    tops = total((powers >= 1).astype(logits.dtype))
     whole = fence(below + tops)
     return Law(logits, top, powers, whole, 1 / whole, fence(below + (tops - 1)))
 

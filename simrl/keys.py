@@ -6,7 +6,7 @@ conditions of one sweep that share seeds share their random numbers.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,15 +30,15 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 class Streams(NamedTuple):
-    """One typed key per purpose, or its `halves`."""
+    """One typed key per purpose."""
 
-    task: Any
-    start: Any
-    prompt: Any
-    sample: Any
-    label: Any
-    reward: Any
-    probe: Any
+    task: Array
+    start: Array
+    prompt: Array
+    sample: Array
+    label: Array
+    reward: Array
+    probe: Array
 
 
 def streams(base: Array, seed: Array) -> Streams:
@@ -48,7 +48,28 @@ def streams(base: Array, seed: Array) -> Streams:
 
 def purposes(key: Array) -> Streams:
     """One key split by purpose."""
-    return Streams(*(fold_in(key, jnp.uint32(i)) for i in range(len(Streams._fields))))
+    if not _is_threefry(key):
+        return Streams(*(fold_in(key, jnp.uint32(i)) for i in range(len(Streams._fields))))
+    every = fold_in(key, jnp.arange(len(Streams._fields)))  # one block for all, quick to trace
+    return Streams(*every)
+
+
+class Columns:
+    """The streams of many seeds by their `halves` [N]; at a step once one is given."""
+
+    def __init__(self, seed_streams: Streams) -> None:
+        self._halves = {name: halves(key) for name, key in seed_streams._asdict().items()}
+        self._step: Array | None = None
+
+    def at_step(self, step: Array) -> "Columns":
+        """Those of one update: a purpose is folded when it is asked for."""
+        one = Columns.__new__(Columns)
+        one._halves, one._step = self._halves, step
+        return one
+
+    def __getattr__(self, purpose: str) -> tuple[Array, Array]:
+        key = self._halves[purpose]
+        return key if self._step is None else fold_in_halves(key, self._step)
 
 
 def at_step(seed_streams: Streams, step: Array) -> Streams:

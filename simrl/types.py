@@ -176,7 +176,7 @@ class Fused(NamedTuple):
 
     logits: Callable[[State], Array]  # state -> [M L, V, N], prompt by prompt
     step: Callable[[Any, State, Any, Task, Any], tuple[State, Heard]]
-    # (streams of `keys.halves` [N], state, simrl.columns.Law of its logits, task, Fence)
+    # (simrl.keys.Columns, state, simrl.columns.Law of its logits, task, simrl.columns.Fence)
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
 
 

@@ -47,7 +47,7 @@ class Fixed(NamedTuple):
     trial: Trial  # its numbers are [N]
     rules: Rules  # leaves [..., N]
     plan: Plan
-    streams: keys.Streams  # of `keys.halves` [N]
+    streams: keys.Columns
     task: Any  # leaves [..., N]
     truth: Array  # [M, L, N]
     laws: Array  # [M, L, V, N] of the labels
@@ -71,9 +71,8 @@ def updates(
     fence = Fence(jnp.where(jnp.min(end) >= 0, 1.0, 2.0))
     law = columns.law(trial.learner.fused.logits(run.state), fence)
     begin = _phase(cell.plan, given.rules, known.laws, law, run.odds)
-    streams = keys.Streams(*map(keys.halves, given.streams))
     about = run.task, known.answers, known.laws, end, begin, fence
-    fixed = Fixed(trial, given.rules, cell.plan, streams, *about)
+    fixed = Fixed(trial, given.rules, cell.plan, keys.Columns(given.streams), *about)
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     several = len(run.odds) > 1
     steps = run.hits.step
@@ -103,7 +102,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     trial, fence = fixed.trial, fixed.fence
     assert trial.learner.fused is not None
     active = lanes.going
-    now = keys.Streams(*(keys.fold_in_halves(key, lanes.step) for key in fixed.streams))
+    now = fixed.streams.at_step(lanes.step)
     old = lanes.law._replace(logits=trial.learner.fused.logits(lanes.state))
     state, heard = trial.learner.fused.step(now, lanes.state, old, fixed.task, fence)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)

@@ -39,6 +39,7 @@ class Learnt(NamedTuple):
 
     kept: State  # of the advantage
     sums: Array  # [K L, V, N]: weights of the guesses by symbol, over G B
+    total: Array  # [K L, N] of all symbols
     heard: Heard
 
 
@@ -73,12 +74,11 @@ def policy_gradient(
         answers = choices.choose(draws.rows(words), asked.law.probs, fence)
         noise = draws.random_words(environment, lot, keys.reward, fence)
         told = draws.verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
-        success = fence(told.success)
+        success = told.success if lot.answers == 1 else fence(told.success)
         kept, weights = _weigh(advantage, state.advantage, lot, asked.prompts, told, fence)
-        sums = _sums(lot, asked, answers, _by_draw(lot, weights))
         right = columns.total(success)
         heard = Heard(asked.prompts, asked.law, answers, right, _dead(lot, weights))
-        return Learnt(kept, sums, heard)
+        return _learnt(kept, lot, heard, _by_draw(lot, weights), fence)
 
     def count(keys: Any, state: Learning, asked: Asked, fence: Fence) -> Learnt:
         words = draws.rows(draws.random_words(environment, lot, keys.sample, fence))
@@ -90,7 +90,7 @@ def policy_gradient(
         shares = jnp.where(mine, weights.right[:, None], weights.wrong[:, None])
         sums = fence(counts * shares * (1 / (lot.groups * lot.size)))
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
-        return Learnt(weights.kept, sums, heard)
+        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard)
 
     learn = count if _is_counted(environment, advantage, lot) else draw
 
@@ -99,7 +99,7 @@ def policy_gradient(
     ) -> tuple[Learning, Heard]:
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         found = learn(keys, state, asked, fence)
-        gradient = _score(lot, asked, found.sums, fence)
+        gradient = _score(lot, asked, found)
         return _ascend(optimizer, state, gradient, found.kept), found.heard
 
     return Fused(_logits, step, lambda: _charge("policy_gradient", environment, policy, batch))
@@ -119,11 +119,11 @@ def supervised(
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         words = draws.random_words(environment, lot, keys.label, fence)
         labels = draws.rows(fence(draws.labels(environment, asked.task, words)))
-        sums = _sums(lot, asked, labels, jnp.ones(labels.shape))
-        state = _ascend(optimizer, state, _score(lot, asked, sums, fence), ())
         success = jnp.full(asked.prompts.shape, float(lot.answers))
         none = jnp.zeros(success.shape, jnp.uint32)
-        return state, Heard(asked.prompts, asked.law, labels, success, none)
+        heard = Heard(asked.prompts, asked.law, labels, success, none)
+        found = _learnt((), lot, heard, jnp.ones(labels.shape), fence)
+        return _ascend(optimizer, state, _score(lot, asked, found), ()), heard
 
     return Fused(_logits, step, lambda: _charge("supervised", environment, policy, batch))
 
@@ -155,7 +155,7 @@ def _weigh(
         kept, weights = jax.lax.scan(advantage.weights, state, rollouts)
         return kept, fence(weights)
     kept, weights = advantage.weights(state, jax.tree.map(lambda leaf: leaf[0], rollouts))
-    return kept, fence(weights)[None]
+    return kept, (weights if size * length == 1 else fence(weights))[None]
 
 
 def _by_draw(lot: Batch, weights: Array) -> Array:
@@ -209,15 +209,18 @@ def _weigh_counts(
     return Weights(kept, weights[:, 0].reshape(-1, lanes), weights[:, 1].reshape(-1, lanes), dead)
 
 
-def _sums(lot: Batch, asked: Asked, answers: Array, weights: Array) -> Array:
-    """(1/(G B)) weights [K L, C, N] of answers, summed by symbol: [K L, V, N]."""
+def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence) -> Learnt:
+    """From weights [K L, C, N] of the answers heard."""
+    assert heard.answers is not None
     shares = weights * (1 / (lot.groups * lot.size))
-    return columns.gather_sums(shares, answers, asked.law.powers.shape[1])
+    sums = columns.gather_sums(shares, heard.answers, heard.law.powers.shape[1])
+    total = columns.total(shares)
+    return Learnt(kept, sums, total if lot.answers == 1 else fence(total), heard)
 
 
-def _score(lot: Batch, asked: Asked, sums: Array, fence: Fence) -> Array:
-    """Weights times scores, from the weights by symbol [K L, V, N]: [M, L, V, N]."""
-    scores = sums - asked.law.probs * fence(columns.total(sums))[:, None]
+def _score(lot: Batch, asked: Asked, found: Learnt) -> Array:
+    """Weights times scores: [M, L, V, N]."""
+    scores = found.sums - asked.law.probs * found.total[:, None]
     scores = scores.reshape(lot.draws, -1, *scores.shape[1:])
     if lot.num_prompts == 1:
         return scores

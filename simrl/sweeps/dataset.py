@@ -92,19 +92,7 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     does not have is NaN there (0 for counts).
     """
     parts = [_cell_dataset(cell, blocks, seeds) for cell, blocks in found]
-    # Counts stay integers where a cell has fewer log points or phases than another; what is not
-    # there was not hit.
-    whole_numbers = {str(k): 0 for part in parts for k, v in part.items() if v.dtype.kind in "iub"}
-    whole_numbers["hit_step"] = -1
-    joined = xr.concat(
-        parts,
-        dim="cell",
-        join="outer",
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        fill_value={**{str(k): np.nan for part in parts for k in part}, **whole_numbers},
-    )
+    joined = _stacked(parts) if len({_form(part) for part in parts}) == 1 else _joined(parts)
     _merge_attributes(joined, parts)
     joined = _label(joined, [cell for cell, _ in found])
     axes = list(found[0][0].coordinates)
@@ -117,6 +105,43 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
     joined.attrs["simrl_sweep"] = sweep.name
     return joined
+
+
+def _form(part: xr.Dataset) -> tuple:
+    """What cells that can be stacked as they are have in common."""
+    variables = ((str(k), v.dims, v.shape, v.dtype.str) for k, v in part.variables.items())
+    return (*variables, part["threshold"].values.tobytes())
+
+
+def _stacked(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Cells of one form on a new dim; `xr.concat` would align them first, for ten times as long."""
+    first, names = parts[0], list(parts[0].data_vars)
+    whole = {
+        name: (
+            ("cell", *first.variables[name].dims),
+            np.stack([part.variables[name].values for part in parts]),
+            dict(first.variables[name].attrs),
+        )
+        for name in names
+    }
+    return xr.Dataset(whole, coords=first.coords)
+
+
+def _joined(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Cells that have not all the same variables, log points or phases."""
+    # Counts stay integers where a cell has fewer log points or phases than another; what is not
+    # there was not hit.
+    whole_numbers = {str(k): 0 for part in parts for k, v in part.items() if v.dtype.kind in "iub"}
+    whole_numbers["hit_step"] = -1
+    return xr.concat(
+        parts,
+        dim="cell",
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        fill_value={**{str(k): np.nan for part in parts for k in part}, **whole_numbers},
+    )
 
 
 def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
@@ -216,11 +241,12 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
 
 def _merge_attributes(joined: xr.Dataset, parts: list[xr.Dataset]) -> None:
     """A variable is exact if it is in every cell; cells that differ in units name them all."""
-    for name, array in joined.data_vars.items():
-        own = [part[name].attrs for part in parts if name in part]
-        array.attrs["exact"] = min(attrs["exact"] for attrs in own)
+    for name in joined.data_vars:
+        own = [part.variables[name].attrs for part in parts if name in part]
+        attributes = joined.variables[name].attrs
+        attributes["exact"] = min(attrs["exact"] for attrs in own)
         for key in ("units", "long_name"):
-            array.attrs[key] = " or ".join(dict.fromkeys(attrs[key] for attrs in own))
+            attributes[key] = " or ".join(dict.fromkeys(attrs[key] for attrs in own))
 
 
 def _label(joined: xr.Dataset, cells: list[Cell]) -> xr.Dataset:

@@ -1,0 +1,161 @@
+"""What is seen of a pool of seeds, on the host: measures at log points, sums by phase, ends."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from simrl.engine import clock, lanes, observe, probes, train
+from simrl.engine.lanes import Jobs, Setup
+from simrl.measures import phases
+from simrl.types import Array, Trial
+
+Observed = dict[str, np.ndarray]
+# Seeds on the first axis: `look.*` [S, T] measures at log points; `phase.*` [S, P] sums, float64
+# or uint64; `hit.*` [S, H]; `total.*` [S]; `stopped` [S]; `look.belief` [S, T, M, L, V] nats, if
+# asked for; `full` [S], with lumps: throw these seeds away.
+
+
+class Schedule(NamedTuple):
+    """When to look, and whether to keep the beliefs."""
+
+    log_points: tuple[int, ...]
+    keep_beliefs: bool = False
+
+
+class Batch(NamedTuple):
+    """The seeds of a pool that are still going, and the lanes they are in.
+
+    Leaves are [D C, ..., W]: C blocks of W lanes for each of D devices.
+    """
+
+    places: np.ndarray  # [n] in the pool
+    rows: np.ndarray  # [n] among the D C W lanes; the rest of a block is company
+    num_blocks: int  # of each device, that have a seed in them
+    jobs: Jobs
+    run: train.Run
+
+    def seen(self, leaf: Any) -> np.ndarray:
+        """The seeds' rows [n, ...] of a leaf, on the host."""
+        whole = np.moveaxis(np.asarray(leaf), -1, 1)
+        return whole.reshape(-1, *whole.shape[2:])[self.rows]
+
+
+class Record:
+    """What is seen of a pool [S], on the host."""
+
+    def __init__(self, setup: Setup, trial: Trial, num: int, schedule: Schedule) -> None:
+        self.setup, self.trial, self.schedule = setup, trial, schedule
+        plan, names = setup.plan, observe.quantities(trial)
+        self.num = num
+        self.values = np.zeros((num, plan.num_phases, len(names)))
+        self.counts = np.zeros((num, plan.num_phases, len(train.COUNTERS)), np.uint64)
+        self.looks: list[dict[str, np.ndarray]] = []
+        self.ends: Observed = {}
+        self.waiting: list[Callable[[], None]] = []
+
+    def later(self, method: Callable[..., None], *given: Any) -> None:
+        """Call a method at the next `catch_up`, in turn: it waits for the device."""
+        self.waiting.append(partial(method, *given))
+
+    def catch_up(self) -> None:
+        """Write down what was put off."""
+        waiting, self.waiting = self.waiting, []
+        for method in waiting:
+            method()
+
+    def copy_last(self) -> None:
+        """Begin a log point with the measures of the last."""
+        last = self.looks[-1] if self.looks else {}
+        self.looks.append({name: value.copy() for name, value in last.items()})
+
+    def add(self, batch: Batch, sums: train.Sums) -> None:
+        """Add a chunk's accumulators."""
+        self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
+        self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))
+
+    def look(self, key: Array, batch: Batch) -> None:
+        """Measure a batch at the log point that was begun."""
+        if batch.num_blocks == 0:
+            return
+        keep = self.schedule.keep_beliefs
+        given = key, jnp.int32(batch.num_blocks), batch.jobs, batch.run
+        seen = lanes.look(self.setup, keep, *given)
+        estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
+        self.later(self.keep, batch, *seen, estimates)
+
+    def keep(self, batch: Batch, measured: lanes.Seen, belief: Any, estimates: Any) -> None:
+        """Write down what was measured of a batch."""
+        values = batch.seen(measured.values)
+        found = {name: values[:, q] for q, name in enumerate(measured.names)}
+        if belief is not None:
+            found["belief"] = batch.seen(belief)
+        found |= {name: batch.seen(value) for name, value in estimates.items()}
+        found["step"] = clock.counts(batch.seen(batch.run.step))
+        self._put(self.looks[-1], batch, found)
+
+    def end(self, batch: Batch) -> None:
+        """Hitting times, totals and what became of each seed of a batch."""
+        if batch.num_blocks == 0:
+            return
+        run = batch.run
+        cost, total = (phases.count_of(batch.seen(x)) for x in (run.hits.cost, run.spent))
+        found = {
+            "hit.step": clock.counts(batch.seen(run.hits.step)),
+            "hit.time": clock.times(batch.seen(run.hits.time), batch.seen(run.hits.step)),
+            "total.step": clock.counts(batch.seen(run.step)),
+            "stopped": batch.seen(run.done),
+        }
+        for c, name in enumerate(train.COUNTERS):
+            found[f"hit.{name}"] = cost[..., c]
+            found[f"total.{name}"] = total[..., c].sum(axis=1, dtype=np.uint64)
+        if self.trial.learner.lumps is not None:
+            found["full"] = batch.seen(self.trial.learner.lumps.full(run.state))
+        self._put(self.ends, batch, found)
+
+    def _put(self, store: Observed, batch: Batch, found: Observed) -> None:
+        """Write what was found of the seeds of a batch."""
+        for name, value in found.items():
+            if name not in store:
+                store[name] = np.zeros((self.num, *value.shape[1:]), value.dtype)
+            store[name][batch.places] = value
+
+    def observed(self) -> Observed:
+        """Everything, by name."""
+        names = self.looks[0]
+        found = {f"look.{k}": np.stack([seen[k] for seen in self.looks], axis=1) for k in names}
+        found |= _of_update(self.trial, self.setup.plan, self.num)
+        quantities = enumerate(observe.quantities(self.trial))
+        found |= {f"phase.{name}": self.values[..., q] for q, name in quantities}
+        counters = enumerate(train.COUNTERS)
+        found |= {f"phase.{name}": self.counts[..., c] for c, name in counters}
+        found |= self.ends
+        return found | _ledger_lines(self.trial, found)
+
+
+def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:
+    """Constants of one update: trajectories, and operations counted from its program."""
+    constants = {"trajectories": trial.learner.batch_size}
+    constants |= {f"learner_{name}": count for name, count in plan.counted._asdict().items()}
+    constants |= {f"world_{name}": count for name, count in plan.counted_world._asdict().items()}
+    return {f"update.{name}": np.full(num_seeds, count) for name, count in constants.items()}
+
+
+def _ledger_lines(trial: Trial, found: Observed) -> Observed:
+    """The lines of the 2N/4N bill of each phase and of the run, for learners that tell them."""
+    if trial.learner.ledger is None:
+        return {}
+    length = np.uint64(trial.environment.shape.length)
+    rates = {name: np.uint64(rate) for name, rate in trial.learner.ledger.items() if rate > 0}
+    lines = {}
+    for place in ("phase", "total"):
+        tokens = found[f"{place}.tokens"]
+        dead = found[f"{place}.dead"] * length
+        for line, rate in rates.items():
+            charged = tokens if line in ("critic", "reference") else tokens - dead
+            lines[f"{place}.flops_{line}"] = charged * rate
+        if "decode" in rates:
+            lines[f"{place}.flops_dead"] = dead * (rates["decode"] + rates["training"])
+    return lines
