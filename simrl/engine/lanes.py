@@ -37,6 +37,9 @@ CPU_OPTIONS: dict[str, bool | int | str] = {
     "xla_cpu_prefer_vector_width": 512,
 }
 
+# For what runs once or at log points: half the time to compile, and more to run.
+RARE_OPTIONS = {**CPU_OPTIONS, "xla_cpu_use_fusion_emitters": False}
+
 
 class Setup(NamedTuple):
     """What a compiled program is made for. Hashable: it keys the compile cache."""
@@ -87,13 +90,15 @@ def width_for(trial: Trial) -> int:
     return int(np.clip(2 ** int(np.log2(fitting)), low, high))
 
 
-def _compiled(static_argnums: tuple[int, ...]) -> Callable[[Callable], Callable]:
+def _compiled(
+    static_argnums: tuple[int, ...], options_on_cpu: dict[str, bool | int | str]
+) -> Callable[[Callable], Callable]:
     """jit for a function of a Setup (static), with options if it is for a CPU."""
 
     def wrap(function: Callable) -> Callable:
         @cache
         def made(platform: str) -> Callable:
-            options = CPU_OPTIONS if platform == "cpu" else None
+            options = options_on_cpu if platform == "cpu" else None
             return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
         @wraps(function)
@@ -168,7 +173,7 @@ def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple, num_block
     return _over_blocks(setup, block, (key,), lanes, num_blocks)
 
 
-@_compiled((0,))
+@_compiled((0,), RARE_OPTIONS)
 def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
     """The lanes before their first update."""
 
@@ -178,7 +183,7 @@ def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
     return _over_lanes(setup, one, key, (jobs,), num_blocks)
 
 
-@_compiled((0,))
+@_compiled((0,), CPU_OPTIONS)
 def chunk(
     setup: Setup, key: Array, until: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[train.Run, train.Sums]:
@@ -197,7 +202,7 @@ def chunk(
     return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
 
 
-@_compiled((0, 1))
+@_compiled((0, 1), RARE_OPTIONS)
 def look(
     setup: Setup, keep_beliefs: bool, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[Seen, Array | None]:
@@ -213,7 +218,7 @@ def look(
     return _over_lanes(setup, one, key, (jobs, run), num_blocks)
 
 
-@_compiled((0,))
+@_compiled((0,), CPU_OPTIONS)
 def probe(
     setup: Setup, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> dict[str, Array]:
