@@ -216,6 +216,19 @@ def first_occurrences(index: Array) -> Array:
     return ~repeated
 
 
+def each(function: Callable) -> Callable:
+    """`function` mapped over the first axis of every argument; of one thing it is called as it is,
+    because a compiler makes other programs of axes of length 1."""
+
+    def mapped(*given: Any) -> Any:
+        if jax.tree.leaves(given)[0].shape[0] > 1:
+            return jax.vmap(function)(*given)
+        found = function(*jax.tree.map(lambda leaf: leaf[0], given))
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    return mapped
+
+
 def rows_at(table: Array, rows: Array) -> Array:
     """table[rows[k, n], ..., n]: [K, ..., N] from a table [M, ..., N] and rows [K, N]."""
     apart = jnp.swapaxes(table.reshape(table.shape[0], -1, table.shape[-1]), 0, 1)

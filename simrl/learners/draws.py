@@ -3,8 +3,7 @@
 Letters besides those of simrl.types: N lanes; an update draws K prompts and C answers to each.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,18 +48,6 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
 
 
-def _each(function: Callable) -> Callable:
-    """`function` of one draw, mapped over the first axis of every argument; one is no map."""
-
-    def over_draws(*given: Any) -> Any:
-        if jax.tree.leaves(given)[0].shape[0] > 1:
-            return jax.vmap(function)(*given)
-        found = function(*jax.tree.map(lambda leaf: leaf[0], given))
-        return jax.tree.map(lambda leaf: leaf[None], found)
-
-    return over_draws
-
-
 def ask(
     environment: Environment,
     lot: Batch,
@@ -103,7 +90,7 @@ def verdicts(environment: Environment, noise: Array, tasks: Task, answers: Array
         told = environment.reward(noise, task, jnp.int32(FIRST), answers)
         return Outcome(jnp.broadcast_to(told.credit, answers.shape), told.success)
 
-    return _each(verdict)(noise, tasks, answers)
+    return columns.each(verdict)(noise, tasks, answers)
 
 
 def labels(environment: Environment, tasks: Task, words: Array) -> Array:
@@ -113,4 +100,4 @@ def labels(environment: Environment, tasks: Task, words: Array) -> Array:
         told = environment.label(words, task, jnp.int32(FIRST))
         return jnp.broadcast_to(told, words.shape)
 
-    return _each(label)(words, tasks)
+    return columns.each(label)(words, tasks)

@@ -99,7 +99,7 @@ def policy_gradient(
     ) -> tuple[Learning, Heard]:
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         found = learn(keys, state, asked, fence)
-        gradient = _score(lot, asked, found)
+        gradient = _score(lot, asked, found, fence)
         return _ascend(optimizer, state, gradient, found.kept), found.heard
 
     return Fused(_logits, step, lambda: _charge("policy_gradient", environment, policy, batch))
@@ -123,7 +123,7 @@ def supervised(
         none = jnp.zeros(success.shape, jnp.uint32)
         heard = Heard(asked.prompts, asked.law, labels, success, none)
         found = _learnt((), lot, heard, jnp.ones(labels.shape), fence)
-        return _ascend(optimizer, state, _score(lot, asked, found), ()), heard
+        return _ascend(optimizer, state, _score(lot, asked, found, fence), ()), heard
 
     return Fused(_logits, step, lambda: _charge("supervised", environment, policy, batch))
 
@@ -218,13 +218,13 @@ def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence)
     return Learnt(kept, sums, total if lot.answers == 1 else fence(total), heard)
 
 
-def _score(lot: Batch, asked: Asked, found: Learnt) -> Array:
+def _score(lot: Batch, asked: Asked, found: Learnt, fence: Fence) -> Array:
     """Weights times scores: [M, L, V, N]."""
     scores = found.sums - asked.law.probs * found.total[:, None]
     scores = scores.reshape(lot.draws, -1, *scores.shape[1:])
     if lot.num_prompts == 1:
         return scores
-    return columns.sums_at(scores, asked.prompts, lot.num_prompts)
+    return columns.sums_at(fence(scores), asked.prompts, lot.num_prompts)
 
 
 def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
