@@ -157,7 +157,7 @@ def _by_prompt(fixed: Fixed, heard: Heard, x: Array) -> Array:
     """Sums [M, N] of what belongs to the draws [K, N] of an update."""
     if fixed.num_prompts == 1:
         return x
-    return columns.sums_at(x, heard.prompts, fixed.num_prompts)
+    return columns.sums_at(fixed.fence(x), heard.prompts, fixed.num_prompts)
 
 
 def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
@@ -189,7 +189,7 @@ def _log_odds(law: Law, truth: Array) -> Array:
     odds = columns.log_odds(law, truth.reshape(-1, lanes)).reshape(truth.shape)
     if length == 1:
         return odds[:, 0]
-    return columns.over_lanes(information.joint_log_odds)(odds)
+    return columns.each(columns.over_lanes(information.joint_log_odds))(odds)
 
 
 def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Array:
@@ -199,7 +199,7 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
         log_probs = law.log_probs.reshape(laws.shape)
         terms = information.label_gap_terms(laws, log_probs)
         terms = columns.total(terms.reshape(-1, *laws.shape[2:]))
-        gaps = jnp.sum(terms.reshape(*laws.shape[:2], -1), axis=1)
+        gaps = columns.each(partial(jnp.sum, axis=0))(terms.reshape(*laws.shape[:2], -1))
         coordinate = jnp.log2(gaps / information.NATS_PER_BIT)
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
@@ -207,7 +207,8 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     """Whether [N] a prompt has left the phase in which the stretch began."""
     at = _phase(fixed.plan, fixed.rules, fixed.laws, law, odds)
-    return jnp.any(at != fixed.begin, axis=0)
+    left = at != fixed.begin
+    return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 
 
 def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) -> Reached:

@@ -7,7 +7,6 @@ nothing is differentiated and no array [B, L, V] exists.
 Letters besides those of simrl.types: N lanes; an update draws K prompts and C answers to each.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -97,7 +96,7 @@ def policy_gradient(
         told = _verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
         success = fence(told.success)
         kept, weights = _weigh(advantage, state.advantage, lot, asked.prompts, told, fence)
-        gradient = _score(lot, asked, answers, _by_draw(lot, weights))
+        gradient = _score(lot, asked, answers, _by_draw(lot, weights), fence)
         state = _ascend(optimizer, state, gradient, kept)
         right = columns.total(success)
         return state, Heard(asked.prompts, asked.law, answers, right, _dead(lot, weights))
@@ -123,8 +122,9 @@ def supervised(
             told = environment.label(words, task, jnp.int32(FIRST))
             return jnp.broadcast_to(told, words.shape)
 
-        labels = _rows(fence(_each(label)(words, asked.task)))
-        state = _ascend(optimizer, state, _score(lot, asked, labels, jnp.ones(labels.shape)), ())
+        labels = _rows(fence(columns.each(label)(words, asked.task)))
+        gradient = _score(lot, asked, labels, jnp.ones(labels.shape), fence)
+        state = _ascend(optimizer, state, gradient, ())
         success = jnp.full(asked.prompts.shape, float(lot.answers))
         none = jnp.zeros(success.shape, jnp.uint32)
         return state, Heard(asked.prompts, asked.law, labels, success, none)
@@ -140,18 +140,6 @@ def _logits(state: Learning) -> Array:
 def _rows(x: Array) -> Array:
     """[K, L, ...] as [K L, ...]."""
     return x.reshape(-1, *x.shape[2:])
-
-
-def _each(function: Callable) -> Callable:
-    """`function` of one draw, mapped over the first axis of every argument; one is no map."""
-
-    def over_draws(*given: Any) -> Any:
-        if jax.tree.leaves(given)[0].shape[0] > 1:
-            return jax.vmap(function)(*given)
-        found = function(*jax.tree.map(lambda leaf: leaf[0], given))
-        return jax.tree.map(lambda leaf: leaf[None], found)
-
-    return over_draws
 
 
 def _ask(
@@ -191,7 +179,7 @@ def _verdicts(environment: Environment, noise: Array, tasks: Task, answers: Arra
         told = environment.reward(noise, task, jnp.int32(FIRST), answers)
         return Outcome(jnp.broadcast_to(told.credit, answers.shape), told.success)
 
-    return _each(verdict)(noise, tasks, answers)
+    return columns.each(verdict)(noise, tasks, answers)
 
 
 def _weigh(
@@ -234,7 +222,7 @@ def _dead(lot: Batch, weights: Array) -> Array:
     return columns.total(dead.reshape(lot.draws, -1, lanes))
 
 
-def _score(lot: Batch, asked: Asked, answers: Array, weights: Array) -> Array:
+def _score(lot: Batch, asked: Asked, answers: Array, weights: Array, fence: Fence) -> Array:
     """(1/(G B)) sum over answers of weights [K L, C, N] times scores: [M, L, V, N]."""
     law = asked.law
     shares = weights * (1 / (lot.groups * lot.size))
@@ -243,7 +231,7 @@ def _score(lot: Batch, asked: Asked, answers: Array, weights: Array) -> Array:
     scores = scores.reshape(lot.draws, -1, *scores.shape[1:])
     if lot.num_prompts == 1:
         return scores
-    return columns.sums_at(scores, asked.prompts, lot.num_prompts)
+    return columns.sums_at(fence(scores), asked.prompts, lot.num_prompts)
 
 
 def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:

@@ -9,6 +9,7 @@ those of a prompt with the first draw of it and 0 with the others.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from simrl.columns import Fence, Law
 from simrl.measures import information
 from simrl.measures.information import Information
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
+
+_SUMS = columns.each(partial(jnp.sum, axis=0))  # of every draw
 
 
 def of_labels(law: Law, truth: Array, answers: Array, prompts: Array, fence: Fence) -> Information:
@@ -69,9 +72,11 @@ def of_answers(law: Law, truth: Array, answers: Array, prompts: Array, fence: Fe
     others = columns.total(jnp.where(first & (wrong > top[:, None]), right, 0))
     others = _together(others, prompts) + (ties - 1) * -_least(-right, prompts, fence)
     matches = _apart(answers == truth[:, None], len(prompts))
-    hit = _anywhere(jnp.any(jnp.all(matches, axis=1), axis=1), prompts)
+    hits = columns.each(lambda of_draw: jnp.any(jnp.all(of_draw, axis=0), axis=0))(matches)
+    hit = _anywhere(hits, prompts)
     odds = _apart(columns.log_odds(law, truth), len(prompts))
-    odds = odds[:, 0] if length == 1 else columns.over_lanes(information.joint_log_odds)(odds)
+    joint = columns.each(columns.over_lanes(information.joint_log_odds))
+    odds = odds[:, 0] if length == 1 else joint(odds)
     left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
     log_left = jnp.where(tried < 0.5, jnp.log1p(-tried), jnp.log(left))
     found = columns.total(jnp.where(first, weighted(right, log_p), 0))
@@ -86,7 +91,7 @@ def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array,
     powers = columns.pick(law.powers, answers)
     p = _apart(powers * law.inverse[:, None], draws)
     not_p = _apart(columns.others(law, powers) * law.inverse[:, None], draws)
-    log_p = jnp.sum(_apart(shifted - law.log_total[:, None], draws), axis=1)
+    log_p = _SUMS(_apart(shifted - law.log_total[:, None], draws))
     before, wrong = jnp.ones_like(p[:, 0]), jnp.zeros_like(p[:, 0])
     for position in range(p.shape[1]):
         wrong = wrong + before * not_p[:, position]
@@ -117,7 +122,7 @@ def _apart(x: Array, draws: int) -> Array:
 
 def _over_positions(x: Array, prompts: Array) -> Array:
     """Sums [K, N] of [K L, N]."""
-    return jnp.sum(_apart(x, len(prompts)), axis=1)
+    return _SUMS(_apart(x, len(prompts)))
 
 
 def _same(prompts: Array) -> Array:
@@ -135,7 +140,7 @@ def _together(x: Array, prompts: Array) -> Array:
 def _least(x: Array, prompts: Array, fence: Fence) -> Array:
     """[K, N]: the least of [K, C, N] at all draws of the same prompt."""
     if len(prompts) == 1:
-        return jnp.min(x, axis=1)
+        return jnp.min(x[0], axis=0)[None]
     most = fence(columns.largest(-x))
     return -fence(columns.largest(jnp.where(_same(prompts), most[None], -jnp.inf)))
 

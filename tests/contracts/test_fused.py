@@ -49,10 +49,9 @@ SEVERAL = simrl.Sequence(SMALL, 2, "exact", "fixed", PROMPTS)
 GROUPED = {  # worlds that are also met with several groups
     "exact-several": SEVERAL,
     "reward_to_go-zipf-several": simrl.Sequence(SMALL, 2, "reward_to_go", "zipf", PROMPTS),
-    "prefix-zipf-many-several": simrl.Sequence(LARGE, 1, "prefix", "zipf", LARGE),
     "fraction-groups": simrl.Sequence(SMALL, 2, "fraction"),
 }
-WORLDS |= {**GROUPED, "token-prompts": simrl.Sequence(SMALL, 2, "token", "fixed", PROMPTS)}
+WORLDS |= {**GROUPED, "many-prompts": simrl.Sequence(LARGE, 1, "token", "zipf", LARGE)}
 
 
 def learners_of(world, num_groups=1):

@@ -30,20 +30,13 @@ SPECS = {
         stop_pass_rate=0.95,
     ),
     "token": simrl.Spec(
-        environment=simrl.Sequence(36, 2, "token"),
-        learner=simrl.PolicyGradient(group_size=16, optimizer=SGD),
+        environment=simrl.Sequence(36, 2, "token", num_prompts=2),
+        learner=simrl.PolicyGradient(group_size=8, num_groups=3, optimizer=SGD),
     ),
     "labels": simrl.Spec(
         environment=simrl.Sequence(5, 2, labels="zipf", num_prompts=2),
         learner=simrl.Supervised(batch_size=2, num_groups=3, optimizer=SGD),
         phases=simrl.Phases("excess_loss", -6.0, 2.0, 6),
-    ),
-    "several": simrl.Spec(
-        environment=simrl.Sequence(3, 2, num_prompts=3),
-        learner=simrl.PolicyGradient(
-            simrl.RunningMean(), group_size=4, num_groups=3, optimizer=SGD
-        ),
-        stop_pass_rate=0.8,
     ),
 }
 SPECS = {
