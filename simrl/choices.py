@@ -31,9 +31,11 @@ def search(words: Array, weights: Array, fence: Fence) -> Array:
     size = weights.shape[1]
     if size > columns.FEW:
         return _descend(words, weights, fence)
-    edges = _edges(weights)
     if words.shape[1] > 1:
-        edges = _keep(fence, edges)
+        edges = _keep(fence, _edges(weights))
+    else:  # all of it is one program
+        rows = [weights[:, v : v + 1] for v in range(size)]
+        edges = jnp.concatenate(list(itertools.accumulate(rows)), axis=1)
     threshold = keys.threshold(words, edges[:, -1:])
     found = jnp.zeros(words.shape, jnp.float32)
     for v in range(size - 1):
@@ -72,8 +74,12 @@ def tally(
 
 def _edges(weights: Array) -> Array:
     """Sums [L, V, N] of integer weights up to and with each symbol."""
-    rows = [weights[:, v : v + 1] for v in range(weights.shape[1])]
-    return jnp.concatenate(list(itertools.accumulate(rows)), axis=1)
+    # By doubling: added row by row, each row would be a program of its own to compile.
+    size, shift = weights.shape[1], 1
+    while shift < size:
+        weights = weights + jnp.pad(weights[:, :-shift], ((0, 0), (shift, 0), (0, 0)))
+        shift *= 2
+    return weights
 
 
 def _descend(words: Array, weights: Array, fence: Fence) -> Array:

@@ -146,6 +146,13 @@ def pick(table: Array, index: Array) -> Array:
     size = table.shape[1]
     if size > FEW:
         return table.reshape(-1)[flat(index, size)]
+    if index.shape[1] == 1:
+        # As one array: comparisons with an index that a loop does not change are put before the
+        # loop one by one, and each is a program of its own to compile.
+        mine = index == jnp.arange(size, dtype=index.dtype)[:, None]
+        if table.dtype == bool:
+            return jnp.any(mine & table, axis=1, keepdims=True)
+        return total(jnp.where(mine, table, 0))[:, None]
     found = jnp.broadcast_to(table[:, :1], index.shape)
     for v in range(1, size):
         found = jnp.where(index == v, table[:, v : v + 1], found)

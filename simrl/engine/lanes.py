@@ -35,12 +35,13 @@ CPU_OPTIONS: dict[str, bool | int | str] = {
     "xla_disable_hlo_passes": "cse",
     # Where the processor has them: four times the exponentials a second of the default, 256.
     "xla_cpu_prefer_vector_width": 512,
+    # No library for sums: over a leading axis it takes 17 ns a number, and in jax 0.10.2 some sums
+    # of programs with 500 lanes and more were wrong.
+    "xla_cpu_experimental_ynn_fusion_type": "",
 }
 
-# For what runs once or at log points: two thirds of the time to compile, and more to run.
-RARE_OPTIONS = {**CPU_OPTIONS, "xla_cpu_use_fusion_emitters": False}
-# The library that XLA gives sums to takes 17 ns a number where they go over a leading axis.
-CPU_OPTIONS["xla_cpu_experimental_ynn_fusion_type"] = ""
+# For what runs once: two thirds of the time to compile, and more to run.
+START_OPTIONS = {**CPU_OPTIONS, "xla_cpu_use_fusion_emitters": False}
 
 
 class Setup(NamedTuple):
@@ -189,7 +190,7 @@ def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple, num_block
     return _over_blocks(setup, block, (key,), lanes, num_blocks)
 
 
-@_compiled((0,), RARE_OPTIONS)
+@_compiled((0,), START_OPTIONS)
 def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
     """The lanes before their first update."""
 
@@ -218,7 +219,7 @@ def chunk(
     return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
 
 
-@_compiled((0, 1), RARE_OPTIONS)
+@_compiled((0, 1), CPU_OPTIONS)
 def look(
     setup: Setup, keep_beliefs: bool, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> tuple[Seen, Array | None]:
