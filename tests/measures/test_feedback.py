@@ -362,9 +362,13 @@ def test_sampled_standard_errors_are_those_of_the_mean():
     half = sampled_bits(
         jax.random.key(1), jnp.log(jnp.array([[0.2, 0.8]])), jnp.array([0]), "exact", 64
     )
-    # guess 0 is right, guess 1 wrong: both say -log2 0.2
-    np.testing.assert_allclose(half.realised, -np.log2(0.2), rtol=1e-5)
-    assert half.realised_standard_error < 1e-6
+    # guess 0 is right, guess 1 wrong: both say -log2 0.2; only the wrong ones are left to chance
+    told = -np.log2(0.2)
+    wrong = half.realised / told - 0.2
+    assert 64 * wrong == pytest.approx(round(64 * float(wrong)), abs=1e-3)
+    error = told * np.sqrt(wrong * (1 - wrong) * 64 / 63) / 8
+    np.testing.assert_allclose(half.realised_standard_error, error, rtol=1e-4)
+    assert 0 < abs(half.realised - told) < 4 * error
 
 
 def test_one_position_is_the_outcome():
