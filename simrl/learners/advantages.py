@@ -16,23 +16,29 @@ from simrl.measures import gradients
 from simrl.types import Advantage, Array, Rollout
 
 Table = np.ndarray | Array
-Times = Array | float  # how many rewards of a group are like each of those given; 1: one
+Times = Array | None  # how many rewards of a group are like each of those given; None: one
 
 
 def tallied(init: Callable, tally: Callable, moments: Callable, **rest: Any) -> Advantage:
     """An advantage by its tally: that of rewards one by one is that of each once."""
 
     def weights(state: Any, rollout: Rollout) -> tuple[Any, Array]:
-        return tally(state, rollout.credit, 1.0)
+        return tally(state, rollout.credit, None)
 
     return Advantage(init, weights, moments, trailing=True, tally=tally, **rest)
 
 
 def all_equal(rewards: Array, times: Times) -> Array:
     """[L] bool, by the rewards themselves: the mean of B equal floats need not be one of them."""
-    met = jnp.broadcast_to(times, rewards.shape) > 0
-    low, high = jnp.where(met, rewards, jnp.inf), jnp.where(met, rewards, -jnp.inf)
+    if times is None:
+        return jnp.max(rewards, axis=0) == jnp.min(rewards, axis=0)
+    low, high = jnp.where(times > 0, rewards, jnp.inf), jnp.where(times > 0, rewards, -jnp.inf)
     return jnp.max(high, axis=0) == jnp.min(low, axis=0)
+
+
+def sum_of(values: Array, times: Times) -> Array:
+    """[L] over a group; nothing is multiplied, and so charged, where each stands for one."""
+    return jnp.sum(values if times is None else times * values, axis=0)
 
 
 @jax.tree_util.register_dataclass
@@ -61,7 +67,7 @@ class Affine:
             # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
             # rounded 1/B, need not be 1, and a dead group would leave a gradient. A sum of B
             # thirds need not be B thirds either: where all are equal it is not asked for.
-            total = jnp.sum(times * credit, axis=0)
+            total = sum_of(credit, times)
             alike = (1 - self.centre) * (batch_size * credit)
             excess = batch_size * credit - self.centre * total
             return state, scale * jnp.where(all_equal(credit, times), alike, excess) / batch_size
@@ -133,7 +139,7 @@ class RunningMean:
             return Running(jnp.zeros((length,)), jnp.zeros(()))
 
         def tally(state: Running, credit: Array, times: Times) -> tuple[Running, Array]:
-            own = jnp.sum(times * credit, axis=0) / batch_size
+            own = sum_of(credit, times) / batch_size
             baseline = jnp.where(state.num_rewards == 0, own, state.mean)
             count = state.num_rewards + batch_size
             mean = state.mean + (own - state.mean) * (batch_size / count)

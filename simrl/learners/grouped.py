@@ -15,20 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.learners.advantages import Times, all_equal, tallied
+from simrl.learners.advantages import Times, all_equal, sum_of, tallied
 from simrl.measures import gradients
 from simrl.types import Advantage, Array
 
 
 def _normalised(rewards: Array, times: Times, size: int, norm: float) -> Array:
-    excess = rewards - jnp.sum(times * rewards, axis=0) / size
-    spread = jnp.sqrt(jnp.sum(times * excess**2, axis=0) / (size - norm))
+    excess = rewards - sum_of(rewards, times) / size
+    spread = jnp.sqrt(sum_of(excess**2, times) / (size - norm))
     dead = all_equal(rewards, times)
     return jnp.where(dead, 0, excess / jnp.where(dead, 1, spread))
 
 
 def _over_mean(rewards: Array, times: Times, size: int, centre: float) -> Array:
-    mean = jnp.sum(times * rewards, axis=0) / size
+    mean = sum_of(rewards, times) / size
     dead = (mean == 0) | (all_equal(rewards, times) & (centre == 1))
     return jnp.where(dead, 0, rewards / jnp.where(mean == 0, 1, mean) - centre)
 
@@ -79,7 +79,7 @@ class Grouped:
                 jnp.asarray(table, credit.dtype)
                 for table in gradients.group_weights(self.rule, batch_size, self.k)
             )
-            count = jnp.sum(times * credit, axis=0).astype(jnp.int32)
+            count = sum_of(credit, times).astype(jnp.int32)
             return state, jnp.where(credit > 0, success[count], failure[count])
 
         def moments(
