@@ -6,7 +6,7 @@ conditions of one sweep that share seeds share their random numbers.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,21 +55,27 @@ def purposes(key: Array) -> Streams:
 
 
 class Columns:
-    """The streams of many seeds by their `halves` [N]; at a step once one is given."""
+    """The `halves` [N] of the streams of many seeds, by purpose; of one update if there is a step.
 
-    def __init__(self, seed_streams: Streams) -> None:
-        self._halves = {name: halves(key) for name, key in seed_streams._asdict().items()}
-        self._step: Array | None = None
+    A purpose is folded with the step when it is asked for.
+    """
+
+    def __init__(self, seed_halves: Streams, step: Array | None = None) -> None:
+        self._halves, self._step = seed_halves, step
 
     def at_step(self, step: Array) -> "Columns":
-        """Those of one update: a purpose is folded when it is asked for."""
-        one = Columns.__new__(Columns)
-        one._halves, one._step = self._halves, step
-        return one
+        """Those of one update."""
+        return Columns(self._halves, step)
 
     def __getattr__(self, purpose: str) -> tuple[Array, Array]:
-        key = self._halves[purpose]
+        key: Any = getattr(self._halves, purpose)
         return key if self._step is None else fold_in_halves(key, self._step)
+
+
+def columns(seed_streams: Streams) -> Columns:
+    """The streams of many seeds [N] by their halves, taken apart once."""
+    apart: Any = map(halves, seed_streams)
+    return Columns(Streams(*apart))
 
 
 def at_step(seed_streams: Streams, step: Array) -> Streams:

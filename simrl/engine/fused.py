@@ -72,7 +72,7 @@ def updates(
     law = columns.law(trial.learner.fused.logits(run.state), fence)
     begin = _phase(cell.plan, given.rules, known.laws, law, run.odds)
     about = run.task, known.answers, known.laws, end, begin, fence
-    fixed = Fixed(trial, given.rules, cell.plan, keys.Columns(given.streams), *about)
+    fixed = Fixed(trial, given.rules, cell.plan, keys.columns(given.streams), *about)
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     several = len(run.odds) > 1
     steps = run.hits.step

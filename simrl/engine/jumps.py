@@ -11,17 +11,9 @@ import jax.numpy as jnp
 
 from simrl import keys
 from simrl.engine import clock, observe
-from simrl.engine.train import Cell, Given, Plan, Run, hit, spend
+from simrl.engine.train import Given, Plan, Run, hit, lane_by_lane, spend
 from simrl.measures import phases
 from simrl.types import Array, Trial
-
-
-def updates(
-    cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
-) -> tuple[Run, dict[str, Array]]:
-    """One jump in each of the lanes [..., N], at most to `end` [2, N] words; what was told."""
-    one = cell.lane_by_lane(partial(_jump, plan=cell.plan))
-    return one(given.spec, given, known, run, end)
 
 
 def _jump(
@@ -54,3 +46,6 @@ def _add(times: Array, total: Array, heard: Array) -> Array:
     """`total` and `times` (words [2]) what one update was told; nothing of none, even if inf."""
     weight = phases.float_of(times, heard.dtype)
     return total + jnp.where(weight > 0, heard * weight, 0)
+
+
+updates = lane_by_lane(_jump)  # one jump in each of the lanes, at most to `end` [2, N] words

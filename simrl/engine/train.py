@@ -163,12 +163,16 @@ def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: R
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
 
-def one_by_one(
-    cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
-) -> tuple[Run, dict[str, Array]]:
-    """The updates of a stretch in lanes [N] by the code for one seed: the reference."""
-    one = cell.lane_by_lane(partial(_updates, plan=cell.plan))
-    return one(given.spec, given, known, run, end)
+def lane_by_lane(one: Callable) -> Updates:
+    """The updates of a stretch in lanes [..., N] by the code `one` for a seed, mapped over them."""
+
+    def updates(
+        cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
+    ) -> tuple[Run, dict[str, Array]]:
+        of_seed = cell.lane_by_lane(partial(one, plan=cell.plan))
+        return of_seed(given.spec, given, known, run, end)
+
+    return updates
 
 
 def _updates(
@@ -203,6 +207,9 @@ def _updates(
 
     run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
     return run, told
+
+
+one_by_one = lane_by_lane(_updates)  # the reference
 
 
 def spend(spent: Array, info: Info, counted: int, times: Array | None = None) -> Array:

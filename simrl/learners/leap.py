@@ -20,8 +20,9 @@ from simrl import keys
 from simrl.keys import Streams
 from simrl.learners import updates
 from simrl.learners.failures import chances, coin, draw_answers
-from simrl.measures import feedback, phases
+from simrl.measures import phases
 from simrl.measures.simplex import log_binomial
+from simrl.measures.verdicts import Verdict, observed
 from simrl.types import Array, Params, Policy, Verifier
 
 WAIT_WORDS = 32  # random words of one wait
@@ -156,7 +157,7 @@ def reports(log_p: Array, log_fail: Array, verifier: Verifier | None) -> Reports
     if verifier is None:
         return Reports(log_p, log_fail, None)
     alpha, beta = (jnp.asarray(rate, log_p.dtype) for rate in verifier)
-    seen = feedback.observed(feedback.Verdict(log_p, log_fail), alpha, beta)
+    seen = observed(Verdict(log_p, log_fail), alpha, beta)
     odds = log_p - log_fail
     passed = odds + jnp.log1p(-beta) - jnp.log(alpha)
     failed = odds + jnp.log(beta) - jnp.log1p(-alpha)

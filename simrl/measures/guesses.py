@@ -12,15 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl import keys
-from simrl.measures.feedback import (
-    Verdict,
-    divergence_terms,
-    each_position,
-    observed,
-    shown_labels,
-    verdict_divergence,
-    verifier_divergences,
-)
+from simrl.measures.feedback import each_position, shown_labels
 from simrl.measures.sequences import (
     NATS_PER_BIT,
     Array,
@@ -31,6 +23,13 @@ from simrl.measures.sequences import (
     choice_from_log_probs,
     complement,
     weighted,
+)
+from simrl.measures.verdicts import (
+    Verdict,
+    divergence_terms,
+    observed,
+    verdict_divergence,
+    verifier_divergences,
 )
 
 GUESS_CHANNELS = ("exact", "fraction", "prefix", "token", "reward_to_go")

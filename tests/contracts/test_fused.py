@@ -179,7 +179,7 @@ def at_once(world, spec, one, now, state, task):
     state, task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (state, task))
     fence = columns.Fence(one)
     law = columns.law(path.logits(state), fence)
-    after, heard = path.step(keys.Columns(now), state, law, task, fence)
+    after, heard = path.step(keys.columns(now), state, law, task, fence)
     guesses = heard.counts if heard.answers is None else heard.answers
     guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
     told = heard.prompts, guesses, heard.success, heard.dead
