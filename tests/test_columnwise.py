@@ -22,6 +22,7 @@ FUNCTIONS = {  # of x [3, 5] float, index [3] int and a scalar
     "softmax": lambda x, i, s: (jax.nn.softmax(x, axis=-1), jax.nn.logsumexp(x - s)),
     "log1p": lambda x, i, s: (jax.nn.softplus(x), jnp.log1p(x**2)),
     "prefix sums": lambda x, i, s: (jnp.cumsum(x, axis=1), jnp.cumsum(x[::-1], axis=0)[::-1]),
+    "from the end": lambda x, i, s: lax.cumsum(x, 1, reverse=True),
     "a long prefix sum": lambda x, i, s: jnp.cumsum(jnp.tile(x[0], 9)),
     "products so far": lambda x, i, s: jnp.cumprod(x, axis=0),
     "shapes": lambda x, i, s: (x.T, x[None, :, ::2], jnp.pad(x, 1), x.reshape(5, 3), x[1:, :2]),

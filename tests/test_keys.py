@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from simrl import keys
 
@@ -84,6 +85,14 @@ def test_normal_is_odd_and_finite_at_its_ends():
     low, high = keys.normal(jnp.array([0, 2**32 - 1], jnp.uint32))
     assert low == -high
     assert 5.0 < high < 5.6
+
+
+def test_normals_are_the_inverse_distribution_function():
+    """All the way into both tails, where the polynomial is another."""
+    near = np.arange(2**16, dtype=np.uint32) << 8
+    words = np.concatenate([near, ~near, np.arange(0, 2**32, 2**16 + 1).astype(np.uint32)])
+    exact = scipy.special.ndtri(((words >> 8).astype(np.float64) + 0.5) * 2.0**-24)
+    np.testing.assert_allclose(jax.jit(keys.normal)(words), exact, rtol=4e-7)
 
 
 def _all_words(streams):
