@@ -10,8 +10,6 @@ from simrl.types import Rollout
 
 # [K, L]: of five rollouts at each position
 TIMES = np.array([[3, 1, 0, 0], [0, 4, 2, 2], [2, 0, 3, 3]])
-    [[3, 1, 0, 0], [0, 4, 2, 2], [2, 0, 3, 3]]
-)  # [K, L]: of five rollouts at each position
 SIZE = 5
 
 
