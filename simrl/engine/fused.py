@@ -13,9 +13,22 @@ import jax.numpy as jnp
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
 from simrl.engine import observe
-from simrl.engine.train import COUNTERS, Cell, Given, Hits, Plan, Rules, Run, spend
+from simrl.engine.train import (
+    COUNTERS,
+    Cell,
+    Given,
+    Hits,
+    Path,
+    Plan,
+    Rules,
+    Run,
+    Stretch,
+    spend,
+)
 from simrl.measures import information, phases, told
 from simrl.types import Array, Heard, State, Trial
+
+PATIENCE = 4  # updates in the time of a measure, about
 
 
 class Reached(NamedTuple):
@@ -26,19 +39,26 @@ class Reached(NamedTuple):
     dead: Array  # [H, N] uint32: trajectories without gradient since the stretch began
 
 
+class Memo(NamedTuple):
+    """What follows from the state, but is not computed twice: another program would round anew."""
+
+    law: Law  # its logits, which are in the state, are empty
+    mean: Array  # [N]: log-odds of the mean pass rate; [0] where there is one prompt, whose it is
+
+
 class Lanes(NamedTuple):
     """What the loop carries of N seeds."""
 
     state: State  # leaves [..., N]
-    law: Law  # its logits, which are in the state, are empty
+    memo: Memo
     step: Array  # [N] int32
     odds: Array  # [M, N]
-    mean: Array  # [N]: log-odds of the mean pass rate; [0] where there is one prompt, whose it is
     visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where there is one prompt
     dead: Array  # [M, N] uint32: trajectories without gradient since then
-    heard: dict[str, Array]  # [M, N] each
+    heard: dict[str, Array]  # [M, N] each: since the stretch began
     reached: Reached
     going: Array  # [N] bool: neither at the end nor at the stop, and in its phase
+    idle: Array  # [] float: updates that lanes have waited for others
 
 
 class Fixed(NamedTuple):
@@ -51,8 +71,7 @@ class Fixed(NamedTuple):
     task: Any  # leaves [..., N]
     truth: Array  # [M, L, N]
     laws: Array  # [M, L, V, N] of the labels
-    end: Array  # [N] int32
-    begin: Array  # [M, N] int32, the phases
+    stretch: Stretch  # leaves [..., N]
     fence: Fence
 
     @property
@@ -61,35 +80,64 @@ class Fixed(NamedTuple):
         return self.truth.shape[0]
 
 
-def updates(
-    cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
-) -> tuple[Run, dict[str, Array]]:
-    """Updates of lanes [..., N] up to `end` [N] or until one leaves its phase; what was told."""
+def _prepare(cell: Cell, given: Given, run: Run) -> Memo:
     trial = cell.build(given.spec)
     assert trial.learner.fused is not None  # the path is only taken where there is one
-    # 1 in every run; no compiler can know, because steps could be negative for all it sees.
-    fence = Fence(jnp.where(jnp.min(end) >= 0, 1.0, 2.0))
-    law = columns.law(trial.learner.fused.logits(run.state), fence)
-    begin = _phase(cell.plan, given.rules, known.laws, law, run.odds)
-    about = run.task, known.answers, known.laws, end, begin, fence
+    law = columns.law(trial.learner.fused.logits(run.state), _fence(run.step))
+    mean = _mean(run.odds) if len(run.odds) > 1 else jnp.zeros((0,), run.odds.dtype)
+    return Memo(_bare(law), mean)
+
+
+def _fence(steps: Array) -> Fence:
+    """1 in every run; no compiler can know, because steps could be negative for all it sees."""
+    return Fence(jnp.where(jnp.min(steps) >= 0, 1.0, 2.0))
+
+
+def _updates(
+    cell: Cell, given: Given, known: observe.Truth, run: Run, stretch: Stretch, memo: Memo
+) -> tuple[Run, dict[str, Array], Memo, Array]:
+    """Updates of lanes [..., N], until too many have come to the end of their stretch.
+
+    Those wait for the others, until what was lost by waiting is worth a measure of all.
+    """
+    trial, fence = cell.build(given.spec), _fence(stretch.end)
+    about = run.task, known.answers, known.laws, stretch, fence
     fixed = Fixed(trial, given.rules, cell.plan, keys.columns(given.streams), *about)
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
-    several = len(run.odds) > 1
     steps = run.hits.step
+    began = (run.step < stretch.end) & ~run.done
     lanes = Lanes(
         state=run.state,
-        law=_bare(law),
+        memo=memo,
         step=run.step,
         odds=run.odds,
-        mean=_mean(run.odds) if several else jnp.zeros((0,), run.odds.dtype),
-        visits=zeros if several else zeros[:0],
+        visits=zeros if len(run.odds) > 1 else zeros[:0],
         dead=zeros,
-        heard={name: jnp.zeros_like(run.odds) for name in observe.told(trial)},
+        heard=stretch.told,
         reached=Reached(steps, run.hits.time, jnp.zeros(steps.shape, jnp.uint32)),
-        going=(run.step < end) & ~run.done,
+        going=began,
+        idle=jnp.float32(0),
     )
-    after = jax.lax.while_loop(lambda c: jnp.any(c.going), partial(_update, fixed), lanes)
-    return _finish(trial, cell.plan, run, after, given.rules)
+    patience = PATIENCE * _number(began)
+
+    def update(lanes: Lanes) -> Lanes:
+        after = _update(fixed, lanes)
+        return after._replace(idle=lanes.idle + _number(began & ~after.going))
+
+    def unfinished(lanes: Lanes) -> Array:
+        return jnp.any(lanes.going) & (lanes.idle <= patience)
+
+    after = jax.lax.while_loop(unfinished, update, lanes)
+    run = _finish(trial, cell.plan, run, after, given.rules)
+    return run, after.heard, after.memo, began & ~after.going
+
+
+def _number(which: Array) -> Array:
+    """How many [] lanes [N]."""
+    return jnp.sum(which.astype(jnp.float32))
+
+
+path = Path(_prepare, _updates)
 
 
 def _bare(law: Law) -> Law:
@@ -103,7 +151,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     assert trial.learner.fused is not None
     active = lanes.going
     now = fixed.streams.at_step(lanes.step)
-    old = lanes.law._replace(logits=trial.learner.fused.logits(lanes.state))
+    old = lanes.memo.law._replace(logits=trial.learner.fused.logits(lanes.state))
     state, heard = trial.learner.fused.step(now, lanes.state, old, fixed.task, fence)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
     law = columns.law(trial.learner.fused.logits(state), fence)
@@ -111,18 +159,19 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     several = fixed.num_prompts > 1
     mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
+    before_end = step < fixed.stretch.end
     dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
     return Lanes(
         state=state,
-        law=_bare(law),
+        memo=Memo(_bare(law), mean if several else lanes.memo.mean),
         step=step,
         odds=odds,
-        mean=mean if several else lanes.mean,
         visits=_visit(fixed, lanes.visits, heard, active),
         dead=dead,
         heard=_hear(fixed, lanes.heard, heard, active),
         reached=_reach(fixed.rules, lanes, mean, step, _all(dead)),
-        going=active & (step < fixed.end) & (mean < fixed.rules.stop) & ~_left(fixed, law, odds),
+        going=active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds),
+        idle=lanes.idle,
     )
 
 
@@ -190,13 +239,13 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     """Whether [N] a prompt has left the phase in which the stretch began."""
     at = _phase(fixed.plan, fixed.rules, fixed.laws, law, odds)
-    left = at != fixed.begin
+    left = at != fixed.stretch.at
     return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 
 
 def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) -> Reached:
     """Thresholds reached for the first time by the last update; see `train._hit`."""
-    thresholds, before = rules.thresholds, lanes.mean if len(lanes.odds) > 1 else lanes.odds[0]
+    thresholds, before = rules.thresholds, lanes.memo.mean if len(lanes.odds) > 1 else lanes.odds[0]
     new = (lanes.reached.step < 0) & (mean >= thresholds)
     fraction = (thresholds - before) / (mean - before)
     return Reached(
@@ -206,10 +255,8 @@ def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) ->
     )
 
 
-def _finish(
-    trial: Trial, plan: Plan, run: Run, lanes: Lanes, rules: Rules
-) -> tuple[Run, dict[str, Array]]:
-    """The run after the updates, and what they told."""
+def _finish(trial: Trial, plan: Plan, run: Run, lanes: Lanes, rules: Rules) -> Run:
+    """The run after the updates."""
     group, update = _charges(trial, plan)
     several = len(lanes.odds) > 1
     updates = (lanes.step - run.step).astype(jnp.uint32)
@@ -224,9 +271,8 @@ def _finish(
         time=lanes.reached.time,
         cost=jnp.where(new[:, None, None], at_hit, run.hits.cost),
     )
-    done = (lanes.mean if several else lanes.odds[0]) >= rules.stop
-    after = Run(lanes.state, run.task, lanes.step, done, lanes.odds, spent, hits)
-    return after, lanes.heard
+    done = (lanes.memo.mean if several else lanes.odds[0]) >= rules.stop
+    return Run(lanes.state, run.task, lanes.step, done, lanes.odds, spent, hits)
 
 
 def _charges(trial: Trial, plan: Plan) -> tuple[Array, Array]:

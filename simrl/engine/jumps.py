@@ -11,21 +11,21 @@ import jax.numpy as jnp
 
 from simrl import keys
 from simrl.engine import clock, observe
-from simrl.engine.train import Given, Plan, Run, hit, lane_by_lane, spend
+from simrl.engine.train import Given, Plan, Run, Stretch, hit, lane_by_lane, spend
 from simrl.measures import phases
 from simrl.types import Array, Trial
 
 
 def _jump(
-    trial: Trial, given: Given, known: observe.Truth, run: Run, end: Array, *, plan: Plan
+    trial: Trial, given: Given, known: observe.Truth, run: Run, stretch: Stretch, *, plan: Plan
 ) -> tuple[Run, dict[str, Array]]:
     """One jump; none of a lane that is finished."""
     assert trial.learner.jump is not None  # the path is only taken where there is one
     now = keys.Streams(*(keys.fold_in_words(key, run.step) for key in given.streams))
     belief = observe.beliefs(trial, run.state)
-    most = phases.subtract_words(end, run.step)
+    most = phases.subtract_words(stretch.end, run.step)
     jump = trial.learner.jump(now, run.state, run.task, most)
-    told = silence = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
+    told = stretch.told
     spent = run.spent
     num_live = phases.subtract_words(jump.num_updates, jump.num_dead)
     for info, times in ((jump.dead, jump.num_dead), (jump.live, num_live)):
@@ -38,8 +38,8 @@ def _jump(
     done = observe.mean_log_odds(odds) >= given.rules.stop
     done |= observe.full(trial, jump.state)
     after = Run(jump.state, run.task, step, done, odds, spent, hits)
-    going = clock.earlier(run.step, end) & ~run.done
-    return jax.tree.map(partial(jnp.where, going), (after, told), (run, silence))
+    going = clock.earlier(run.step, stretch.end) & ~run.done
+    return jax.tree.map(partial(jnp.where, going), (after, told), (run, stretch.told))
 
 
 def _add(times: Array, total: Array, heard: Array) -> Array:
@@ -48,4 +48,4 @@ def _add(times: Array, total: Array, heard: Array) -> Array:
     return total + jnp.where(weight > 0, heard * weight, 0)
 
 
-updates = lane_by_lane(_jump)  # one jump in each of the lanes, at most to `end` [2, N] words
+path = lane_by_lane(_jump)  # one jump in each of the lanes

@@ -23,8 +23,9 @@ from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
 WIDTHS = (32, 128)  # the least and the most lanes
-FUSED_WIDTHS = (64, 1024)  # lanes innermost: the wider, the less each operation's start counts
-UPDATES = {"plain": train.one_by_one, "fused": fused.updates, "jump": jumps.updates}  # by path
+# Lanes innermost: narrower, each operation's start counts; wider, lanes wait longer for each other.
+FUSED_BYTES, FUSED_WIDTHS = 2**18, (64, 256)
+PATHS = {"plain": train.path, "fused": fused.path, "jump": jumps.path}
 CPU_OPTIONS: dict[str, bool | int | str] = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
     # round differently, so that a seed's measures would depend on its place among the lanes.
@@ -88,8 +89,9 @@ def width_for(trial: Trial) -> int:
     if trial.learner.lumps is not None:
         vocab_size = trial.learner.lumps.entries.num_entries
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
-    fitting = max(CACHE_BYTES // (4 * floats), 1)
-    low, high = FUSED_WIDTHS if trial.path == "fused" else WIDTHS
+    fused = trial.path == "fused"
+    fitting = max((FUSED_BYTES if fused else CACHE_BYTES) // (4 * floats), 1)
+    low, high = FUSED_WIDTHS if fused else WIDTHS
     return int(np.clip(2 ** int(np.log2(fitting)), low, high))
 
 
@@ -200,39 +202,37 @@ def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
     return _over_lanes(setup, one, key, (jobs,), num_blocks)
 
 
-@_compiled((0,), CPU_OPTIONS)
+@_compiled((0, 1), CPU_OPTIONS)
 def chunk(
-    setup: Setup, key: Array, until: Array, num_blocks: Array, jobs: Jobs, run: train.Run
-) -> tuple[train.Run, train.Sums]:
-    """Train the lanes to `until` updates, on the clock of the path; see `train.chunk`."""
+    setup: Setup,
+    keep_beliefs: bool,
+    key: Array,
+    until: Array,
+    num_blocks: Array,
+    jobs: Jobs,
+    run: train.Run,
+) -> tuple[train.Run, train.Sums, Seen, Array | None]:
+    """Train the lanes to `until` updates, on the clock of the path, and look; see `train.chunk`.
 
-    def block(
-        shared: tuple[Array, Array], jobs: Jobs, run: train.Run
-    ) -> tuple[train.Run, train.Sums]:
+    What is seen is measured at the end, with the beliefs if they are kept.
+    """
+
+    def seen(trial: Trial, streams: keys.Streams, run: train.Run) -> tuple[Seen, Array | None]:
+        found = looks.snapshot(trial, setup.plan, streams, run)
+        seen = Seen(jnp.stack(list(found.values())), tuple(found))
+        return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
+
+    def block(shared: tuple[Array, Array], jobs: Jobs, run: train.Run) -> tuple:
         key, until = shared
         streams = jax.vmap(keys.streams, (None, 0))(key, jobs.seed)
         given = train.Given(jobs.spec, jobs.rules, streams)
         first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
         cell = train.Cell(setup.build, setup.plan, first)
-        return train.chunk(cell, given, run, (until, jobs.observe_every), UPDATES[first.path])
+        limits = until, jobs.observe_every
+        run, sums = train.chunk(cell, given, run, limits, PATHS[first.path])
+        return run, sums, *cell.over_lanes(seen)(jobs.spec, streams, run)
 
     return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
-
-
-@_compiled((0, 1), CPU_OPTIONS)
-def look(
-    setup: Setup, keep_beliefs: bool, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
-) -> tuple[Seen, Array | None]:
-    """Measures of the lanes at a log point, and their beliefs if they are kept."""
-
-    def one(
-        trial: Trial, streams: keys.Streams, rules: train.Rules, run: train.Run
-    ) -> tuple[Seen, Array | None]:
-        found = looks.snapshot(trial, setup.plan, streams, run)
-        seen = Seen(jnp.stack(list(found.values())), tuple(found))
-        return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
-
-    return _over_lanes(setup, one, key, (jobs, run), num_blocks)
 
 
 @_compiled((0,), CPU_OPTIONS)

@@ -269,9 +269,12 @@ def absorbed(odds_before: Array, odds_after: Array) -> Array:
     return gain / jnp.log(2.0)
 
 
-def absorbed_label(before: Array, after: Array, known: Truth) -> Array:
-    """Bits [M] gained about labels drawn from their law; before, after [M, L, V] nats."""
-    return jnp.sum(known.laws * (after - before), axis=(1, 2)) / jnp.log(2.0)
+def label_score(log_probs: Array, known: Truth) -> Array:
+    """Expected log-probability [M] of labels drawn from their law, nats.
+
+    What is absorbed about them between two beliefs is its difference.
+    """
+    return jnp.sum(known.laws * log_probs, axis=(1, 2))
 
 
 def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[str, Array]:

@@ -59,14 +59,15 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed
     record, room = Record(setup, trial, num, schedule), room_for(setup, jobs)
     rows, num_blocks, company = _layout(record, num, room)
     mine = _placed(setup, _in_lanes(jobs, company))
-    run = lanes.start(setup, key, jnp.int32(num_blocks), mine)
+    run = lanes.start(setup, key, np.int32(num_blocks), mine)
     batch = Batch(np.arange(num), rows, num_blocks, mine, run)
     for until in schedule.log_points:
         record.later(record.copy_last)
         if until > 0:
             batch = _packed(batch, record, room)
-            batch = _trained(setup, key, until, batch, record)
-        record.look(key, batch)
+        if batch.num_blocks > 0:
+            batch, seen = _trained(key, until, batch, record)
+            record.look(key, batch, seen)
     record.later(record.end, batch)
     record.catch_up()
     return record.observed()
@@ -77,10 +78,10 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
     num_blocks = room_for(setup, jobs) * setup.mesh.devices.size
     company = np.zeros((num_blocks, lanes.width_for(trial)), int)
-    given, one = _placed(setup, _in_lanes(jobs, company)), jnp.int32(1)
+    given, one = _placed(setup, _in_lanes(jobs, company)), np.int32(1)
     run = lanes.start(setup, key, one, given)
-    run, _ = lanes.chunk(setup, key, clock.of(0, trial.path), one, given, run)
-    lanes.look(setup, schedule.keep_beliefs, key, one, given, run)
+    limits = clock.of(0, trial.path), one
+    run = lanes.chunk(setup, schedule.keep_beliefs, key, *limits, given, run)[0]
     if probes.wanted(trial):
         lanes.probe(setup, key, one, given, run)
 
@@ -146,21 +147,21 @@ def _packed(batch: Batch, record: Record, room: int) -> Batch:
     return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.run))
 
 
-def _trained(setup: Setup, key: Array, until: int, batch: Batch, record: Record) -> Batch:
-    """The lanes at `until` updates. Chunks end after MAX_STRETCHES too, long before float32 sums
-    of equal terms go wrong."""
-    while not _finished(batch, until):
-        given = (
-            clock.of(until, record.trial.path),
-            jnp.int32(batch.num_blocks),
-            batch.jobs,
-            batch.run,
-        )
-        run, sums = lanes.chunk(setup, key, *given)
+def _trained(key: Array, until: int, batch: Batch, record: Record) -> tuple[Batch, tuple]:
+    """The lanes at `until` updates, and what is seen of them there.
+
+    Chunks end after MAX_STRETCHES too, long before float32 sums of equal terms go wrong.
+    """
+    setup, keep = record.setup, record.schedule.keep_beliefs
+    limits = clock.of(until, record.trial.path), np.int32(batch.num_blocks)
+    while True:
+        run, sums, *seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.run)
         batch = batch._replace(run=run)
         record.catch_up()  # with what was launched before: the device is busy
-        record.later(record.add, batch, sums)
-    return batch
+        if until > 0:
+            record.later(record.add, batch, sums)
+        if _finished(batch, until):
+            return batch, tuple(seen)
 
 
 def _finished(batch: Batch, until: int) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import clock, lanes, observe, probes, train
@@ -76,13 +75,9 @@ class Record:
         self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
         self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))
 
-    def look(self, key: Array, batch: Batch) -> None:
-        """Measure a batch at the log point that was begun."""
-        if batch.num_blocks == 0:
-            return
-        keep = self.schedule.keep_beliefs
-        given = key, jnp.int32(batch.num_blocks), batch.jobs, batch.run
-        seen = lanes.look(self.setup, keep, *given)
+    def look(self, key: Array, batch: Batch, seen: tuple[lanes.Seen, Any]) -> None:
+        """Keep what was seen of a batch at the log point that was begun, and what is estimated."""
+        given = key, np.int32(batch.num_blocks), batch.jobs, batch.run
         estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
         self.later(self.keep, batch, *seen, estimates)
 

@@ -92,9 +92,27 @@ class Cell(NamedTuple):
         return jax.vmap(one, in_axes=-1, out_axes=-1)
 
 
-Updates = Callable[..., tuple[Run, dict[str, Array]]]
-# (cell, given, known, run, end [N]) -> the lanes after one stretch, and what they were told [M, N]:
-# `one_by_one`, or `updates` of simrl.engine.fused and simrl.engine.jumps
+class Stretch(NamedTuple):
+    """What a stretch of updates needs to know of its beginning, of one seed."""
+
+    end: Array  # where it ends at the latest, on the path's clock
+    at: Array  # [M] int32: the phases of its prompts
+    odds: Array  # [M]
+    spent: Array  # [M, C, 2] words
+    label_score: Array  # [M] nats, `observe.label_score`; [0] where nothing asks for it
+    measured: dict[str, Array]  # [M] each
+    told: dict[str, Array]  # [M] each: sums over its updates so far
+
+
+class Path(NamedTuple):
+    """One way to make the updates of lanes [..., N]."""
+
+    prepare: Callable[[Cell, Given, Run], Any]
+    # What is carried from one call to the next beside the run.
+
+    updates: Callable[[Cell, Given, observe.Truth, Run, Stretch, Any], tuple[Run, dict, Any, Array]]
+    # Updates of every lane that is before the end of its stretch, until it ends: the run after
+    # them, what the stretch was told so far, what is carried, and whose stretch [N] has ended.
 
 
 class Sums(NamedTuple):
@@ -121,13 +139,25 @@ def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
     return Run(state, task, step, overall >= rules.stop, odds, spent, hits)
 
 
+class Carry(NamedTuple):
+    """Lanes [..., N] between two calls of the updates."""
+
+    run: Run
+    stretch: Stretch
+    memo: Any  # the path's own
+    begins: Array  # [N] bool: whether a new stretch does
+    num: Array  # [N] int32: stretches so far
+    sums: Sums
+
+
 def chunk(
-    cell: Cell, given: Given, run: Run, limits: tuple[Array, Array], updates: Updates
+    cell: Cell, given: Given, run: Run, limits: tuple[Array, Array], path: Path
 ) -> tuple[Run, Sums]:
     """Train lanes [N] until `until` updates are done, the stop is reached, or for MAX_STRETCHES.
 
-    Every leaf has the lanes on its last axis; `limits` are `until` [] and `observe_every` [N], and
-    `updates` makes those of one stretch in all lanes. A lane that is finished makes none.
+    Every leaf has the lanes on its last axis; `limits` are `until` [] and `observe_every` [N]. A
+    lane that is finished makes no update. Stretches end at different times: what is summed of one
+    does not depend on who else has ended theirs.
     """
     until, observe_every = limits
     known = cell.over_lanes(observe.truth)(given.spec, run.task)
@@ -137,21 +167,34 @@ def chunk(
         jnp.zeros((num_phases, len(COUNTERS), 2, num_lanes), jnp.uint32),
     )
 
-    def unfinished(carry: tuple[Run, Sums, Array]) -> Array:
-        run, _, count = carry
-        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(run.step)
-        return jnp.any(early & ~run.done) & (count < MAX_STRETCHES)
+    def limit(at: Array, most: Array, num: Array) -> Array:
+        return clock.chosen(num < MAX_STRETCHES, clock.end_of_stretch(at, most, until), at)
 
-    def stretch(carry: tuple[Run, Sums, Array]) -> tuple[Run, Sums, Array]:
-        before, sums, count = carry
-        limit = columnwise.over_lanes(lambda at, most: clock.end_of_stretch(at, most, until))
-        end = limit(before.step, observe_every)
-        after, told = updates(cell, given, known, before, end)
+    def begun(run: Run, num: Array) -> Stretch:
+        end = columnwise.over_lanes(limit)(run.step, observe_every, num)
+        begin = cell.over_lanes(partial(_begin, plan=cell.plan))
+        return begin(given.spec, given, known, run, end)
+
+    def unfinished(carry: Carry) -> Array:
+        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(carry.run.step)
+        return jnp.any(early & ~carry.run.done & (carry.num < MAX_STRETCHES))
+
+    def step(carry: Carry) -> Carry:
+        begins = partial(jnp.where, carry.begins)
+        stretch = jax.tree.map(begins, begun(carry.run, carry.num), carry.stretch)
+        run, told, memo, ended = path.updates(cell, given, known, carry.run, stretch, carry.memo)
+        stretch = stretch._replace(told=told)
         account = cell.over_lanes(partial(_account, plan=cell.plan))
-        sums = account(given.spec, given, known, (before, after), told, sums)
-        return after, sums, count + 1
+        sums = account(given.spec, known, run, stretch, carry.sums)
+        sums = jax.tree.map(partial(jnp.where, ended), sums, carry.sums)
+        return Carry(run, stretch, memo, ended, carry.num + ended.astype(jnp.int32), sums)
 
-    return jax.lax.while_loop(unfinished, stretch, (run, empty, jnp.int32(0)))[:2]
+    num, shapes = jnp.zeros(num_lanes, jnp.int32), jax.eval_shape(begun, run, run.done)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    memo = path.prepare(cell, given, run)
+    carry = Carry(run, nothing, memo, jnp.ones(num_lanes, bool), num, empty)
+    after = jax.lax.while_loop(unfinished, step, carry)
+    return after.run, after.sums
 
 
 def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: Run) -> Array:
@@ -163,33 +206,32 @@ def _phases(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run: R
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
 
-def lane_by_lane(one: Callable) -> Updates:
+def lane_by_lane(one: Callable) -> Path:
     """The updates of a stretch in lanes [..., N] by the code `one` for a seed, mapped over them."""
 
     def updates(
-        cell: Cell, given: Given, known: observe.Truth, run: Run, end: Array
-    ) -> tuple[Run, dict[str, Array]]:
+        cell: Cell, given: Given, known: observe.Truth, run: Run, stretch: Stretch, memo: Any
+    ) -> tuple[Run, dict[str, Array], Any, Array]:
         of_seed = cell.lane_by_lane(partial(one, plan=cell.plan))
-        return of_seed(given.spec, given, known, run, end)
+        run, told = of_seed(given.spec, given, known, run, stretch)
+        return run, told, memo, jnp.ones_like(run.done)
 
-    return updates
+    return Path(lambda cell, given, run: (), updates)
 
 
 def _updates(
-    trial: Trial, given: Given, known: observe.Truth, run: Run, end: Array, *, plan: Plan
+    trial: Trial, given: Given, known: observe.Truth, run: Run, stretch: Stretch, *, plan: Plan
 ) -> tuple[Run, dict[str, Array]]:
-    """Updates up to `end`, or until a prompt leaves its phase; also what they were told, summed.
+    """Updates to the end of a stretch, or until a prompt leaves its phase; also what they told.
 
     Ending with the phase makes every update belong to the phase of the state before it. What an
     update is told depends on its luck, which also ends stretches: it is summed at every update.
     """
     rules = given.rules
-    begin = _phases(trial, plan, rules, known, run)
-    silence = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
 
     def unfinished(carry: tuple[Run, dict[str, Array], Array]) -> Array:
         run, _, left = carry
-        return (run.step < end) & ~run.done & ~left
+        return (run.step < stretch.end) & ~run.done & ~left
 
     def update(carry: tuple[Run, dict[str, Array], Array]) -> tuple[Run, dict[str, Array], Array]:
         run, told, _ = carry
@@ -202,14 +244,14 @@ def _updates(
         hits = hit(run, rules, odds, spent, run.step + 1)
         done = observe.mean_log_odds(odds) >= rules.stop
         after = Run(state, run.task, run.step + 1, done, odds, spent, hits)
-        left = jnp.any(_phases(trial, plan, rules, known, after) != begin)
+        left = jnp.any(_phases(trial, plan, rules, known, after) != stretch.at)
         return after, told, left
 
-    run, told, _ = jax.lax.while_loop(unfinished, update, (run, silence, jnp.bool_(False)))
+    run, told, _ = jax.lax.while_loop(unfinished, update, (run, stretch.told, jnp.bool_(False)))
     return run, told
 
 
-one_by_one = lane_by_lane(_updates)  # the reference
+path = lane_by_lane(_updates)  # the reference
 
 
 def spend(spent: Array, info: Info, counted: int, times: Array | None = None) -> Array:
@@ -245,38 +287,50 @@ def hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
     )
 
 
+def _begin(
+    trial: Trial, given: Given, known: observe.Truth, run: Run, end: Array, *, plan: Plan
+) -> Stretch:
+    """Measure a state at the beginning of a stretch."""
+    key = keys.fold_in(clock.fold_in(given.streams.probe, run.step), probes.OF_STATE)
+    drawn = key, plan.num_redraws
+    return Stretch(
+        end=end,
+        at=_phases(trial, plan, given.rules, known, run),
+        odds=run.odds,
+        spent=run.spent,
+        label_score=_label_score(trial, known, run),
+        measured=observe.of_state(trial, run.state, run.task, known, *drawn, odds=run.odds),
+        told={name: jnp.zeros_like(run.odds) for name in observe.told(trial)},
+    )
+
+
+def _label_score(trial: Trial, known: observe.Truth, run: Run) -> Array:
+    """What `absorbed_label` is a difference of [M], or nothing [0]."""
+    if "absorbed_label" not in observe.quantities(trial):
+        return jnp.zeros((0,), run.odds.dtype)
+    return observe.label_score(observe.beliefs(trial, run.state), known)
+
+
 def _account(
-    trial: Trial,
-    given: Given,
-    known: observe.Truth,
-    ends: tuple[Run, Run],
-    told: dict[str, Array],
-    sums: Sums,
-    *,
-    plan: Plan,
+    trial: Trial, known: observe.Truth, run: Run, stretch: Stretch, sums: Sums, *, plan: Plan
 ) -> Sums:
-    """Add one stretch to the phases that its prompts were in when it began.
+    """Add a stretch to the phases that its prompts were in when it began.
 
     Measures of the state are those at its beginning, weighed by the trajectories spent on a prompt;
     what was told is a sum already and what was absorbed is a difference.
     """
-    before, after = ends
-    at = _phases(trial, plan, given.rules, known, before)
-    spent = phases.subtract_words(after.spent, before.spent)
+    spent = phases.subtract_words(run.spent, stretch.spent)
     trajectories = phases.float_of(spent[:, COUNTERS.index("trajectories")])
-    key = keys.fold_in(clock.fold_in(given.streams.probe, before.step), probes.OF_STATE)
-    drawn = key, plan.num_redraws
-    now = before.state, before.task, known
-    measured = observe.of_state(trial, *now, *drawn, odds=before.odds)
     # A prompt that was not drawn adds nothing, even where its measure is infinite.
-    values = {k: jnp.where(trajectories > 0, v * trajectories, 0) for k, v in measured.items()}
-    values |= told
-    values["absorbed"] = observe.absorbed(before.odds, after.odds)
+    weighed = {name: value * trajectories for name, value in stretch.measured.items()}
+    values = {name: jnp.where(trajectories > 0, value, 0) for name, value in weighed.items()}
+    values |= stretch.told
+    values["absorbed"] = observe.absorbed(stretch.odds, run.odds)
     if "absorbed_label" in observe.quantities(trial):
-        old, new = (observe.beliefs(trial, run.state) for run in ends)
-        values["absorbed_label"] = observe.absorbed_label(old, new, known)
+        gain = _label_score(trial, known, run) - stretch.label_score
+        values["absorbed_label"] = gain / information.NATS_PER_BIT
     columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
     return Sums(
-        values=phases.scatter_sums(sums.values, at, columns),
-        counts=phases.scatter_words(sums.counts, at, spent),
+        values=phases.scatter_sums(sums.values, stretch.at, columns),
+        counts=phases.scatter_words(sums.counts, stretch.at, spent),
     )
