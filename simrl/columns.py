@@ -126,19 +126,27 @@ def largest(x: Array) -> Array:
 
 
 def _folded(combine: Callable, x: Array, neutral: float) -> Array:
-    size = x.shape[1]
+    x = fewer(combine, x, 1, neutral)
+    folded = x[:, 0]
+    for v in range(1, x.shape[1]):
+        folded = combine(folded, x[:, v])
+    return folded
+
+
+def fewer(combine: Callable, x: Array, axis: int, neutral: float) -> Array:
+    """At most FEW rows, along an axis, that combine to what all of them combine to."""
+    size = x.shape[axis]
     if size <= FEW:
-        folded = x[:, 0]
-        for v in range(1, size):
-            folded = combine(folded, x[:, v])
-        return folded
+        return x
     num = -(-size // FEW)
     # Rows v, v + num, v + 2 num ... are folded first: slices of whole rows, which XLA vectorises.
-    padded = jnp.pad(x, ((0, 0), (0, num * FEW - size), (0, 0)), constant_values=neutral)
-    folded = padded[:, :num]
+    missing = [(0, num * FEW - size if i == axis else 0) for i in range(x.ndim)]
+    padded = jnp.pad(x, missing, constant_values=neutral)
+    folded = jax.lax.slice_in_dim(padded, 0, num, axis=axis)
     for v in range(1, FEW):
-        folded = combine(folded, padded[:, v * num : (v + 1) * num])
-    return _folded(combine, folded, neutral)
+        rows = jax.lax.slice_in_dim(padded, v * num, (v + 1) * num, axis=axis)
+        folded = combine(folded, rows)
+    return fewer(combine, folded, axis, neutral)
 
 
 def pick(table: Array, index: Array) -> Array:

@@ -33,7 +33,7 @@ CPU_OPTIONS: dict[str, bool | int | str] = {
     "xla_backend_optimization_level": 1,
     # A program for several devices has one more pass of this kind than that for one; the two then
     # fuse, and round, differently.
-    "xla_disable_hlo_passes": "cse",
+    "xla_disable_hlo_passes": "cse,cpu-parallel-task-assigner",
     # Where the processor has them: four times the exponentials a second of the default, 256.
     "xla_cpu_prefer_vector_width": 512,
     # No library for sums: over a leading axis it takes 17 ns a number, and in jax 0.10.2 some sums
