@@ -10,6 +10,7 @@ does not know to be one is exact, and too dear to repeat. Measured on the ten-ar
 core: 166 ns a pull without, 19 with.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,20 +118,18 @@ def softplus(x: Array) -> Array:
 
 def total(x: Array) -> Array:
     """Sum over the second axis of [L, V, N]: whole rows at a time, in blocks if they are many."""
-    return _folded(jnp.add, x, 0)
+    return _folded(jax.lax.add, x, 0)
 
 
 def largest(x: Array) -> Array:
     """Maximum over the second axis of [L, V, N]."""
-    return _folded(jnp.maximum, x, -jnp.inf)
+    return _folded(jax.lax.max, x, -jnp.inf)
 
 
 def _folded(combine: Callable, x: Array, neutral: float) -> Array:
     x = fewer(combine, x, 1, neutral)
-    folded = x[:, 0]
-    for v in range(1, x.shape[1]):
-        folded = combine(folded, x[:, v])
-    return folded
+    rows = [jax.lax.index_in_dim(x, v, 1, keepdims=False) for v in range(x.shape[1])]
+    return functools.reduce(combine, rows)
 
 
 def fewer(combine: Callable, x: Array, axis: int, neutral: float) -> Array:
@@ -140,12 +139,9 @@ def fewer(combine: Callable, x: Array, axis: int, neutral: float) -> Array:
         return x
     num = -(-size // FEW)
     # Rows v, v + num, v + 2 num ... are folded first: slices of whole rows, which XLA vectorises.
-    missing = [(0, num * FEW - size if i == axis else 0) for i in range(x.ndim)]
-    padded = jnp.pad(x, missing, constant_values=neutral)
-    folded = jax.lax.slice_in_dim(padded, 0, num, axis=axis)
-    for v in range(1, FEW):
-        rows = jax.lax.slice_in_dim(padded, v * num, (v + 1) * num, axis=axis)
-        folded = combine(folded, rows)
+    missing = [(0, num * FEW - size if i == axis else 0, 0) for i in range(x.ndim)]
+    padded = jax.lax.pad(x, jnp.asarray(neutral, x.dtype), missing)
+    folded = functools.reduce(combine, jax.lax.split(padded, [num] * FEW, axis))
     return fewer(combine, folded, axis, neutral)
 
 

@@ -109,7 +109,7 @@ def _alike(equation: Any, given: list[Column], num: int) -> list[Any]:
         behind = _behind(x, has_lanes, num)
         # One number for a whole array: a literal, or the condition of a choice.
         wider = behind.reshape((1,) * (len(shape) - behind.ndim) + behind.shape)
-        found.append(jnp.broadcast_to(wider, shape))
+        found.append(wider if wider.shape == shape else jnp.broadcast_to(wider, shape))
     return found
 
 
@@ -165,12 +165,10 @@ def _reduced(
         return reduce(x, axes)
     for axis in many:
         x = columns.fewer(combine, x, axis, neutral)
-    rows = [axis for axis in axes if x.shape[axis] > 1]
-    for axis in rows:
-        parts = jnp.split(x, x.shape[axis], axis)
-        x = functools.reduce(combine, parts)
+    for axis in axes:
+        x = functools.reduce(combine, jax.lax.split(x, [1] * x.shape[axis], axis))
     # No compiler knows that a number equals itself.
-    return columns.Fence(jnp.ones((), x.dtype))(jnp.squeeze(x, axes))
+    return columns.Fence(jnp.ones((), x.dtype))(jax.lax.squeeze(x, axes))
 
 
 def _log1p(num: int, x: Array, **_: Any) -> Array:
@@ -185,6 +183,6 @@ RULES: dict[str, Callable[..., Array]] = {
     "pad": _pad,
     "cumsum": _cumsum,
     "log1p": _log1p,
-    "reduce_sum": partial(_reduced, jnp.add, jax.lax.reduce_sum, 0.0),
-    "reduce_max": partial(_reduced, jnp.maximum, jax.lax.reduce_max, -jnp.inf),
+    "reduce_sum": partial(_reduced, jax.lax.add, jax.lax.reduce_sum, 0.0),
+    "reduce_max": partial(_reduced, jax.lax.max, jax.lax.reduce_max, -jnp.inf),
 }  # (number of lanes, operands, parameters): only the first operand has lanes

@@ -179,15 +179,20 @@ def _threefry(key_data: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
 
 def _rounds(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     schedule = (k0, k1, k0 ^ k1 ^ jnp.uint32(0x1BD11BDA))
-    x0, x1 = x0 + k0, x1 + k1
+    x0, x1 = jnp.broadcast_arrays(x0 + k0, x1 + k1)
     for block in range(5):
         for rotation in _ROTATIONS[block % 2]:
-            x0 = x0 + x1
-            x1 = (x1 << jnp.uint32(rotation)) | (x1 >> jnp.uint32(32 - rotation))
-            x1 = x0 ^ x1
+            x0 = jax.lax.add(x0, x1)
+            x1 = jax.lax.bitwise_xor(x0, _rotated(x1, rotation))
         x0 = x0 + schedule[(block + 1) % 3]
         x1 = x1 + schedule[(block + 2) % 3] + jnp.uint32(block + 1)
     return x0, x1
+
+
+def _rotated(x: Array, by: int) -> Array:
+    """Bits turned left; the plain operations, which are traced faster than those of jax.numpy."""
+    left = jax.lax.shift_left(x, jax.lax.full_like(x, by))
+    return jax.lax.bitwise_or(left, jax.lax.shift_right_logical(x, jax.lax.full_like(x, 32 - by)))
 
 
 def below(word: Array, bound: int | Array) -> Array:

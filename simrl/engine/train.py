@@ -170,6 +170,7 @@ def chunk(
     def limit(at: Array, most: Array, num: Array) -> Array:
         return clock.chosen(num < MAX_STRETCHES, clock.end_of_stretch(at, most, until), at)
 
+    @jax.jit  # traced once for its shapes and for itself
     def begun(run: Run, num: Array) -> Stretch:
         end = columnwise.over_lanes(limit)(run.step, observe_every, num)
         begin = cell.over_lanes(partial(_begin, plan=cell.plan))
@@ -189,7 +190,8 @@ def chunk(
         sums = jax.tree.map(partial(jnp.where, ended), sums, carry.sums)
         return Carry(run, stretch, memo, ended, carry.num + ended.astype(jnp.int32), sums)
 
-    num, shapes = jnp.zeros(num_lanes, jnp.int32), jax.eval_shape(begun, run, run.done)
+    num = jnp.zeros(num_lanes, jnp.int32)
+    shapes = jax.eval_shape(begun, run, num)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     memo = path.prepare(cell, given, run)
     carry = Carry(run, nothing, memo, jnp.ones(num_lanes, bool), num, empty)

@@ -18,7 +18,7 @@ from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import Spec, SpecError
-from simrl.sweeps.store import Block, Store
+from simrl.sweeps.store import Block, Store, Writer
 
 BLOCK = 256  # seeds in a stored block
 
@@ -101,17 +101,17 @@ def run(
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
-        for (i, first, last), block in zip(group, blocks, strict=True):
-            fresh[i].append(block)
-            if store is not None:
-                store.save(specs.cell_hash(cells[i].spec), first, last, block)
-            done += last - first + 1
-            updates += int(block["total.step"].sum())
-            if progress is not None:
-                order = positions.index(i)
-                told = (order, len(positions), cells[i].coordinates, done, total, updates)
-                progress(Progress(*told))
+    with Writer(store) as writer:
+        for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
+            for (i, first, last), block in zip(group, blocks, strict=True):
+                fresh[i].append(block)
+                writer.save(specs.cell_hash(cells[i].spec), first, last, block)
+                done += last - first + 1
+                updates += int(block["total.step"].sum())
+                if progress is not None:
+                    order = positions.index(i)
+                    told = (order, len(positions), cells[i].coordinates, done, total, updates)
+                    progress(Progress(*told))
     found = [(cells[i], fresh[i] if store is None else _stored(store, cells[i])) for i in positions]
     return datasets.dataset(sweep, found, wanted)
 

@@ -12,6 +12,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,36 @@ class Store:
     def load(self, cell: str, first: int, last: int) -> Block:
         """Read one block."""
         return load_block(self.path, cell, first, last)
+
+
+class Writer:
+    """Writes blocks while the caller goes on, one after the other; when it is left, all are there.
+
+    An error in writing one is raised by the next `save`, or when it is left. None: writes nothing.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store, self._thread = store, ThreadPoolExecutor(max_workers=1)
+        self._waiting: list[Future] = []
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type | None, *about: object) -> None:
+        self._thread.shutdown(wait=True)  # also after Ctrl-C: these seeds are done
+        if kind is None:
+            self._raise()
+
+    def save(self, cell: str, first: int, last: int, block: Block) -> None:
+        """See `Store.save`."""
+        self._raise()
+        if self._store is not None:
+            self._waiting.append(self._thread.submit(self._store.save, cell, first, last, block))
+
+    def _raise(self) -> None:
+        for made in [made for made in self._waiting if made.done()]:
+            self._waiting.remove(made)
+            made.result()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
