@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import columnwise, keys
-from simrl.engine import fused, jumps, looks, observe, train
+from simrl.engine import fused, jumps, looks, observe, stretches, train
 from simrl.measures import flops
 from simrl.types import Array, Trial
 
@@ -211,10 +211,10 @@ def chunk(
     num_blocks: Array,
     jobs: Jobs,
     run: train.Run,
-) -> tuple[train.Run, train.Sums, Seen, Array | None]:
-    """Train the lanes to `until` updates, on the clock of the path, and look; see `train.chunk`.
+) -> tuple[train.Run, stretches.Sums, Seen, Array | None]:
+    """Train the lanes to `until` updates, on the clock of the path; see `stretches.chunk`.
 
-    What is seen is measured at the end, with the beliefs if they are kept.
+    Then they are measured; their beliefs are seen if they are kept.
     """
 
     def seen(trial: Trial, streams: keys.Streams, run: train.Run) -> tuple[Seen, Array | None]:
@@ -229,7 +229,7 @@ def chunk(
         first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
         cell = train.Cell(setup.build, setup.plan, first)
         limits = until, jobs.observe_every
-        run, sums = train.chunk(cell, given, run, limits, PATHS[first.path])
+        run, sums = stretches.chunk(cell, given, run, limits, PATHS[first.path])
         return run, sums, *cell.over_lanes(seen)(jobs.spec, streams, run)
 
     return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)

@@ -5,6 +5,7 @@ at very different times: those that are still going are packed into as few block
 last measures of the others are theirs for good.
 """
 
+import itertools
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from simrl import keys
-from simrl.engine import clock, lanes, probes
+from simrl.engine import clock, lanes, probes, stretches
 from simrl.engine.lanes import Jobs, Setup
 from simrl.engine.record import Batch, Observed, Record, Schedule
 from simrl.types import Array, Trial
@@ -61,16 +62,24 @@ def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed
     mine = _placed(setup, _in_lanes(jobs, company))
     run = lanes.start(setup, key, np.int32(num_blocks), mine)
     batch = Batch(np.arange(num), rows, num_blocks, mine, run)
-    for until in schedule.log_points:
+    endless = _never_stop(trial, jobs)
+    for since, until in itertools.pairwise((0, *schedule.log_points)):
+        # Then nothing has to be waited for: all lanes go on, and one chunk takes them there.
+        sure = endless and until - since <= stretches.MAX_STRETCHES
         record.later(record.copy_last)
-        if until > 0:
+        if until > 0 and not endless:
             batch = _packed(batch, record, room)
         if batch.num_blocks > 0:
-            batch, seen = _trained(key, until, batch, record)
+            batch, seen = _trained(key, until, batch, record, sure)
             record.look(key, batch, seen)
     record.later(record.end, batch)
     record.catch_up()
     return record.observed()
+
+
+def _never_stop(trial: Trial, jobs: Jobs) -> bool:
+    """Whether it is certain that every seed makes every update, one by one."""
+    return trial.path != "jump" and bool(np.all(np.asarray(jobs.rules.stop) == np.inf))
 
 
 def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
@@ -147,8 +156,10 @@ def _packed(batch: Batch, record: Record, room: int) -> Batch:
     return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.run))
 
 
-def _trained(key: Array, until: int, batch: Batch, record: Record) -> tuple[Batch, tuple]:
-    """The lanes at `until` updates, and what is seen of them there.
+def _trained(
+    key: Array, until: int, batch: Batch, record: Record, sure: bool
+) -> tuple[Batch, tuple]:
+    """The lanes at `until` updates, and what is seen of them there; `sure`: after one chunk.
 
     Chunks end after MAX_STRETCHES too, long before float32 sums of equal terms go wrong.
     """
@@ -160,7 +171,7 @@ def _trained(key: Array, until: int, batch: Batch, record: Record) -> tuple[Batc
         record.catch_up()  # with what was launched before: the device is busy
         if until > 0:
             record.later(record.add, batch, sums)
-        if _finished(batch, until):
+        if sure or _finished(batch, until):
             return batch, tuple(seen)
 
 

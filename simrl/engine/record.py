@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simrl.engine import clock, lanes, observe, probes, train
+from simrl.engine import clock, lanes, observe, probes, stretches, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.measures import phases
 from simrl.types import Array, Trial
@@ -70,7 +70,7 @@ class Record:
         last = self.looks[-1] if self.looks else {}
         self.looks.append({name: value.copy() for name, value in last.items()})
 
-    def add(self, batch: Batch, sums: train.Sums) -> None:
+    def add(self, batch: Batch, sums: stretches.Sums) -> None:
         """Add a chunk's accumulators."""
         self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
         self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))

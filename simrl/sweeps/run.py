@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,19 +101,30 @@ def run(
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     done = updates = 0
-    with Writer(store) as writer:
-        for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
-            for (i, first, last), block in zip(group, blocks, strict=True):
-                fresh[i].append(block)
-                writer.save(specs.cell_hash(cells[i].spec), first, last, block)
-                done += last - first + 1
-                updates += int(block["total.step"].sum())
-                if progress is not None:
-                    order = positions.index(i)
-                    told = (order, len(positions), cells[i].coordinates, done, total, updates)
-                    progress(Progress(*told))
-    found = [(cells[i], fresh[i] if store is None else _stored(store, cells[i])) for i in positions]
+    with Writer() as writer:
+        for (i, first, last), block in _trained(cells, groups, mesh):
+            fresh[i].append(block)
+            if store is not None:
+                writer.save(store, specs.cell_hash(cells[i].spec), first, last, block)
+            done += last - first + 1
+            updates += int(block["total.step"].sum())
+            if progress is not None:
+                order = positions.index(i)
+                told = (order, len(positions), cells[i].coordinates, done, total, updates)
+                progress(Progress(*told))
+    found = [
+        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i]))
+        for i in positions
+    ]
     return datasets.dataset(sweep, found, wanted)
+
+
+def _trained(
+    cells: list[Cell], groups: list[list[pools.Piece]], mesh: Any
+) -> Iterator[tuple[pools.Piece, Block]]:
+    """Every piece with its block, as pools are done."""
+    for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
+        yield from zip(group, blocks, strict=True)
 
 
 def open_results(path: str | Path, seeds: int | None = None) -> Any:
@@ -179,6 +190,10 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
 
 
-def _stored(store: Store, cell: Cell) -> list[Block]:
-    name = specs.cell_hash(cell.spec)
-    return [store.load(name, first, last) for first, last in store.blocks(name)]
+def _stored(store: Store, cell: Cell, fresh: list[Block]) -> list[Block]:
+    """All blocks of a cell: those that were just made are not read again."""
+    name, made = specs.cell_hash(cell.spec), {int(block["seed"][0]): block for block in fresh}
+    found = store.blocks(name)
+    return [
+        made[first] if first in made else store.load(name, first, last) for first, last in found
+    ]

@@ -68,13 +68,13 @@ class Store:
 
 
 class Writer:
-    """Writes blocks while the caller goes on, one after the other; when it is left, all are there.
+    """Writes blocks one after the other while the caller goes on; once it is left, all are there.
 
-    An error in writing one is raised by the next `save`, or when it is left. None: writes nothing.
+    An error in writing one is raised by the next `save`, or when it is left.
     """
 
-    def __init__(self, store: Store | None) -> None:
-        self._store, self._thread = store, ThreadPoolExecutor(max_workers=1)
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1)
         self._waiting: list[Future] = []
 
     def __enter__(self) -> "Writer":
@@ -85,11 +85,10 @@ class Writer:
         if kind is None:
             self._raise()
 
-    def save(self, cell: str, first: int, last: int, block: Block) -> None:
+    def save(self, store: Store, cell: str, first: int, last: int, block: Block) -> None:
         """See `Store.save`."""
         self._raise()
-        if self._store is not None:
-            self._waiting.append(self._thread.submit(self._store.save, cell, first, last, block))
+        self._waiting.append(self._thread.submit(store.save, cell, first, last, block))
 
     def _raise(self) -> None:
         for made in [made for made in self._waiting if made.done()]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import train
+from simrl.engine import stretches
 from simrl.measures import phases
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
@@ -162,7 +162,7 @@ def test_long_chunks_are_cut_without_a_trace(monkeypatch, small):
     """Sums of a run do not depend on where chunks end, but for the rounding of float32."""
     spec = dataclasses.replace(small, max_steps=40, log_points=1, observe_every=1)
     whole = simrl.run(spec, 16)
-    monkeypatch.setattr(train, "MAX_STRETCHES", 7)
+    monkeypatch.setattr(stretches, "MAX_STRETCHES", 7)
     other = dataclasses.replace(spec, num_redraws=63)  # another program
     cut = simrl.run(other, 16)
     for name in whole.data_vars:

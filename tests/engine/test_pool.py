@@ -84,9 +84,10 @@ def launched(monkeypatch):
     """The seeds of every block of every chunk that is launched, in order."""
     seen, chunk = [], lanes.chunk
 
-    def watched(setup, key, until, num_blocks, jobs, run):
-        seen.append(np.asarray(jobs.seed)[: int(num_blocks)].tolist())
-        return chunk(setup, key, until, num_blocks, jobs, run)
+    def watched(setup, keep_beliefs, key, until, num_blocks, jobs, run):
+        if until > 0:
+            seen.append(np.asarray(jobs.seed)[: int(num_blocks)].tolist())
+        return chunk(setup, keep_beliefs, key, until, num_blocks, jobs, run)
 
     monkeypatch.setattr(lanes, "chunk", watched)
     return seen
