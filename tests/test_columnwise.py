@@ -15,10 +15,21 @@ def looped(x):
     return lax.fori_loop(0, 3, lambda i, total: total + x * i, jnp.zeros_like(x))
 
 
+def many(x):
+    """[3, 95], more than are gone through one by one."""
+    return jnp.tile(x, 19) * jnp.linspace(-0.1, 0.1, 95)
+
+
 FUNCTIONS = {  # of x [3, 5] float, index [3] int and a scalar
     "elementwise": lambda x, i, s: jnp.exp(x) * s + jnp.where(x > s, x, -1.0) / (2.0 + i[:, None]),
     "one condition for all": lambda x, i, s: jnp.where(s > 0, x, x.T.reshape(x.shape)),
     "reductions": lambda x, i, s: (jnp.sum(x, axis=0), jnp.max(x), jnp.argmin(x, axis=1), x.any()),
+    "many rows": lambda x, i, s: (many(x).sum(axis=1), many(x).max(), jnp.sum(many(x).T, (0, 1))),
+    "many rows, some endless": lambda x, i, s: (
+        jnp.max(jnp.log(jnp.maximum(many(x), 0)), axis=1),
+        jnp.sum(many(x).at[1, 90].set(jnp.nan), axis=1),
+        jnp.sum((50 * many(x)).astype(jnp.int32), axis=1),
+    ),
     "softmax": lambda x, i, s: (jax.nn.softmax(x, axis=-1), jax.nn.logsumexp(x - s)),
     "log1p": lambda x, i, s: (jax.nn.softplus(x), jnp.log1p(x**2)),
     "prefix sums": lambda x, i, s: (jnp.cumsum(x, axis=1), jnp.cumsum(x[::-1], axis=0)[::-1]),

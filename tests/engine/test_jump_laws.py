@@ -26,10 +26,9 @@ WORLDS = {
 
 def run(name, engine, **changes):
     environment, learner = WORLDS[name]
-    spec = simrl.Spec(environment, learner, engine=engine, stop_pass_rate=0.5)
-    spec = dataclasses.replace(
-        spec, thresholds=(0.5,), phases=simrl.Phases(num=1), log_points=1, **changes
-    )
+    spec = simrl.Spec(environment, learner, engine=engine, thresholds=(0.5,))
+    changes = {"stop_pass_rate": 0.5, "log_points": 1, **changes}
+    spec = dataclasses.replace(spec, phases=simrl.Phases(num=1), **changes)
     first = 0 if engine == "jump" else 10_000
     return simrl.run(spec, range(first, first + NUM)).isel(cell=0)
 
@@ -70,14 +69,10 @@ def test_a_wait_and_the_policy_after_it_have_one_joint_law(name):
         after = np.take_along_axis(odds, np.minimum(when, steps)[:, None], axis=1)[:, 0]
         return when, np.round(after, 3)
 
-    looks = {"max_steps": steps, "log_spacing": "linear"}
+    looks = {"max_steps": steps, "log_points": steps, "log_spacing": "linear"}
     found = []
     for engine in ("jump", "fused"):
-        environment, learner = WORLDS[name]
-        spec = simrl.Spec(environment, learner, engine=engine, phases=simrl.Phases(num=1), **looks)
-        first = 0 if engine == "jump" else 10_000
-        spec = dataclasses.replace(spec, log_points=steps)
-        data = simrl.run(spec, range(first, first + NUM)).isel(cell=0)
+        data = run(name, engine, stop_pass_rate=1.0, **looks)
         found.append(first_change(data.transpose("seed", "log_point", ...)))
     after = np.concatenate([pair[1] for pair in found])
     cuts = np.quantile(after, [0.25, 0.5, 0.75])

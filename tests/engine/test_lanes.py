@@ -46,6 +46,14 @@ def test_seeds_on_one_device_equal_seeds_on_two(momentum, alone):
     assert_same_bits(alone, simrl.run(momentum, 512, devices=1).sel(seed=list(SOME)))
 
 
+def test_seeds_that_cannot_stop_are_not_waited_for(momentum):
+    """And go the same way as those that could have stopped, but did not."""
+    free = change(momentum, stop_pass_rate=1.0)
+    found = simrl.run(free, SOME, devices=2)
+    assert float(found["pass_rate"].max()) > 0.95  # where others of that program stop
+    assert_same_bits(found, simrl.run(change(momentum, stop_pass_rate=1 - 1e-9), SOME, devices=2))
+
+
 def test_adam_over_prompts_keeps_its_bits(several):
     spec = change(several, log_points=2)
     alone = simrl.run(spec, SOME, devices=2)

@@ -174,6 +174,21 @@ def test_an_interrupt_during_a_write_leaves_no_trace(broken, brief, tmp_path, mo
     xr.testing.assert_identical(simrl.run(brief, 10, tmp_path), simrl.run(brief, 10))
 
 
+def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):
+    """Blocks are written while the run goes on: what goes wrong there is not lost."""
+    simrl.run(brief, 4, tmp_path)
+    before = files(tmp_path)
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            simrl.run(brief, 8, tmp_path)
+    assert files(tmp_path) == before
+
+
 def test_an_interrupt_of_the_manifest_leaves_no_trace(brief, tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
