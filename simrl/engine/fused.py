@@ -244,7 +244,7 @@ def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
 
 
 def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) -> Reached:
-    """Thresholds reached for the first time by the last update; see `train._hit`."""
+    """Thresholds reached for the first time by the last update; see `train.hit`."""
     thresholds, before = rules.thresholds, lanes.memo.mean if len(lanes.odds) > 1 else lanes.odds[0]
     new = (lanes.reached.step < 0) & (mean >= thresholds)
     fraction = (thresholds - before) / (mean - before)
