@@ -21,7 +21,6 @@ from simrl import columns, primitives
 
 Array = jax.Array
 
-FEW = 32  # rows added up one by one
 Column = tuple[Any, bool]  # an array, and whether it has the lanes on its last axis
 
 ELEMENTWISE = primitives.ELEMENTWISE | primitives.TRANSCENDENTAL
@@ -141,7 +140,7 @@ def _pad(num: int, x: Array, value: Array, *, padding_config: Any, **_: Any) -> 
 
 
 def _cumsum(num: int, x: Array, *, axis: int, reverse: bool, **_: Any) -> Array:
-    if x.shape[axis] > FEW:
+    if x.shape[axis] > columns.FEW:
         return jax.lax.cumsum(x, axis, reverse)
     # On CPU the prefix sum of XLA takes the square of the length.
     rows = jnp.split(x, x.shape[axis], axis)[:: -1 if reverse else 1]
@@ -167,7 +166,8 @@ def _reduced(
         x = columns.fewer(combine, x, axis, neutral)
     for axis in axes:
         x = functools.reduce(combine, jax.lax.split(x, [1] * x.shape[axis], axis))
-    # No compiler knows that a number equals itself.
+    # Computed once: without a fence the last rows are combined anew for each entry of what follows,
+    # 2.9 us instead of .3 for the exponentials of 1,000. That x equals itself no compiler knows.
     return columns.Fence(jnp.ones((), x.dtype))(jax.lax.squeeze(x, axes))
 
 

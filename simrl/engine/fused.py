@@ -81,6 +81,7 @@ class Fixed(NamedTuple):
 
 
 def _prepare(cell: Cell, given: Given, run: Run) -> Memo:
+    """Where a chunk begins, which no company decides."""
     trial = cell.build(given.spec)
     assert trial.learner.fused is not None  # the path is only taken where there is one
     law = columns.law(trial.learner.fused.logits(run.state), _fence(run.step))

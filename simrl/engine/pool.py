@@ -169,8 +169,7 @@ def _trained(
         run, sums, *seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.run)
         batch = batch._replace(run=run)
         record.catch_up()  # with what was launched before: the device is busy
-        if until > 0:
-            record.later(record.add, batch, sums)
+        record.later(record.add, batch, sums)
         if sure or _finished(batch, until):
             return batch, tuple(seen)
 

@@ -112,11 +112,7 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     made = [stem.with_name(f"{stem.name}.{ending}") for ending in ("pdf", "png")]
     with paper():
-        figure.draw_without_rendering()  # lays it out: once for both files
-        layout = figure.get_layout_engine()
-        figure.set_layout_engine("none")
         # No creation date: the same figure is the same file.
         figure.savefig(made[0], metadata={"CreationDate": None})
         figure.savefig(made[1], dpi=300)
-        figure.set_layout_engine(layout)
     return made

@@ -192,8 +192,6 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
 
 def _stored(store: Store, cell: Cell, fresh: list[Block]) -> list[Block]:
     """All blocks of a cell: those that were just made are not read again."""
-    name, made = specs.cell_hash(cell.spec), {int(block["seed"][0]): block for block in fresh}
-    found = store.blocks(name)
-    return [
-        made[first] if first in made else store.load(name, first, last) for first, last in found
-    ]
+    name = specs.cell_hash(cell.spec)
+    made = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
+    return [made[ends] if ends in made else store.load(name, *ends) for ends in store.blocks(name)]

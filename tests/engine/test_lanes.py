@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import lanes
+from simrl.engine import lanes, pool, stretches
 from simrl.sweeps import spec as specs
 from tests.engine.bits import assert_same_bits
 
@@ -46,12 +46,28 @@ def test_seeds_on_one_device_equal_seeds_on_two(momentum, alone):
     assert_same_bits(alone, simrl.run(momentum, 512, devices=1).sel(seed=list(SOME)))
 
 
-def test_seeds_that_cannot_stop_are_not_waited_for(momentum):
+def test_a_seed_has_its_own_count_of_stretches(momentum, monkeypatch):
+    """A chunk takes so many of each seed, however many the others have made by then."""
+    monkeypatch.setattr(stretches, "MAX_STRETCHES", 3)
+    spec = change(momentum, num_redraws=62)  # another program
+    alone = simrl.run(spec, SOME, devices=2)
+    assert_same_bits(alone, simrl.run(spec, 512, devices=2).sel(seed=list(SOME)))
+
+
+def test_seeds_that_cannot_stop_are_not_waited_for(momentum, monkeypatch):
     """And go the same way as those that could have stopped, but did not."""
-    free = change(momentum, stop_pass_rate=1.0)
-    found = simrl.run(free, SOME, devices=2)
+    finished, waits = pool._finished, []
+
+    def waited(batch, until):
+        waits.append(until)
+        return finished(batch, until)
+
+    monkeypatch.setattr(pool, "_finished", waited)
+    found = simrl.run(change(momentum, stop_pass_rate=1.0), SOME, devices=2)
+    assert waits == []
     assert float(found["pass_rate"].max()) > 0.95  # where others of that program stop
     assert_same_bits(found, simrl.run(change(momentum, stop_pass_rate=1 - 1e-9), SOME, devices=2))
+    assert len(waits) >= found.sizes["log_point"]
 
 
 def test_adam_over_prompts_keeps_its_bits(several):
@@ -144,7 +160,7 @@ def test_whole_numbers_and_halves_are_one_program(small, compiled):
 def test_structure_compiles_anew(small, compiled):
     """The listener of the two tests above does hear a compile."""
     simrl.run(change(small, environment=simrl.Bandit(num_arms=5)), 2)
-    assert len(compiled) >= 2
+    assert {"jit(start)", "jit(chunk)"} <= {about["fun_name"] for about in compiled}
 
 
 def test_widths_are_powers_of_two_from_shapes():

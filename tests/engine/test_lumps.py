@@ -26,6 +26,7 @@ def spec_of(num_arms, advantage, size, rate=1.0, **changes):
 
 
 CASES = {
+    "no weight of failures": (200, "none", 2),
     "repeats": (300, "leave_one_out", 6, 1.5),
     "pass at k": (300, "pass_at_k_leave_one_out", 4),
 }
