@@ -46,12 +46,37 @@ def test_seeds_on_one_device_equal_seeds_on_two(momentum, alone):
     assert_same_bits(alone, simrl.run(momentum, 512, devices=1).sel(seed=list(SOME)))
 
 
-def test_a_seed_has_its_own_count_of_stretches(momentum, monkeypatch):
+@pytest.fixture(scope="module")
+def noisy():
+    """Seeds that leave their phases early and late, 100 alone and in company; short chunks."""
+    spec = simrl.Spec(
+        simrl.Sequence(10, 1, labels="zipf"),
+        simrl.Supervised(4, optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.5})),
+        phases=simrl.Phases("excess_loss", low=-6.0, high=3.0, num=18),
+        max_steps=300,
+        log_points=3,
+        observe_every=80,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches, "MAX_STRETCHES", 3)
+        return simrl.run(spec, SOME, devices=2), simrl.run(spec, 512, devices=2)
+
+
+def test_stretches_are_a_seeds_own(noisy):
     """A chunk takes so many of each seed, however many the others have made by then."""
-    monkeypatch.setattr(stretches, "MAX_STRETCHES", 3)
-    spec = change(momentum, num_redraws=62)  # another program
-    alone = simrl.run(spec, SOME, devices=2)
-    assert_same_bits(alone, simrl.run(spec, 512, devices=2).sel(seed=list(SOME)))
+    alone, company = noisy
+    assert_same_bits(alone, company.sel(seed=list(SOME)))
+
+
+def test_what_is_absorbed_about_labels_is_what_the_gap_loses(noisy):
+    """log p of labels from their law is the gap's negative, but for the entropy of the law."""
+    data = noisy[1].isel(cell=0)
+    gap = data["gap"].values.astype(np.float64)
+    lost, found = gap[:, 0] - gap[:, -1], data["phase_absorbed_label"].sum("phase").values
+    assert lost.min() > 0.2
+    assert np.ptp(lost) > 0.1
+    rounding = np.finfo(np.float32).eps * np.log2(10) * 4  # of a stretch: two scores, their sums
+    np.testing.assert_allclose(found, lost, rtol=0, atol=300 * rounding)
 
 
 def test_seeds_that_cannot_stop_are_not_waited_for(momentum, monkeypatch):
