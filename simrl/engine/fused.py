@@ -58,6 +58,7 @@ class Lanes(NamedTuple):
     heard: dict[str, Array]  # [M, N] each: since the stretch began
     reached: Reached
     going: Array  # [N] bool: neither at the end nor at the stop, and in its phase
+    num_going: Array  # [] float: how many
     idle: Array  # [] float: updates that lanes have waited for others
 
 
@@ -117,25 +118,21 @@ def _updates(
         heard=stretch.told,
         reached=Reached(steps, run.hits.time, jnp.zeros(steps.shape, jnp.uint32)),
         going=began,
+        num_going=jnp.sum(began, dtype=jnp.float32),
         idle=jnp.float32(0),
     )
-    patience = PATIENCE * _number(began)
+    most = lanes.num_going
 
     def update(lanes: Lanes) -> Lanes:
         after = _update(fixed, lanes)
-        return after._replace(idle=lanes.idle + _number(began & ~after.going))
+        return after._replace(idle=lanes.idle + (most - after.num_going))
 
     def unfinished(lanes: Lanes) -> Array:
-        return jnp.any(lanes.going) & (lanes.idle <= patience)
+        return (lanes.num_going > 0) & (lanes.idle <= PATIENCE * most)
 
     after = jax.lax.while_loop(unfinished, update, lanes)
     run = _finish(trial, cell.plan, run, after, given.rules)
     return run, after.heard, after.memo, began & ~after.going
-
-
-def _number(which: Array) -> Array:
-    """How many [] lanes [N]."""
-    return jnp.sum(which.astype(jnp.float32))
 
 
 path = Path(_prepare, _updates)
@@ -161,6 +158,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
     before_end = step < fixed.stretch.end
+    going = active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds)
     dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
     return Lanes(
         state=state,
@@ -171,7 +169,8 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
         dead=dead,
         heard=_hear(fixed, lanes.heard, heard, active),
         reached=_reach(fixed.rules, lanes, mean, step, _all(dead)),
-        going=active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds),
+        going=going,
+        num_going=jnp.sum(going, dtype=jnp.float32),
         idle=lanes.idle,
     )
 

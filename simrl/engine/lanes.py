@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import columnwise, keys
 from simrl.engine import fused, jumps, looks, observe, stretches, train
+from simrl.engine.stretches import Course
 from simrl.measures import flops
 from simrl.types import Array, Trial
 
@@ -69,10 +70,12 @@ class Jobs(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Seen:
-    """Numbers by name in one array: to fetch an array costs more than to fill it."""
+    """What is seen of lanes at log points [T]: numbers in one array, which is cheap to fetch."""
 
-    values: Array  # [Q, W] float
-    names: tuple[str, ...] = field(metadata={"static": True})
+    values: Array  # [T, Q, W] float
+    step: Array  # [T, ..., W] on the path's clock
+    belief: Array | None  # [T, M, L, V, W] nats
+    names: tuple[str, ...] = field(metadata={"static": True})  # of the values
 
 
 def mesh_of(num_devices: int | None = None) -> Mesh:
@@ -194,11 +197,11 @@ def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple, num_block
 
 
 @_compiled((0,), START_OPTIONS)
-def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> train.Run:
+def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> Course:
     """The lanes before their first update."""
 
-    def one(trial: Trial, streams: keys.Streams, rules: train.Rules) -> train.Run:
-        return train.start(trial, rules, streams)
+    def one(trial: Trial, streams: keys.Streams, rules: train.Rules) -> Course:
+        return stretches.start(trial, train.Given((), rules, streams), setup.plan)
 
     return _over_lanes(setup, one, key, (jobs,), num_blocks)
 
@@ -208,32 +211,34 @@ def chunk(
     setup: Setup,
     keep_beliefs: bool,
     key: Array,
-    until: Array,
+    log_points: Array,
+    num_looks: Array,
     num_blocks: Array,
     jobs: Jobs,
-    run: train.Run,
-) -> tuple[train.Run, stretches.Sums, Seen, Array | None]:
-    """Train the lanes to `until` updates, on the clock of the path; see `stretches.chunk`.
+    course: Course,
+) -> tuple[Course, stretches.Sums, Seen]:
+    """Train the lanes to the first `num_looks` of log points [T], on the clock of their path.
 
-    Then they are measured; their beliefs are seen if they are kept.
+    See `stretches.chunk`. What is measured of them there is seen, and their beliefs, if those are
+    kept.
     """
 
-    def seen(trial: Trial, streams: keys.Streams, run: train.Run) -> tuple[Seen, Array | None]:
-        found = looks.snapshot(trial, setup.plan, streams, run)
-        seen = Seen(jnp.stack(list(found.values())), tuple(found))
-        return seen, observe.whole_beliefs(trial, run.state) if keep_beliefs else None
+    def seen(trial: Trial, course: Course) -> Seen:
+        found = looks.snapshot(course)
+        belief = observe.whole_beliefs(trial, course.run.state) if keep_beliefs else None
+        return Seen(jnp.stack(list(found.values())), course.run.step, belief, tuple(found))
 
-    def block(shared: tuple[Array, Array], jobs: Jobs, run: train.Run) -> tuple:
-        key, until = shared
+    def block(shared: tuple[Array, Array, Array], jobs: Jobs, course: Course) -> tuple:
+        key, log_points, num_looks = shared
         streams = jax.vmap(keys.streams, (None, 0))(key, jobs.seed)
         given = train.Given(jobs.spec, jobs.rules, streams)
         first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
         cell = train.Cell(setup.build, setup.plan, first)
-        limits = until, jobs.observe_every
-        run, sums = stretches.chunk(cell, given, run, limits, PATHS[first.path])
-        return run, sums, *cell.over_lanes(seen)(jobs.spec, streams, run)
+        limits = stretches.Limits(log_points, num_looks, jobs.observe_every)
+        look = partial(cell.over_lanes(seen), jobs.spec)
+        return stretches.chunk(cell, given, course, limits, PATHS[first.path], look)
 
-    return _over_blocks(setup, block, (key, until), (jobs, run), num_blocks)
+    return _over_blocks(setup, block, (key, log_points, num_looks), (jobs, course), num_blocks)
 
 
 @_compiled((0,), CPU_OPTIONS)

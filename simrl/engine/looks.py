@@ -5,23 +5,22 @@ import jax.numpy as jnp
 
 from simrl import keys
 from simrl.engine import clock, observe, probes
+from simrl.engine.stretches import Course
 from simrl.engine.train import Plan, Run
 from simrl.types import Array, Trial
 
 
-def snapshot(trial: Trial, plan: Plan, seed_streams: keys.Streams, run: Run) -> dict[str, Array]:
+def snapshot(course: Course) -> dict[str, Array]:
     """The measures of a seed at a log point, averaged over prompts."""
-    known = observe.truth(trial, run.task)
-    key = clock.fold_in(seed_streams.probe, run.step)
-    drawn = keys.fold_in(key, probes.OF_STATE), plan.num_redraws
-    values = observe.of_state(trial, run.state, run.task, known, *drawn, odds=run.odds)
-    values["log2_answer"] = jax.nn.log_sigmoid(run.odds) / jnp.log(2.0)
+    odds = course.run.odds
+    log2_answer = jax.nn.log_sigmoid(odds) / jnp.log(2.0)
+    values = {**course.stretch.measured, "log2_answer": log2_answer}
     found = {
         # Errors of independent estimates add in squares.
         name: jnp.linalg.norm(value) / len(value) if name.endswith("_error") else jnp.mean(value)
         for name, value in values.items()
     }
-    found["log_odds"] = observe.mean_log_odds(run.odds)
+    found["log_odds"] = observe.mean_log_odds(odds)
     return found
 
 

@@ -5,8 +5,8 @@ at very different times: those that are still going are packed into as few block
 last measures of the others are theirs for good.
 """
 
-import itertools
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from simrl.types import Array, Trial
 
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
 MAX_BYTES = 2**26  # of their states
+MAX_LOOKS = 16  # in a launch: a launch costs half a look, and the host's part of a look the other
 _ROOMS: dict[Any, int] = {}  # found so far, by what they are found from
 
 
@@ -51,35 +52,75 @@ def _first_state(trial: Trial) -> Any:
     return trial.learner.init(streams), trial.environment.init(streams.task)
 
 
-def launch(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> Observed:
+def launch(
+    setup: Setup, key: Array, jobs: Jobs, schedule: Schedule
+) -> Generator[None, None, Observed]:
     """Train all jobs [S], at most `size_for`, from the start to the last log point.
 
-    Ctrl-C between chunks leaves nothing half done.
+    It gives way twice, so that a device need not wait for the host between two pools: when its
+    first launch is on its way, and when its last is. Ctrl-C between chunks leaves nothing half
+    done.
     """
     trial, num = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec)), len(jobs.seed)
     record, room = Record(setup, trial, num, schedule), room_for(setup, jobs)
     rows, num_blocks, company = _layout(record, num, room)
     mine = _placed(setup, _in_lanes(jobs, company))
-    run = lanes.start(setup, key, np.int32(num_blocks), mine)
-    batch = Batch(np.arange(num), rows, num_blocks, mine, run)
-    endless = _never_stop(trial, jobs)
-    for since, until in itertools.pairwise((0, *schedule.log_points)):
-        # Then nothing has to be waited for: all lanes go on, and one chunk takes them there.
-        sure = endless and until - since <= stretches.MAX_STRETCHES
-        record.later(record.copy_last)
-        if until > 0 and not endless:
+    course = lanes.start(setup, key, np.int32(num_blocks), mine)
+    batch = Batch(np.arange(num), rows, num_blocks, mine, course)
+    endless = never_stop(trial, jobs)
+    for points in _launches(schedule.log_points, _at_once(trial, jobs, schedule)):
+        record.later(record.copy_last, 0 if endless else points.num)
+        if points.after[0] > 0 and not endless:
             batch = _packed(batch, record, room)
         if batch.num_blocks > 0:
-            batch, seen = _trained(key, until, batch, record, sure)
-            record.look(key, batch, seen)
+            batch, seen = _trained(key, points, batch, record, endless)
+            record.look(key, batch, seen, points.num)
+        if points.since == points.after[0]:  # the look at the start
+            yield
     record.later(record.end, batch)
+    yield
     record.catch_up()
     return record.observed()
 
 
-def _never_stop(trial: Trial, jobs: Jobs) -> bool:
+class Points(NamedTuple):
+    """Log points that are reached in one launch."""
+
+    since: int  # updates that were done before
+    after: tuple[int, ...]  # [T] updates; those after the first `num` are never reached
+    num: int
+
+    @property
+    def apart(self) -> int:
+        """Updates from the beginning to the last of them."""
+        return self.after[self.num - 1] - self.since
+
+
+def never_stop(trial: Trial, jobs: Jobs) -> bool:
     """Whether it is certain that every seed makes every update, one by one."""
     return trial.path != "jump" and bool(np.all(np.asarray(jobs.rules.stop) == np.inf))
+
+
+def _at_once(trial: Trial, jobs: Jobs, schedule: Schedule) -> int:
+    """Log points that one launch may reach: several where nothing is to be done between them.
+
+    Lanes that stop are to make room, and what is kept or drawn again takes memory and time.
+    """
+    busy = schedule.keep_beliefs or probes.wanted(trial)
+    return MAX_LOOKS if never_stop(trial, jobs) and not busy else 1
+
+
+def _launches(log_points: tuple[int, ...], most: int) -> Iterator[Points]:
+    """All log points in turn, `most` in a launch and no more than MAX_STRETCHES updates."""
+    since, chosen = 0, list(log_points[:1])
+    for point in (*log_points[1:], None):
+        near = point is not None and point - since <= stretches.MAX_STRETCHES
+        if point is not None and near and len(chosen) < most:
+            chosen.append(point)
+            continue
+        room = most - len(chosen)
+        yield Points(since, (*chosen, *chosen[-1:] * room), len(chosen))
+        since, chosen = chosen[-1], [point]  # type: ignore[list-item]  # none after the last
 
 
 def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
@@ -88,11 +129,12 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     num_blocks = room_for(setup, jobs) * setup.mesh.devices.size
     company = np.zeros((num_blocks, lanes.width_for(trial)), int)
     given, one = _placed(setup, _in_lanes(jobs, company)), np.int32(1)
-    run = lanes.start(setup, key, one, given)
-    limits = clock.of(0, trial.path), one
-    run = lanes.chunk(setup, schedule.keep_beliefs, key, *limits, given, run)[0]
+    course = lanes.start(setup, key, one, given)
+    points = Points(0, (0,) * _at_once(trial, jobs, schedule), 1)
+    limits = *_limits(trial, points), one
+    course = lanes.chunk(setup, schedule.keep_beliefs, key, *limits, given, course)[0]
     if probes.wanted(trial):
-        lanes.probe(setup, key, one, given, run)
+        lanes.probe(setup, key, one, given, course.run)
 
 
 def _layout(record: Record, num: int, room: int) -> tuple[np.ndarray, int, np.ndarray]:
@@ -150,28 +192,35 @@ def _packed(batch: Batch, record: Record, room: int) -> Batch:
         return batch
     record.later(record.end, batch)
     if num_blocks == 0:
-        return Batch(batch.places[going], rows, 0, batch.jobs, batch.run)
-    held = jax.tree.map(lambda leaf: batch.seen(leaf)[going], (batch.jobs, _words(batch.run)))
+        return Batch(batch.places[going], rows, 0, batch.jobs, batch.course)
+    held = jax.tree.map(lambda leaf: batch.seen(leaf)[going], (batch.jobs, _words(batch.course)))
     jobs, words = _placed(record.setup, _in_lanes(held, company))
-    return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.run))
+    return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.course))
+
+
+def _limits(trial: Trial, points: Points) -> tuple[np.ndarray, np.int32]:
+    """Log points [T] on the clock of a path, and how many of them to reach."""
+    return np.stack([clock.of(point, trial.path) for point in points.after]), np.int32(points.num)
 
 
 def _trained(
-    key: Array, until: int, batch: Batch, record: Record, sure: bool
-) -> tuple[Batch, tuple]:
-    """The lanes at `until` updates, and what is seen of them there; `sure`: after one chunk.
+    key: Array, points: Points, batch: Batch, record: Record, endless: bool
+) -> tuple[Batch, lanes.Seen]:
+    """The lanes at the last of the log points, and what is seen of them at each.
 
     Chunks end after MAX_STRETCHES too, long before float32 sums of equal terms go wrong.
     """
     setup, keep = record.setup, record.schedule.keep_beliefs
-    limits = clock.of(until, record.trial.path), np.int32(batch.num_blocks)
+    limits = *_limits(record.trial, points), np.int32(batch.num_blocks)
+    # Then nothing has to be waited for: all lanes go on, and one chunk takes them there.
+    sure = endless and points.apart <= stretches.MAX_STRETCHES
     while True:
-        run, sums, *seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.run)
-        batch = batch._replace(run=run)
+        course, sums, seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.course)
+        batch = batch._replace(course=course)
         record.catch_up()  # with what was launched before: the device is busy
         record.later(record.add, batch, sums)
-        if sure or _finished(batch, until):
-            return batch, tuple(seen)
+        if sure or _finished(batch, points.after[-1]):
+            return batch, seen
 
 
 def _finished(batch: Batch, until: int) -> bool:

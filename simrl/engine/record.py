@@ -34,12 +34,17 @@ class Batch(NamedTuple):
     rows: np.ndarray  # [n] among the D C W lanes; the rest of a block is company
     num_blocks: int  # of each device, that have a seed in them
     jobs: Jobs
-    run: train.Run
+    course: stretches.Course
+
+    @property
+    def run(self) -> train.Run:
+        """What they carry."""
+        return self.course.run
 
     def seen(self, leaf: Any) -> np.ndarray:
         """The seeds' rows [n, ...] of a leaf, on the host."""
         whole = np.moveaxis(np.asarray(leaf), -1, 1)
-        return whole.reshape(-1, *whole.shape[2:])[self.rows]
+        return whole[np.divmod(self.rows, whole.shape[1])]
 
 
 class Record:
@@ -51,7 +56,8 @@ class Record:
         self.num = num
         self.values = np.zeros((num, plan.num_phases, len(names)))
         self.counts = np.zeros((num, plan.num_phases, len(train.COUNTERS)), np.uint64)
-        self.looks: list[dict[str, np.ndarray]] = []
+        self.names: tuple[str, ...] = ()  # of what is measured at a look
+        self.looks: list[Observed] = []  # launch after launch: [S, T, ...] each
         self.ends: Observed = {}
         self.waiting: list[Callable[[], None]] = []
 
@@ -65,31 +71,37 @@ class Record:
         for method in waiting:
             method()
 
-    def copy_last(self) -> None:
-        """Begin a log point with the measures of the last."""
+    def copy_last(self, num: int) -> None:
+        """Begin log points with the measures of the last; `num` 0: all seeds will be seen anew."""
         last = self.looks[-1] if self.looks else {}
-        self.looks.append({name: value.copy() for name, value in last.items()})
+        self.looks.append({k: np.repeat(value[:, -1:], num, axis=1) for k, value in last.items()})
 
     def add(self, batch: Batch, sums: stretches.Sums) -> None:
         """Add a chunk's accumulators."""
         self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
         self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))
 
-    def look(self, key: Array, batch: Batch, seen: tuple[lanes.Seen, Any]) -> None:
-        """Keep what was seen of a batch at the log point that was begun, and what is estimated."""
+    def look(self, key: Array, batch: Batch, seen: lanes.Seen, num: int) -> None:
+        """Keep what was seen of a batch at the log points that were begun, and what is estimated.
+
+        Where something is estimated there is one log point.
+        """
         given = key, np.int32(batch.num_blocks), batch.jobs, batch.run
         estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
-        self.later(self.keep, batch, *seen, estimates)
+        self.later(self.keep, batch, seen, estimates, num)
 
-    def keep(self, batch: Batch, measured: lanes.Seen, belief: Any, estimates: Any) -> None:
+    def keep(self, batch: Batch, measured: lanes.Seen, estimates: Any, num: int) -> None:
         """Write down what was measured of a batch."""
-        values = batch.seen(measured.values)
-        found = {name: values[:, q] for q, name in enumerate(measured.names)}
-        if belief is not None:
-            found["belief"] = batch.seen(belief)
-        found |= {name: batch.seen(value) for name, value in estimates.items()}
-        found["step"] = clock.counts(batch.seen(batch.run.step))
-        self._put(self.looks[-1], batch, found)
+        self.names = measured.names
+        found = {"values": batch.seen(measured.values)[:, :num]}
+        if measured.belief is not None:
+            found["belief"] = batch.seen(measured.belief)
+        found |= {name: batch.seen(value)[:, None] for name, value in estimates.items()}
+        found["step"] = clock.counts(batch.seen(measured.step)[:, :num])
+        if len(batch.places) == self.num:
+            self.looks[-1] = found
+        else:
+            self._put(self.looks[-1], batch, found)
 
     def end(self, batch: Batch) -> None:
         """Hitting times, totals and what became of each seed of a batch."""
@@ -119,8 +131,10 @@ class Record:
 
     def observed(self) -> Observed:
         """Everything, by name."""
-        names = self.looks[0]
-        found = {f"look.{k}": np.stack([seen[k] for seen in self.looks], axis=1) for k in names}
+        looks = {k: [look[k] for look in self.looks] for k in self.looks[0]}
+        values = looks.pop("values")
+        named = {k: [value[..., q] for value in values] for q, k in enumerate(self.names)}
+        found = {f"look.{k}": np.concatenate(v, axis=1) for k, v in (named | looks).items()}
         found |= _of_update(self.trial, self.setup.plan, self.num)
         quantities = enumerate(observe.quantities(self.trial))
         found |= {f"phase.{name}": self.values[..., q] for q, name in quantities}
@@ -135,7 +149,10 @@ def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:
     constants = {"trajectories": trial.learner.batch_size}
     constants |= {f"learner_{name}": count for name, count in plan.counted._asdict().items()}
     constants |= {f"world_{name}": count for name, count in plan.counted_world._asdict().items()}
-    return {f"update.{name}": np.full(num_seeds, count) for name, count in constants.items()}
+    return {
+        f"update.{name}": np.broadcast_to(np.asarray(count), num_seeds)  # held once
+        for name, count in constants.items()
+    }
 
 
 def _ledger_lines(trial: Trial, found: Observed) -> Observed:

@@ -5,6 +5,7 @@ points. Inside a chunk, updates come in stretches of up to `observe_every` that 
 does; the state is measured once a stretch.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import columnwise, keys
-from simrl.engine import clock, observe, probes
+from simrl.engine import clock, observe, probes, train
 from simrl.engine.train import (
     COUNTERS,
     Cell,
@@ -36,64 +37,119 @@ class Sums(NamedTuple):
     counts: Array  # [P, C, 2] words
 
 
-class Carry(NamedTuple):
-    """Lanes [..., N] between two calls of the updates."""
+class Course(NamedTuple):
+    """Seeds between two chunks: each at the beginning of a stretch, where it has been measured."""
 
     run: Run
     stretch: Stretch
+
+
+class Carry(NamedTuple):
+    """Lanes [..., N] between two calls of the updates."""
+
+    course: Course
     memo: Any  # the path's own
-    begins: Array  # [N] bool: whether a new stretch does
     num: Array  # [N] int32: stretches so far
     sums: Sums
 
 
-def chunk(
-    cell: Cell, given: Given, run: Run, limits: tuple[Array, Array], path: Path
-) -> tuple[Run, Sums]:
-    """Train lanes [N] until `until` updates are done, the stop is reached, or for MAX_STRETCHES.
+class Limits(NamedTuple):
+    """How far lanes [N] go."""
 
-    Every leaf has the lanes on its last axis; `limits` are `until` [] and `observe_every` [N]. A
-    lane that is finished makes no update. Stretches end at different times: what is summed of one
-    does not depend on who else has ended theirs.
+    log_points: Array  # [T], on the path's clock: where they are looked at, in turn
+    num_looks: Array  # [] int32: the first so many of them
+    observe_every: Array  # [N] int32: updates in a stretch at most
+
+
+def chunk(
+    cell: Cell, given: Given, course: Course, limits: Limits, path: Path, look: Callable
+) -> tuple[Course, Sums, Any]:
+    """Train lanes [N] to some log points, or the stop, and `look(course)` at each of the points.
+
+    Every leaf has the lanes on its last axis. After MAX_STRETCHES of them a lane goes no further.
+    Stretches end at different times: what is summed of one does not depend on who else has ended
+    theirs. Where a stretch ends the next begins, so that a state is measured once: for what is
+    summed from there on, and for who looks at it there. What was seen is [T, ...], zeros at points
+    that were not asked for.
     """
-    until, observe_every = limits
-    known = cell.over_lanes(observe.truth)(given.spec, run.task)
-    num_phases, num_lanes = cell.plan.num_phases, run.done.shape[0]
-    empty = Sums(
+    known = cell.over_lanes(observe.truth)(given.spec, course.run.task)
+    num_phases, num_lanes = cell.plan.num_phases, course.run.done.shape[0]
+    sums = Sums(
         jnp.zeros((num_phases, len(observe.quantities(cell.trial)), num_lanes)),
         jnp.zeros((num_phases, len(COUNTERS), 2, num_lanes), jnp.uint32),
     )
+    see = jax.jit(look)  # traced once for its shapes and for itself
+    shapes = jax.eval_shape(see, course)
+    room = limits.log_points.shape[0]
+    seen = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), shapes)
+
+    def to_look(i: Array, both: tuple[Carry, Any]) -> tuple[Carry, Any]:
+        carry, seen = both
+        until = jax.lax.dynamic_index_in_dim(limits.log_points, i, keepdims=False)
+        carry = _advance(cell, given, known, (until, limits.observe_every), path, carry)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return carry, jax.tree.map(put, seen, see(carry.course))
+
+    num = jnp.zeros(num_lanes, jnp.int32)
+    carry = Carry(course, path.prepare(cell, given, course.run), num, sums)
+    carry, seen = jax.lax.fori_loop(0, limits.num_looks, to_look, (carry, seen))
+    return carry.course, carry.sums, seen
+
+
+def _advance(
+    cell: Cell,
+    given: Given,
+    known: observe.Truth,
+    limits: tuple[Array, Array],
+    path: Path,
+    carry: Carry,
+) -> Carry:
+    """Train lanes [N] to `until` [], in stretches of `observe_every` [N]: the `limits`."""
+    until, observe_every = limits
 
     def limit(at: Array, most: Array, num: Array) -> Array:
         return clock.chosen(num < MAX_STRETCHES, clock.end_of_stretch(at, most, until), at)
 
-    @jax.jit  # traced once for its shapes and for itself
-    def begun(run: Run, num: Array) -> Stretch:
-        end = columnwise.over_lanes(limit)(run.step, observe_every, num)
-        begin = cell.over_lanes(partial(_begin, plan=cell.plan))
-        return begin(given.spec, given, known, run, end)
+    def end(run: Run, num: Array) -> Array:
+        return columnwise.over_lanes(limit)(run.step, observe_every, num)
 
     def unfinished(carry: Carry) -> Array:
-        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(carry.run.step)
-        return jnp.any(early & ~carry.run.done & (carry.num < MAX_STRETCHES))
+        run = carry.course.run
+        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(run.step)
+        going = early & ~run.done & (carry.num < MAX_STRETCHES)
+        return jnp.any(going | _fresh(carry.course.stretch))
 
     def step(carry: Carry) -> Carry:
-        begins = partial(jnp.where, carry.begins)
-        stretch = jax.tree.map(begins, begun(carry.run, carry.num), carry.stretch)
-        run, told, memo, ended = path.updates(cell, given, known, carry.run, stretch, carry.memo)
-        stretch = stretch._replace(told=told)
+        (run, stretch), fresh = carry.course, _fresh(carry.course.stretch)
+        run, told, memo, ended = path.updates(cell, given, known, run, stretch, carry.memo)
+        ended, stretch = ended & ~fresh, stretch._replace(told=told)
         account = cell.over_lanes(partial(_account, plan=cell.plan))
         sums = account(given.spec, known, run, stretch, carry.sums)
         sums = jax.tree.map(partial(jnp.where, ended), sums, carry.sums)
-        return Carry(run, stretch, memo, ended, carry.num + ended.astype(jnp.int32), sums)
+        num = carry.num + ended.astype(jnp.int32)
+        begin = cell.over_lanes(partial(_begin, plan=cell.plan))
+        begun = begin(given.spec, given, known, run, end(run, num))
+        stretch = jax.tree.map(partial(jnp.where, ended | fresh), begun, stretch)
+        return Carry(Course(run, stretch), memo, num, sums)
 
-    num = jnp.zeros(num_lanes, jnp.int32)
-    shapes = jax.eval_shape(begun, run, num)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    memo = path.prepare(cell, given, run)
-    carry = Carry(run, nothing, memo, jnp.ones(num_lanes, bool), num, empty)
-    after = jax.lax.while_loop(unfinished, step, carry)
-    return after.run, after.sums
+    # All stretches have begun where lanes were to stop: they may go on from there.
+    run, stretch = carry.course
+    course = Course(run, stretch._replace(end=end(run, carry.num)))
+    return jax.lax.while_loop(unfinished, step, carry._replace(course=course))
+
+
+def start(trial: Trial, given: Given, plan: Plan) -> Course:
+    """A seed before its first update and its first stretch."""
+    run = train.start(trial, given.rules, given.streams)
+    known = observe.truth(trial, run.task)
+    shapes = jax.eval_shape(partial(_begin, trial, plan=plan), given, known, run, run.step)
+    stretch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return Course(run, stretch._replace(at=jnp.full_like(stretch.at, -1)))
+
+
+def _fresh(stretch: Stretch) -> Array:
+    """Whether lanes [N] have yet to begin their first stretch."""
+    return stretch.at[0] < 0
 
 
 def _begin(

@@ -92,7 +92,7 @@ class Stretch(NamedTuple):
     """What a stretch of updates needs to know of its beginning, of one seed."""
 
     end: Array  # where it ends at the latest, on the path's clock
-    at: Array  # [M] int32: the phases of its prompts
+    at: Array  # [M] int32: the phases of its prompts; -1 before the first stretch
     odds: Array  # [M]
     spent: Array  # [M, C, 2] words
     label_score: Array  # [M] nats, `observe.label_score`; [0] where nothing asks for it

@@ -88,8 +88,11 @@ def ascend(
 
 def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
     """The learner's log-probabilities [L, V] over answers to a prompt."""
-    nothing = jnp.zeros((length,), jnp.int32)
-    return lambda state, prompt: policy.log_probs(state.params, prompt, nothing)
+
+    def log_probs(state: Learning, prompt: Array) -> Array:
+        return policy.log_probs(state.params, prompt, jnp.zeros((length,), jnp.int32))
+
+    return log_probs
 
 
 def answer_score(policy: Policy) -> Callable[[Learning, Array], Params]:

@@ -1,7 +1,7 @@
 """Stored blocks as an `xarray.Dataset`: per-seed values with units, long names and exactness."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -84,64 +84,93 @@ COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
 }
 
 
+class Rows(NamedTuple):
+    """A variable of one cell, in pieces that follow each other on its first axis."""
+
+    dims: tuple[str, ...]
+    pieces: list[np.ndarray]
+    attrs: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the whole."""
+        return (sum(map(len, self.pieces)), *self.pieces[0].shape[1:])
+
+
+class Part(NamedTuple):
+    """What is known of one cell."""
+
+    variables: dict[str, Rows]
+    coords: dict[str, Any]
+
+
 def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray) -> xr.Dataset:
     """One Dataset of the chosen seeds: dims are the sweep's axes (or `cell`), seed, and more.
 
     Variables have the attributes units, long_name and exact, coordinates the first two.
     Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
-    does not have is NaN there (0 for counts).
+    does not have is NaN there (0 for counts). The blocks are emptied, so that nothing is held
+    twice.
     """
-    parts = [_cell_dataset(cell, blocks, seeds) for cell, blocks in found]
-    joined = _stacked(parts) if len({_form(part) for part in parts}) == 1 else _joined(parts)
-    _merge_attributes(joined, parts)
-    joined = _label(joined, [cell for cell, _ in found])
-    axes = list(found[0][0].coordinates)
-    whole = sweep.mode == "product" and len(found) == len(sweep.cells()) and axes
-    if whole:
-        sizes = [len(dict.fromkeys(cell.coordinates[axis] for cell, _ in found)) for axis in axes]
-        joined = _unfold(joined, axes, sizes)
-    for coordinate, array in joined.coords.items():
+    cells = [cell for cell, _ in found]
+    parts = [_part(cell, blocks, seeds) for cell, blocks in found]
+    attributes = _attributes(parts)
+    alike = len({_form(part) for part in parts}) == 1
+    variables, coords = _stacked(parts) if alike else _joined(parts)
+    axes = list(cells[0].coordinates)
+    labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
+    if sweep.mode == "product" and len(found) == len(sweep.cells()) and axes:
+        distinct = {axis: list(dict.fromkeys(along)) for axis, along in labels.items()}
+        variables, coords = _unfold(variables, distinct), coords | distinct
+    else:
+        coords |= {axis: ("cell", along) for axis, along in labels.items()}
+    made = {name: (*rows, attributes[name]) for name, rows in variables.items()}
+    whole = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": sweep.name})
+    for coordinate, array in whole.coords.items():
         axis = ("1", f"{coordinate}, an axis of the sweep")
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
-    joined.attrs["simrl_sweep"] = sweep.name
-    return joined
+    return whole
 
 
-def _form(part: xr.Dataset) -> tuple:
+def _form(part: Part) -> tuple:
     """What cells that can be stacked as they are have in common."""
-    variables = ((str(k), v.dims, v.shape, v.dtype.str) for k, v in part.variables.items())
-    return (*variables, part["threshold"].values.tobytes())
+    rows = ((k, v.dims, v.shape, v.pieces[0].dtype.str) for k, v in part.variables.items())
+    return (*rows, tuple(part.coords["threshold"]))
 
 
-def _stacked(parts: list[xr.Dataset]) -> xr.Dataset:
+def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
     """Cells of one form on a new dim; `xr.concat` would align them first, for ten times as long."""
-    first, names = parts[0], list(parts[0].data_vars)
-    whole = {
-        name: (
-            ("cell", *first.variables[name].dims),
-            np.stack([part.variables[name].values for part in parts]),
-            dict(first.variables[name].attrs),
-        )
-        for name in names
-    }
-    return xr.Dataset(whole, coords=first.coords)
+    whole = {}
+    for name in list(parts[0].variables):
+        rows = [part.variables.pop(name) for part in parts]
+        values = np.empty((len(parts), *rows[0].shape), rows[0].pieces[0].dtype)
+        for own, row in zip(values, rows, strict=True):
+            np.concatenate(row.pieces, out=own)
+        whole[name] = (("cell", *rows[0].dims), values)
+    return whole, parts[0].coords
 
 
-def _joined(parts: list[xr.Dataset]) -> xr.Dataset:
+def _joined(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
     """Cells that have not all the same variables, log points or phases."""
+    made = []
+    for part in parts:
+        whole = {k: (v.dims, np.concatenate(v.pieces)) for k, v in part.variables.items()}
+        made.append(xr.Dataset(whole, coords=part.coords))
     # Counts stay integers where a cell has fewer log points or phases than another; what is not
     # there was not hit.
-    whole_numbers = {str(k): 0 for part in parts for k, v in part.items() if v.dtype.kind in "iub"}
+    whole_numbers = {str(k): 0 for part in made for k, v in part.items() if v.dtype.kind in "iub"}
     whole_numbers["hit_step"] = -1
-    return xr.concat(
-        parts,
+    joined = xr.concat(
+        made,
         dim="cell",
         join="outer",
         data_vars="all",
         coords="minimal",
         compat="override",
-        fill_value={**{str(k): np.nan for part in parts for k in part}, **whole_numbers},
-    )
+        fill_value={**{str(k): np.nan for part in made for k in part}, **whole_numbers},
+    ).transpose("cell", ...)
+    rows = {str(k): (tuple(map(str, v.dims)), v.values) for k, v in joined.items()}
+    return rows, {str(k): v.values for k, v in joined.coords.items()}
 
 
 def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
@@ -194,32 +223,37 @@ class _StoredSweep:
         return self._cells
 
 
-def _cell_dataset(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> xr.Dataset:
+def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
     have = np.concatenate([block["seed"] for block in blocks])
     order = np.argsort(have)
     rows = order[np.searchsorted(have, seeds, sorter=order)]
-    variables: dict[str, Any] = {}
+    as_they_are = np.array_equal(have, seeds)
+    variables: dict[str, Rows] = {}
     for key in blocks[0]:
         if key == "seed":
             continue
         group, _, name = key.partition(".")
-        values = np.concatenate([block[key] for block in blocks])[rows]
+        pieces = [block[key] for block in blocks]
+        pieces = pieces if as_they_are else [np.concatenate(pieces)[rows]]
         dims = BELIEF_DIMS if name == "belief" else DIMS[group]
         dims = LEAF_DIMS if name.startswith("leaf_") else dims
         title = name if group == "look" else key.replace(".", "_")
-        variables[title] = (dims, values, _meaning(group, name or group, blocks[0]))
+        variables[title] = Rows(dims, pieces, _meaning(group, name or group, blocks[0]))
+    for block in blocks:
+        block.clear()
     spec = cell.spec
     ends = phases.edges(spec.phases.low, spec.phases.high, spec.phases.num)
     units = "nat" if spec.phases.coordinate == "log_odds" else "log2(bit)"
     about = {"units": units, "exact": 1}
     name = f"{spec.phases.coordinate} before the update"
-    variables["phase_low"] = (("phase",), ends[:-1], {**about, "long_name": f"least {name}"})
-    variables["phase_high"] = (("phase",), ends[1:], {**about, "long_name": f"largest {name}"})
-    coords = {"seed": seeds, "threshold": list(spec.thresholds)}
-    made = xr.Dataset(variables, coords=coords)
-    return made.assign_coords(
-        {d: np.arange(made.sizes[d]) for d in ("log_point", "phase", "leaf") if d in made.sizes}
-    )
+    for title, end, which in (("low", ends[:-1], "least"), ("high", ends[1:], "largest")):
+        meaning = {**about, "long_name": f"{which} {name}"}
+        variables[f"phase_{title}"] = Rows(("phase",), [end], meaning)
+    sizes = {d: n for v in variables.values() for d, n in zip(v.dims, v.shape, strict=True)}
+    counted: dict[str, Any] = {
+        d: np.arange(sizes[d]) for d in ("log_point", "phase", "leaf") if d in sizes
+    }
+    return Part(variables, {"seed": seeds, "threshold": list(spec.thresholds), **counted})
 
 
 def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
@@ -239,34 +273,21 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
     return {"units": units, "long_name": long_name, "exact": int(not estimated)}
 
 
-def _merge_attributes(joined: xr.Dataset, parts: list[xr.Dataset]) -> None:
-    """A variable is exact if it is in every cell; cells that differ in units name them all."""
-    for name in joined.data_vars:
-        own = [part.variables[name].attrs for part in parts if name in part]
-        attributes = joined.variables[name].attrs
-        attributes["exact"] = min(attrs["exact"] for attrs in own)
-        for key in ("units", "long_name"):
-            attributes[key] = " or ".join(dict.fromkeys(attrs[key] for attrs in own))
+def _attributes(parts: list[Part]) -> dict[str, dict[str, Any]]:
+    """Of each variable: exact if it is in every cell; cells that differ in units name them all."""
+    merged = {}
+    for name in dict.fromkeys(name for part in parts for name in part.variables):
+        own = [part.variables[name].attrs for part in parts if name in part.variables]
+        exact = min(attrs["exact"] for attrs in own)
+        named = {k: " or ".join(dict.fromkeys(a[k] for a in own)) for k in ("units", "long_name")}
+        merged[name] = {**named, "exact": exact}
+    return merged
 
 
-def _label(joined: xr.Dataset, cells: list[Cell]) -> xr.Dataset:
-    names = list(cells[0].coordinates)
-    labels = {name: ("cell", [cell.coordinates[name] for cell in cells]) for name in names}
-    return joined.assign_coords(labels)
-
-
-def _unfold(joined: xr.Dataset, axes: list[str], sizes: list[int]) -> xr.Dataset:
+def _unfold(variables: dict[str, tuple], axes: dict[str, list]) -> dict[str, tuple]:
     """From one `cell` dim, in the order of a product, to one dim per axis."""
-    coords = {axis: list(dict.fromkeys(joined[axis].values.tolist())) for axis in axes}
-    variables = {}
-    for name in joined.data_vars:
-        array = joined.variables[name]  # without its coordinates: a quarter of the time
-        if "cell" not in array.dims:
-            variables[name] = array
-            continue
-        moved = array.transpose("cell", ...)
-        shape = (*sizes, *moved.shape[1:])
-        dims = (*axes, *moved.dims[1:])
-        variables[name] = xr.Variable(dims, moved.values.reshape(shape), array.attrs)
-    rest = {k: v for k, v in joined.coords.items() if "cell" not in v.dims}
-    return xr.Dataset(variables, coords={**rest, **coords})
+    sizes = [len(labels) for labels in axes.values()]
+    return {
+        name: ((*axes, *dims[1:]), values.reshape(*sizes, *values.shape[1:]))
+        for name, (dims, values) in variables.items()
+    }

@@ -1,6 +1,6 @@
 """Pools: pieces of cells that one compiled program runs together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,25 +16,51 @@ from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block
 
 Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
+_PREPARED: set[Any] = set()  # kinds of pools whose programs this process has compiled
 
 
 def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[list[Block]]:
-    """The blocks of each pool in turn; programs of later pools are compiled meanwhile."""
+    """The blocks of each pool in turn; programs of later pools are compiled meanwhile.
+
+    While the last launch of a pool runs, the next pool is sent after it.
+    """
     compiler = ThreadPoolExecutor(max_workers=2)
     waiting = {}
-    kinds = [_kind(cells[group[0][0]].spec, mesh) for group in groups]
+    made = {i: _kind(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
+    kinds = [made[group[0][0]] for group in groups]
     try:
         for group, kind in zip(groups, kinds, strict=True) if len(groups) > 1 else ():
-            if kind not in waiting:
+            if kind not in waiting and kind not in _PREPARED:
                 spec = cells[group[0][0]].spec
                 given = (*kind[:1], streams_of(0), _jobs(spec, range(1)), kind[2])
                 waiting[kind] = compiler.submit(pool.prepare, *given)
+        last = None
         for group, kind in zip(groups, kinds, strict=True):
+            if last is not None and kind in waiting and not waiting[kind].done():
+                yield _result(last)
+                last = None
             if kind in waiting:
                 waiting[kind].result()
-            yield run_pool(cells, group, mesh)
+                _PREPARED.add(kind)
+            following = run_pool(cells, group, mesh)
+            next(following)
+            if last is not None:
+                yield _result(last)
+            next(following)
+            last = following
+        if last is not None:
+            yield _result(last)
     finally:
         compiler.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(work: Generator[None, None, Any]) -> Any:
+    """What a pool returns in the end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 def streams_of(base_seed: int) -> Any:
@@ -53,7 +79,8 @@ def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
 def _kind(spec: Spec, mesh: Any) -> tuple:
     """What specs that run together have in common: all but numbers."""
     structure = jax.tree.structure(specs.parts(spec))
-    return (*_setup(spec, mesh), structure, len(spec.thresholds))
+    # Pools of seeds that never stop are launched otherwise.
+    return (*_setup(spec, mesh), structure, len(spec.thresholds), spec.stop_pass_rate >= 1)
 
 
 def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
@@ -76,15 +103,26 @@ def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Pi
 
 
 def _jobs(spec: Spec, seeds: Sequence[int], entries: int | None = None) -> Jobs:
-    """One condition and many seeds: every number of the condition repeated for each."""
+    """One condition and many seeds."""
+    return _repeated(_numbers(spec, entries), seeds)
+
+
+def _numbers(spec: Spec, entries: int | None) -> tuple[Any, train.Rules, np.int32]:
+    """The numbers of a condition."""
+    return specs.traced(specs.parts(spec, entries)), rules_of(spec), np.int32(spec.observe_every)
+
+
+def _repeated(numbers: tuple, seeds: Sequence[int]) -> Jobs:
+    """Every number of a condition repeated for each seed."""
     num = len(seeds)
-    numbers = specs.traced(specs.parts(spec, entries)), rules_of(spec), np.int32(spec.observe_every)
     repeated = jax.tree.map(lambda x: np.broadcast_to(x, (num, *np.shape(x))), numbers)
     return Jobs(repeated[0], repeated[1], repeated[2], np.asarray(seeds, np.uint32))
 
 
-def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
-    """Train the seeds of several pieces together; a block for each.
+def run_pool(
+    cells: list[Cell], pieces: list[Piece], mesh: Any
+) -> Generator[None, None, list[Block]]:
+    """Train the seeds of several pieces together; a block for each. Gives way as `launch` does.
 
     Where answers are lumped, seeds that run out of entries are run again with more, and with the
     same random numbers: each seed's result is that of the first size that is enough for it.
@@ -93,17 +131,18 @@ def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
     setup, base_seed, schedule = _setup(spec, mesh)
     key = streams_of(base_seed)
     sizes = checks.lump_sizes(spec) or (0,)
-    observed = pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule)
+    observed = yield from pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule)
     full = observed.pop("full", np.zeros(len(observed["stopped"]), bool))
     for entries in sizes[1:]:
         if not full.any():
             break
         jobs = _joined(cells, pieces, entries)
         rest = jax.tree.map(lambda leaf: leaf[full], jobs)
-        again = pool.launch(setup, key, rest, schedule)
+        again = _result(pool.launch(setup, key, rest, schedule))
         still = again.pop("full")
         for name, values in again.items():
-            observed[name][full] = values
+            if observed[name].flags.writeable:  # the others are constants of an update
+                observed[name][full] = values
         full[full] = still
     if full.any():
         raise RuntimeError("entries ran out at the last size: this is a fault of simrl")
@@ -118,7 +157,8 @@ def run_pool(cells: list[Cell], pieces: list[Piece], mesh: Any) -> list[Block]:
 
 def _joined(cells: list[Cell], pieces: list[Piece], entries: int) -> Jobs:
     """The jobs of all pieces."""
-    parts = [_jobs(cells[i].spec, range(first, last + 1), entries) for i, first, last in pieces]
+    numbers = {i: _numbers(cells[i].spec, entries) for i in {piece[0] for piece in pieces}}
+    parts = [_repeated(numbers[i], range(first, last + 1)) for i, first, last in pieces]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

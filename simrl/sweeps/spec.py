@@ -36,7 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-ENGINE = 5  # raised when a change of the code alters stored numbers: old results are then refused
+ENGINE = 6  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 class SpecError(ValueError):

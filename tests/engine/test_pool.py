@@ -84,10 +84,10 @@ def launched(monkeypatch):
     """The seeds of every block of every chunk that is launched, in order."""
     seen, chunk = [], lanes.chunk
 
-    def watched(setup, keep_beliefs, key, until, num_blocks, jobs, run):
-        if until > 0:
+    def watched(setup, keep_beliefs, key, points, num_looks, num_blocks, jobs, course):
+        if points[0] > 0:
             seen.append(np.asarray(jobs.seed)[: int(num_blocks)].tolist())
-        return chunk(setup, keep_beliefs, key, until, num_blocks, jobs, run)
+        return chunk(setup, keep_beliefs, key, points, num_looks, num_blocks, jobs, course)
 
     monkeypatch.setattr(lanes, "chunk", watched)
     return seen
