@@ -169,10 +169,10 @@ def _begin(
     )
 
 
-def _label_score(trial: Trial, known: observe.Truth, run: Run) -> Array:
-    """What `absorbed_label` is a difference of [M], or nothing [0]."""
+def _label_score(trial: Trial, known: observe.Truth, run: Run) -> Array | None:
+    """What `absorbed_label` is a difference of [M], or nothing."""
     if "absorbed_label" not in observe.quantities(trial):
-        return jnp.zeros((0,), run.odds.dtype)
+        return None
     return observe.label_score(observe.beliefs(trial, run.state), known)
 
 
@@ -191,8 +191,8 @@ def _account(
     values = {name: jnp.where(trajectories > 0, value, 0) for name, value in weighed.items()}
     values |= stretch.told
     values["absorbed"] = observe.absorbed(stretch.odds, run.odds)
-    if "absorbed_label" in observe.quantities(trial):
-        gain = _label_score(trial, known, run) - stretch.label_score
+    if stretch.label_score is not None:
+        gain = observe.label_score(observe.beliefs(trial, run.state), known) - stretch.label_score
         values["absorbed_label"] = gain / information.NATS_PER_BIT
     columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
     return Sums(

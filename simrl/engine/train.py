@@ -95,7 +95,7 @@ class Stretch(NamedTuple):
     at: Array  # [M] int32: the phases of its prompts; -1 before the first stretch
     odds: Array  # [M]
     spent: Array  # [M, C, 2] words
-    label_score: Array  # [M] nats, `observe.label_score`; [0] where nothing asks for it
+    label_score: Array | None  # [M] nats, `observe.label_score`; None where nothing asks for it
     measured: dict[str, Array]  # [M] each
     told: dict[str, Array]  # [M] each: sums over its updates so far
 

@@ -121,9 +121,10 @@ def compiled():
 
 
 @pytest.mark.parametrize(("name", "engine"), [("bandit", "fused"), ("exact", "plain")])
-def test_packed_seeds_keep_their_bits(name, engine, narrow, launched):
+def test_packed_seeds_keep_their_bits(name, engine, narrow, launched, compiled):
     spec = dataclasses.replace(SPECS[name], engine=engine, log_points=12)
     company = simrl.run(spec, SEEDS, devices=1)
+    assert sum(name == "jit(chunk)" for name in compiled) <= 1  # packed or not: one program
     steps = company["total_step"].values.ravel()
     assert len(set(steps.tolist())) > 10
     assert (steps < steps.max()).sum() > SEEDS - WIDTH
