@@ -121,10 +121,9 @@ def compiled():
 
 
 @pytest.mark.parametrize(("name", "engine"), [("bandit", "fused"), ("exact", "plain")])
-def test_packed_seeds_keep_their_bits(name, engine, narrow, launched, compiled):
+def test_packed_seeds_keep_their_bits(name, engine, narrow, launched):
     spec = dataclasses.replace(SPECS[name], engine=engine, log_points=12)
     company = simrl.run(spec, SEEDS, devices=1)
-    assert sum(name == "jit(chunk)" for name in compiled) <= 1  # packed or not: one program
     steps = company["total_step"].values.ravel()
     assert len(set(steps.tolist())) > 10
     assert (steps < steps.max()).sum() > SEEDS - WIDTH
@@ -136,6 +135,12 @@ def test_packed_seeds_keep_their_bits(name, engine, narrow, launched, compiled):
     assert 1 <= len(launched[-1]) < len(launched[0]) == 5
     for seed in range(0, SEEDS, 3):
         assert_same_bits(simrl.run(spec, [seed], devices=1), company.sel(seed=[seed]))
+
+
+def test_packed_lanes_of_two_devices_run_in_the_same_program(narrow, launched, compiled):
+    simrl.run(dataclasses.replace(SPECS["bandit"], log_points=12), SEEDS, devices=2)
+    assert len(launched[-1]) < len(launched[0])  # packed
+    assert compiled.count("jit(chunk)") == 1
 
 
 def test_cells_that_differ_in_numbers_are_one_pool_and_one_program(narrow, compiled, pools):
