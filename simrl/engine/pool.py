@@ -1,8 +1,9 @@
 """Any number of seeds and conditions through one compiled program: the host's part of a run.
 
-A pool is one launch between two log points, block after block of lanes on each device. Seeds stop
+A launch takes a pool to its next log point, block after block of lanes on each device. Seeds stop
 at very different times: those that are still going are packed into as few blocks as hold them; the
-last measures of the others are theirs for good.
+last measures of the others are theirs for good. Where no seed can stop there is nothing to do
+between log points, and a launch reaches several.
 """
 
 from collections.abc import Generator, Iterator
@@ -21,7 +22,7 @@ from simrl.types import Array, Trial
 
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
 MAX_BYTES = 2**26  # of their states
-MAX_LOOKS = 16  # in a launch: a launch costs half a look, and the host's part of a look the other
+MAX_LOOKS = 16  # in a launch; with one in each, a look at K = 10 takes .65 us a seed, so .2
 _ROOMS: dict[Any, int] = {}  # found so far, by what they are found from
 
 
@@ -67,7 +68,7 @@ def launch(
     mine = _placed(setup, _in_lanes(jobs, company))
     course = lanes.start(setup, key, np.int32(num_blocks), mine)
     batch = Batch(np.arange(num), rows, num_blocks, mine, course)
-    endless = never_stop(trial, jobs)
+    endless = _never_stop(trial, jobs)
     for points in _launches(schedule.log_points, _at_once(trial, jobs, schedule)):
         record.later(record.copy_last, 0 if endless else points.num)
         if points.after[0] > 0 and not endless:
@@ -96,7 +97,7 @@ class Points(NamedTuple):
         return self.after[self.num - 1] - self.since
 
 
-def never_stop(trial: Trial, jobs: Jobs) -> bool:
+def _never_stop(trial: Trial, jobs: Jobs) -> bool:
     """Whether it is certain that every seed makes every update, one by one."""
     return trial.path != "jump" and bool(np.all(np.asarray(jobs.rules.stop) == np.inf))
 
@@ -107,20 +108,17 @@ def _at_once(trial: Trial, jobs: Jobs, schedule: Schedule) -> int:
     Lanes that stop are to make room, and what is kept or drawn again takes memory and time.
     """
     busy = schedule.keep_beliefs or probes.wanted(trial)
-    return MAX_LOOKS if never_stop(trial, jobs) and not busy else 1
+    return MAX_LOOKS if _never_stop(trial, jobs) and not busy else 1
 
 
 def _launches(log_points: tuple[int, ...], most: int) -> Iterator[Points]:
     """All log points in turn, `most` in a launch and no more than MAX_STRETCHES updates."""
-    since, chosen = 0, list(log_points[:1])
-    for point in (*log_points[1:], None):
-        near = point is not None and point - since <= stretches.MAX_STRETCHES
-        if point is not None and near and len(chosen) < most:
-            chosen.append(point)
-            continue
-        room = most - len(chosen)
-        yield Points(since, (*chosen, *chosen[-1:] * room), len(chosen))
-        since, chosen = chosen[-1], [point]  # type: ignore[list-item]  # none after the last
+    since, rest = 0, log_points
+    while rest:
+        near = [point for point in rest[:most] if point - since <= stretches.MAX_STRETCHES]
+        chosen = tuple(near) or rest[:1]
+        yield Points(since, (*chosen, *chosen[-1:] * (most - len(chosen))), len(chosen))
+        since, rest = chosen[-1], rest[len(chosen) :]
 
 
 def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:

@@ -104,8 +104,12 @@ class Part(NamedTuple):
     coords: dict[str, Any]
 
 
-def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray) -> xr.Dataset:
+def dataset(
+    sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, whole: bool
+) -> xr.Dataset:
     """One Dataset of the chosen seeds: dims are the sweep's axes (or `cell`), seed, and more.
+
+    `whole`: these are all cells of the sweep.
 
     Variables have the attributes units, long_name and exact, coordinates the first two.
     Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
@@ -119,17 +123,17 @@ def dataset(sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarr
     variables, coords = _stacked(parts) if alike else _joined(parts)
     axes = list(cells[0].coordinates)
     labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
-    if sweep.mode == "product" and len(found) == len(sweep.cells()) and axes:
+    if sweep.mode == "product" and whole and axes:
         distinct = {axis: list(dict.fromkeys(along)) for axis, along in labels.items()}
         variables, coords = _unfold(variables, distinct), coords | distinct
     else:
         coords |= {axis: ("cell", along) for axis, along in labels.items()}
     made = {name: (*rows, attributes[name]) for name, rows in variables.items()}
-    whole = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": sweep.name})
-    for coordinate, array in whole.coords.items():
+    joined = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": sweep.name})
+    for coordinate, array in joined.coords.items():
         axis = ("1", f"{coordinate}, an axis of the sweep")
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
-    return whole
+    return joined
 
 
 def _form(part: Part) -> tuple:
@@ -195,7 +199,8 @@ def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
         )
         for entry, ends in chosen
     ]
-    return dataset(_StoredSweep(manifest), found, wanted)  # type: ignore[arg-type]
+    sweep, whole = _StoredSweep(manifest), len(found) == len(manifest["cells"])
+    return dataset(sweep, found, wanted, whole)  # type: ignore[arg-type]
 
 
 class _Stored:
@@ -216,11 +221,7 @@ class _StoredSweep:
     """What `dataset` asks of a sweep, from its manifest."""
 
     def __init__(self, manifest: dict[str, Any]):
-        self.name, self.mode, self._cells = manifest["name"], manifest["mode"], manifest["cells"]
-
-    def cells(self) -> list[Any]:
-        """The stored cells."""
-        return self._cells
+        self.name, self.mode = manifest["name"], manifest["mode"]
 
 
 def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:

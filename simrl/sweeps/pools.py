@@ -30,9 +30,9 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
     kinds = [made[group[0][0]] for group in groups]
     try:
         for group, kind in zip(groups, kinds, strict=True) if len(groups) > 1 else ():
-            if kind not in waiting and kind not in _PREPARED:
+            if kind not in waiting and (kind[0], *kind[2:]) not in _PREPARED:
                 spec = cells[group[0][0]].spec
-                given = (*kind[:1], streams_of(0), _jobs(spec, range(1)), kind[2])
+                given = (*kind[:1], streams_of(0), _one_job(spec), kind[2])
                 waiting[kind] = compiler.submit(pool.prepare, *given)
         last = None
         for group, kind in zip(groups, kinds, strict=True):
@@ -41,7 +41,7 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
                 last = None
             if kind in waiting:
                 waiting[kind].result()
-                _PREPARED.add(kind)
+                _PREPARED.add((kind[0], *kind[2:]))  # whatever the base seed
             following = run_pool(cells, group, mesh)
             next(following)
             if last is not None:
@@ -95,16 +95,16 @@ def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Pi
             if group:
                 yield group
             group, last = [], kind
-            room = pool.size_for(kind[0], _jobs(spec, range(1)))
+            room = pool.size_for(kind[0], _one_job(spec))
         group.append(piece)
         room -= size
     if group:
         yield group
 
 
-def _jobs(spec: Spec, seeds: Sequence[int], entries: int | None = None) -> Jobs:
-    """One condition and many seeds."""
-    return _repeated(_numbers(spec, entries), seeds)
+def _one_job(spec: Spec) -> Jobs:
+    """Seed 0 of a condition."""
+    return _repeated([_numbers(spec, None)], [range(1)])
 
 
 def _numbers(spec: Spec, entries: int | None) -> tuple[Any, train.Rules, np.int32]:
@@ -112,11 +112,12 @@ def _numbers(spec: Spec, entries: int | None) -> tuple[Any, train.Rules, np.int3
     return specs.traced(specs.parts(spec, entries)), rules_of(spec), np.int32(spec.observe_every)
 
 
-def _repeated(numbers: tuple, seeds: Sequence[int]) -> Jobs:
-    """Every number of a condition repeated for each seed."""
-    num = len(seeds)
-    repeated = jax.tree.map(lambda x: np.broadcast_to(x, (num, *np.shape(x))), numbers)
-    return Jobs(repeated[0], repeated[1], repeated[2], np.asarray(seeds, np.uint32))
+def _repeated(numbers: Sequence[tuple], seeds: Sequence[range]) -> Jobs:
+    """Every number of some conditions, repeated for each of their seeds."""
+    sizes = [len(own) for own in seeds]
+    repeated = jax.tree.map(lambda *x: np.repeat(np.stack(x), sizes, axis=0), *numbers)
+    all_seeds = np.concatenate([np.asarray(own, np.uint32) for own in seeds])
+    return Jobs(repeated[0], repeated[1], repeated[2], all_seeds)
 
 
 def run_pool(
@@ -158,8 +159,8 @@ def run_pool(
 def _joined(cells: list[Cell], pieces: list[Piece], entries: int) -> Jobs:
     """The jobs of all pieces."""
     numbers = {i: _numbers(cells[i].spec, entries) for i in {piece[0] for piece in pieces}}
-    parts = [_repeated(numbers[i], range(first, last + 1)) for i, first, last in pieces]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    seeds = [range(first, last + 1) for _, first, last in pieces]
+    return _repeated([numbers[i] for i, _, _ in pieces], seeds)
 
 
 def widths(spec: Spec) -> set[int]:

@@ -116,7 +116,7 @@ def run(
         (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i]))
         for i in positions
     ]
-    return datasets.dataset(sweep, found, wanted)
+    return datasets.dataset(sweep, found, wanted, len(found) == len(cells))
 
 
 def _trained(

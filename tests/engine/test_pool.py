@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import lanes, pool
+from simrl.engine import lanes, pool, stretches
 from tests.engine.bits import assert_same_bits
 
 WIDTH = 8  # lanes of a group: five groups of 40 seeds
@@ -167,3 +167,32 @@ def test_cells_that_differ_in_numbers_are_one_pool_and_one_program(narrow, compi
     assert compiled == []
     finals = together["log_odds"].isel(log_point=-1, seed=0).values
     assert len(np.unique(finals)) == 9  # the numbers do reach the program
+
+
+def test_log_points_that_lie_near_are_reached_in_one_launch(monkeypatch):
+    monkeypatch.setattr(stretches, "MAX_STRETCHES", 100)
+    found = list(pool._launches((0, 10, 20, 30, 100, 250, 260), 3))
+    assert [points.after[: points.num] for points in found] == [
+        (0, 10, 20),
+        (30, 100),
+        (250,),  # further than one launch goes
+        (260,),
+    ]
+    assert all(len(points.after) == 3 for points in found)
+    assert [points.apart for points in found] == [20, 80, 150, 10]
+
+
+def test_seeds_are_the_same_at_log_points_of_one_launch_or_of_many(narrow, launched, monkeypatch):
+    spec = dataclasses.replace(SPECS["bandit"], stop_pass_rate=1.0, max_steps=60, log_points=20)
+    together = simrl.run(spec, 12, devices=1)
+    assert len(launched) == 1  # after that which looks at the start
+    launched.clear()
+    monkeypatch.setattr(pool, "MAX_LOOKS", 1)
+    apart = simrl.run(spec, 12, devices=1)
+    assert len(launched) == apart.sizes["log_point"] - 1 == 17
+    # Sums over phases are added up over several log points on the device.
+    assert_same_bits(
+        *(data.drop_vars([v for v in data if "phase" in v]) for data in (together, apart))
+    )
+    for name in (v for v in together if "phase" in v):
+        np.testing.assert_allclose(together[name], apart[name], rtol=1e-5, atol=1e-6)
