@@ -16,7 +16,7 @@ from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block
 
 Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
-_PREPARED: set[Any] = set()  # kinds of pools whose programs this process has compiled
+_PREPARED: set[Any] = set()  # `_programs` that this process has compiled
 
 
 def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[list[Block]]:
@@ -30,7 +30,7 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
     kinds = [made[group[0][0]] for group in groups]
     try:
         for group, kind in zip(groups, kinds, strict=True) if len(groups) > 1 else ():
-            if kind not in waiting and (kind[0], *kind[2:]) not in _PREPARED:
+            if kind not in waiting and _programs(kind) not in _PREPARED:
                 spec = cells[group[0][0]].spec
                 given = (*kind[:1], streams_of(0), _one_job(spec), kind[2])
                 waiting[kind] = compiler.submit(pool.prepare, *given)
@@ -41,7 +41,7 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
                 last = None
             if kind in waiting:
                 waiting[kind].result()
-                _PREPARED.add((kind[0], *kind[2:]))  # whatever the base seed
+                _PREPARED.add(_programs(kind))
             following = run_pool(cells, group, mesh)
             next(following)
             if last is not None:
@@ -81,6 +81,12 @@ def _kind(spec: Spec, mesh: Any) -> tuple:
     structure = jax.tree.structure(specs.parts(spec))
     # Pools of seeds that never stop are launched otherwise.
     return (*_setup(spec, mesh), structure, len(spec.thresholds), spec.stop_pass_rate >= 1)
+
+
+def _programs(kind: tuple) -> tuple:
+    """The part of a kind that its programs are made for: not the base seed, nor the log points."""
+    setup, _, schedule, *rest = kind
+    return setup, schedule.keep_beliefs, *rest
 
 
 def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Piece]]:
