@@ -9,7 +9,7 @@ import xarray as xr
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
 from simrl.sweeps import store
-from simrl.sweeps.grid import Cell, Sweep
+from simrl.sweeps.grid import Cell
 from simrl.sweeps.spec import SpecError
 from simrl.sweeps.store import Block
 
@@ -105,11 +105,11 @@ class Part(NamedTuple):
 
 
 def dataset(
-    sweep: Sweep, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, whole: bool
+    name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, *, product: bool
 ) -> xr.Dataset:
-    """One Dataset of the chosen seeds: dims are the sweep's axes (or `cell`), seed, and more.
+    """One Dataset of the chosen seeds of a sweep: dims are its axes (or `cell`), seed, and more.
 
-    `whole`: these are all cells of the sweep.
+    `product`: the cells are every combination of the values of the axes, the last varying fastest.
 
     Variables have the attributes units, long_name and exact, coordinates the first two.
     Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
@@ -123,13 +123,13 @@ def dataset(
     variables, coords = _stacked(parts) if alike else _joined(parts)
     axes = list(cells[0].coordinates)
     labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
-    if sweep.mode == "product" and whole and axes:
+    if product and axes:
         distinct = {axis: list(dict.fromkeys(along)) for axis, along in labels.items()}
         variables, coords = _unfold(variables, distinct), coords | distinct
     else:
         coords |= {axis: ("cell", along) for axis, along in labels.items()}
     made = {name: (*rows, attributes[name]) for name, rows in variables.items()}
-    joined = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": sweep.name})
+    joined = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": name})
     for coordinate, array in joined.coords.items():
         axis = ("1", f"{coordinate}, an axis of the sweep")
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
@@ -199,8 +199,8 @@ def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
         )
         for entry, ends in chosen
     ]
-    sweep, whole = _StoredSweep(manifest), len(found) == len(manifest["cells"])
-    return dataset(sweep, found, wanted, whole)  # type: ignore[arg-type]
+    product = manifest["mode"] == "product" and len(found) == len(manifest["cells"])
+    return dataset(manifest["name"], found, wanted, product=product)
 
 
 class _Stored:
@@ -215,13 +215,6 @@ class _Stored:
         except KeyError:
             raise AttributeError(name) from None
         return _Stored(value) if isinstance(value, dict) else value
-
-
-class _StoredSweep:
-    """What `dataset` asks of a sweep, from its manifest."""
-
-    def __init__(self, manifest: dict[str, Any]):
-        self.name, self.mode = manifest["name"], manifest["mode"]
 
 
 def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:

@@ -116,7 +116,8 @@ def run(
         (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i]))
         for i in positions
     ]
-    return datasets.dataset(sweep, found, wanted, len(found) == len(cells))
+    product = sweep.mode == "product" and len(found) == len(cells)
+    return datasets.dataset(sweep.name, found, wanted, product=product)
 
 
 def _trained(

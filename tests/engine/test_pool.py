@@ -190,9 +190,9 @@ def test_seeds_are_the_same_at_log_points_of_one_launch_or_of_many(narrow, launc
     monkeypatch.setattr(pool, "MAX_LOOKS", 1)
     apart = simrl.run(spec, 12, devices=1)
     assert len(launched) == apart.sizes["log_point"] - 1 == 17
-    # Sums over phases are added up over several log points on the device.
-    assert_same_bits(
-        *(data.drop_vars([v for v in data if "phase" in v]) for data in (together, apart))
-    )
-    for name in (v for v in together if "phase" in v):
-        np.testing.assert_allclose(together[name], apart[name], rtol=1e-5, atol=1e-6)
+    # On the device, sums go over several log points: at most 60 terms, each sum rounded.
+    sums = [k for k, v in together.items() if k.startswith("phase_") and v.dtype.kind == "f"]
+    assert_same_bits(together.drop_vars(sums), apart.drop_vars(sums))
+    for name in sums:
+        rounding = 60 * np.finfo(np.float32).eps * np.abs(apart[name].values).max()
+        np.testing.assert_allclose(together[name], apart[name], rtol=0, atol=rounding)
