@@ -106,6 +106,18 @@ class Advantage(NamedTuple):
     # which `times` are `credit`; lanes may stand behind
 
 
+class Surrogate(NamedTuple):
+    """How weighted guesses become the directions of an update, one for each pass over them."""
+
+    direction: Callable[[Policy, Params, Rollout, Array, Params], Params]
+    # (policy, params, rollouts [G, ...], weights [G, B, L], first params) -> ascent direction
+    num_epochs: int = 1  # passes over the same guesses, an optimiser step each
+    score: bool = False  # the gradient estimate is the weighted score, whatever is made of it
+    plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
+    tabular: bool = False  # made for policies that are tables of logits alone
+    anchored: bool = False  # reads the params at the start, whose forward pass is charged
+
+
 class Info(NamedTuple):
     """What one update lets others look at."""
 

@@ -17,6 +17,7 @@ from simrl.columns import Fence, Law
 from simrl.learners import draws, updates
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Learning, Optimizer
+from simrl.measures import flops
 from simrl.types import (
     Advantage,
     Array,
@@ -242,4 +243,5 @@ def _charge(kind: str, environment: Environment, policy: Policy, batch: tuple[in
     (groups, size), length = batch, environment.shape.length
     prompts, answers = jnp.zeros((groups,), jnp.int32), jnp.zeros((*batch, length), jnp.int32)
     samples = size * length if kind == "supervised" else size
-    return updates.report(kind, policy, prompts, answers, jnp.zeros(batch), samples)
+    lines = flops.ledger_lines(policy.num_active_params, 1, kind)
+    return updates.report(lines, prompts, answers, jnp.zeros(batch), samples)

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from simrl.learners import leap, updates
+from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning
+from simrl.measures import flops
 from simrl.types import Array, Environment, Info, Jump, Policy, Task
 
 
@@ -31,6 +33,9 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         "the optimizer must be sgd with a learning_rate alone": getattr(optimizer, "name", "")
         != "sgd"
         or numbers != {"learning_rate"},
+        "the surrogate must be score": not isinstance(
+            getattr(learner, "surrogate", Score()), Score
+        ),
         "the advantage must follow from the number of successes": not hasattr(
             getattr(learner, "advantage", None), "tables"
         ),
@@ -50,10 +55,10 @@ def jump_of(
     size = success.shape[0] - 1
     prompts = jnp.zeros((1,), jnp.int32)
 
+    lines = flops.ledger_lines(policy.num_active_params, 1, "policy_gradient")
+
     def info(answers: Array, right: Array, weights: Array) -> Info:
-        return updates.report(
-            "policy_gradient", policy, prompts, answers[None], right[None], size, weights
-        )
+        return updates.report(lines, prompts, answers[None], right[None], size, weights)
 
     def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
         nothing = jnp.zeros((length,), jnp.int32)

@@ -26,7 +26,7 @@ import numpy as np
 from simrl import keys
 from simrl.learners import leap, updates
 from simrl.learners.updates import Learning
-from simrl.measures import lumps
+from simrl.measures import flops, lumps
 from simrl.measures.information import log_odds
 from simrl.types import Array, Entries, Environment, Info, Jump, Learner, Lumps, Policy, Task
 
@@ -145,11 +145,12 @@ def _jump_of(
     success, failure = (jnp.asarray(table, jnp.float32) for table in spec.advantage.tables(size))
     first = jnp.zeros((1,), jnp.int32)
     counts = carried.entries.counts
+    lines = flops.ledger_lines(policy.num_active_params, 1, "policy_gradient")
 
     def info(labels: Array, weights: Array) -> Info:
         answers, weights = labels[None, :, None], weights[None, :, None]
         told = (labels == 0).astype(jnp.float32)[None]
-        return updates.report("policy_gradient", policy, first, answers, told, size, weights)
+        return updates.report(lines, first, answers, told, size, weights)
 
     def jump(streams: Any, state: Lumped, task: Task, most: Array) -> Jump:
         log_probs = carried.log_probs(state)

@@ -1,13 +1,15 @@
 """Policy gradient (REINFORCE, Williams 1992): sample, be rewarded, weigh the scores, step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import fused, jumping, updates
+from simrl.learners import fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
+from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, scores, units
 from simrl.types import (
@@ -17,11 +19,11 @@ from simrl.types import (
     Info,
     Jump,
     Learner,
-    Outcome,
     Params,
     Policy,
     Rollout,
     State,
+    Surrogate,
     Task,
 )
 
@@ -35,13 +37,14 @@ class PolicyGradient:
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=Optimizer)
+    surrogate: Any = field(default_factory=Score)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         found = self.optimizer.problems()
         if self.group_size < 1 or self.num_groups < 1:
             return [*found, "group_size and num_groups must be at least 1"]
-        return found + self.advantage.problems(self.group_size)
+        return found + self.advantage.problems(self.group_size) + self.surrogate.problems()
 
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
@@ -50,96 +53,73 @@ class PolicyGradient:
         groups, size = self.num_groups, self.group_size
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
+        surrogate = self.surrogate.build()
+        lines = _bill(surrogate, policy.num_active_params)
 
-        def gradient(
-            keys: Any, state: Learning, task: Task
-        ) -> tuple[Params, State, Rollout, Array]:
-            rollouts = _draw(keys, environment, policy, state.params, task, (groups, size))
-            kept, weights = _weigh(advantage, state.advantage, rollouts)
-            grad = updates.weighted_score(
-                policy, state.params, rollouts.prompt, rollouts.answers, weights
-            )
-            return grad, kept, rollouts, weights
+        def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
+            drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
+            return drawn, *rollouts.weigh(advantage, state.advantage, drawn)
+
+        def estimate(keys: Any, state: Learning, task: Task) -> Params:
+            drawn, _, weights = weighed(keys, state, task)
+            way = Score().build().direction if surrogate.score else surrogate.direction
+            return way(policy, state.params, drawn, weights, state.start)
 
         def init(keys: Any) -> Learning:
-            params = policy.init(keys.start)
-            return Learning(params, optimizer.init(params), advantage.init())
+            params = updates.first_params(environment, policy, keys)
+            start = params if surrogate.anchored else ()
+            return Learning(params, optimizer.init(params), advantage.init(), start)
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
-            grad, kept, rollouts, weights = gradient(keys, state, task)
-            info = updates.report(
-                "policy_gradient",
-                policy,
-                rollouts.prompt,
-                rollouts.answers,
-                rollouts.success,
-                samples=size,
-                weights=weights,
-            )
-            return updates.ascend(optimizer, state, grad, kept), info
+            drawn, kept, weights = weighed(keys, state, task)
+            info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, weights)
+
+            def epoch(_: Array | int, state: Learning) -> Learning:
+                way = surrogate.direction(policy, state.params, drawn, weights, state.start)
+                return updates.ascend(optimizer, state, way, kept)
+
+            return _repeated(epoch, surrogate.num_epochs, state), info
 
         def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
             tables = self.advantage.tables(size)
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
-        moments, squared_bias = (
-            _moments(environment, advantage, belief, (groups, size))
-            if policy.tabular
-            else (None, None)
-        )
+        exact = policy.tabular and surrogate.score
+        found = _moments(environment, advantage, belief, (groups, size)) if exact else (None, None)
         return Learner(
             init=init,
             step=step,
             belief=belief,
-            estimate=lambda keys, state, task: gradient(keys, state, task)[0],
-            moments=moments,
+            estimate=estimate,
+            moments=found[0],
             kind="policy_gradient",
             batch_size=groups * size,
-            squared_bias=squared_bias,
+            squared_bias=found[1],
             score=updates.answer_score(policy),
-            ledger=flops.ledger_lines(policy.num_active_params, 1, "policy_gradient"),
+            ledger=lines,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
             fused=fused.policy_gradient(
                 environment, policy, advantage, self.optimizer, (groups, size)
-            ),
+            )
+            if surrogate.plain
+            else None,
         )
 
 
-def _draw(
-    keys: Any,
-    environment: Environment,
-    policy: Policy,
-    params: Params,
-    task: Task,
-    batch: tuple[int, int],
-) -> Rollout:
-    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G]."""
-    groups, size = batch
-    length = environment.shape.length
-    prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
-    sample_words = updates.group_words(keys.sample, groups, size, length)
-    reward_words = updates.group_words(keys.reward, groups, size, length)
-
-    def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
-        # An own world may pay one number for the whole answer, or whole numbers.
-        told = environment.reward(words, task, prompt, answer)
-        paid = jnp.asarray(told.credit, float)
-        return Outcome(jnp.broadcast_to(paid, (length,)), jnp.asarray(told.success, float))
-
-    def group(prompt: Array, words: Array, noise: Array) -> Rollout:
-        answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
-        outcome = jax.vmap(verdict, (0, None, None, 0))(noise, task, prompt, answers)
-        log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
-        return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
-
-    return jax.vmap(group)(prompts, sample_words, reward_words)
+def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
+    """FLOPs of a token by line."""
+    frozen = num_params if surrogate.anchored else 0
+    epochs = surrogate.num_epochs
+    return flops.ledger_lines(
+        num_params, 1, "policy_gradient", num_epochs=epochs, reference_params=frozen
+    )
 
 
-def _weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State, Array]:
-    """Weights [G, B, L]; an advantage with a memory sees the groups one after the other."""
-    if not jax.tree.leaves(state):
-        return state, jax.vmap(lambda rollout: advantage.weights(state, rollout)[1])(rollouts)
-    return jax.lax.scan(advantage.weights, state, rollouts)
+def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
+    """The state after some passes over the same guesses."""
+    # An optimiser may not have what it carries in its final form before the first step.
+    first = epoch(0, state)
+    return first if num_epochs == 1 else jax.lax.fori_loop(1, num_epochs, epoch, first)
 
 
 def _moments(

@@ -37,6 +37,7 @@ class Supervised:
         num_prompts, length, _ = environment.shape
         groups, size = self.num_groups, self.batch_size
         belief = updates.belief(policy, length)
+        lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
 
         def draw(keys: Any, task: Task) -> tuple[Array, Array]:
             prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
@@ -51,15 +52,13 @@ class Supervised:
             return grad, prompts, labels
 
         def init(keys: Any) -> Learning:
-            params = policy.init(keys.start)
+            params = updates.first_params(environment, policy, keys)
             return Learning(params, optimizer.init(params), ())
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             grad, prompts, labels = gradient(keys, state, task)
             right = jnp.ones((groups, size))
-            info = updates.report(
-                "supervised", policy, prompts, labels, right, samples=size * length
-            )
+            info = updates.report(lines, prompts, labels, right, samples=size * length)
             return updates.ascend(optimizer, state, grad, ()), info
 
         def moments(state: Learning, task: Task) -> tuple[Array, Array]:
@@ -79,6 +78,6 @@ class Supervised:
             kind="supervised",
             batch_size=groups * size,
             score=updates.answer_score(policy),
-            ledger=flops.ledger_lines(policy.num_active_params, 1, "supervised"),
+            ledger=lines,
             fused=fused.supervised(environment, policy, self.optimizer, (groups, size)),
         )

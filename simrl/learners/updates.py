@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from simrl import keys
-from simrl.measures import flops, phases
+from simrl.measures import phases
 from simrl.types import Array, Environment, Info, Params, Policy, State, Task
 
 
@@ -47,6 +47,12 @@ class Learning(NamedTuple):
     params: Params
     optimizer: Any
     advantage: State
+    start: Params = ()  # the first params, where an update reads them
+
+
+def first_params(environment: Environment, policy: Policy, streams: Any) -> Params:
+    """The params that a learner starts with in this world."""
+    return policy.init(streams.start)
 
 
 def draw_prompts(stream: Array, environment: Environment, task: Task, num_groups: int) -> Array:
@@ -83,7 +89,8 @@ def ascend(
     """One optimiser step up the gradient."""
     descent = jax.tree.map(jnp.negative, gradient)
     updates, opt_state = optimizer.update(descent, state.optimizer, state.params)
-    return Learning(optax.apply_updates(state.params, updates), opt_state, advantage)
+    params = optax.apply_updates(state.params, updates)
+    return Learning(params, opt_state, advantage, state.start)
 
 
 def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
@@ -107,20 +114,20 @@ def answer_score(policy: Policy) -> Callable[[Learning, Array], Params]:
 
 
 def report(
-    kind: str,
-    policy: Policy,
+    lines: dict[str, int],
     prompts: Array,
     answers: Array,
     success: Array,
     samples: int,
     weights: Array | None = None,
 ) -> Info:
-    """Info of one update; `samples` is per group. Each group is charged by the 2N/4N convention.
+    """Info of one update; `samples` is per group. Each group is charged by `lines`, the FLOPs of a
+    token by the 2N/4N convention.
 
     `weights` [G, B, L] of the score terms tell which groups leave no gradient; None: all do.
     """
     num_groups, size, length = answers.shape
-    charge = phases.words_of(flops.ledger(policy.num_active_params, size * length, kind))
+    charge = phases.words_of(sum(lines.values()) * size * length)
     return Info(
         prompts=prompts,
         answers=answers,

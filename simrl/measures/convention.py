@@ -35,11 +35,12 @@ def ledger_lines(
     discarded_tokens: int = 0,
     dead_tokens: int = 0,
     skips_dead: bool = False,
+    num_epochs: int = 1,
 ) -> dict[str, int]:
     """The lines of `ledger`, FLOPs by name, all of LINES.
 
     - decode: 2N a token of a rollout that is learned from (0 if supervised);
-    - training: 6N for each of them;
+    - training: 6N for each of them, and again for each further epoch over the same tokens;
     - critic: 6N' for every token, its forward and backward pass over N' parameters;
     - reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
     - discarded: 2N for each token decoded and thrown away before training;
@@ -55,6 +56,7 @@ def ledger_lines(
       discarded_tokens: tokens decoded besides.
       dead_tokens: how many of `num_tokens` are dead.
       skips_dead: the learner really does not train on dead rollouts.
+      num_epochs: passes over each batch.
 
     Raises:
       ValueError: another learner, a count that is negative or not whole, more dead tokens than
@@ -72,13 +74,14 @@ def ledger_lines(
     if discarded and not _DECODE[learner]:
         raise ValueError(f"a {learner} learner decodes nothing that it could discard")
     decode, live = _DECODE[learner] * params, tokens - dead
+    training = 6 * params * _whole("num_epochs", num_epochs)
     return {
         "decode": decode * live,
-        "training": 6 * params * live,
+        "training": training * live,
         "critic": 6 * _whole("critic_params", critic_params) * tokens,
         "reference": 2 * _whole("reference_params", reference_params) * tokens,
         "discarded": decode * discarded,
-        "dead": (decode + (0 if skips_dead else 6 * params)) * dead,
+        "dead": (decode + (0 if skips_dead else training)) * dead,
     }
 
 

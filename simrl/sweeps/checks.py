@@ -10,6 +10,7 @@ import numpy as np
 
 from simrl.engine import clock, observe
 from simrl.learners import jumping, lumping
+from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
 
@@ -74,6 +75,10 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
+    if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
+        policy = spec.policy.build(spec.environment.build().shape)
+        if not policy.tabular:
+            return ["surrogate natural needs a policy that is a table of logits"]
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simrl.sweeps import checks
+from simrl.sweeps import checks, identity
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import Spec, SpecError
 
@@ -84,12 +84,12 @@ class Sweep:
         return {
             "name": self.name,
             "mode": self.mode,
-            "engine": specs.engine(),
+            "engine": identity.engine(),
             "cells": [
                 {
                     "coordinates": cell.coordinates,
-                    "spec": specs.describe(cell.spec),
-                    "hash": specs.cell_hash(cell.spec),
+                    "spec": identity.describe(cell.spec),
+                    "hash": identity.cell_hash(cell.spec),
                     "path": checks.path(cell.spec),
                 }
                 for cell in cells

@@ -14,8 +14,7 @@ import numpy as np
 
 from simrl.engine import lanes
 from simrl.sweeps import dataset as datasets
-from simrl.sweeps import pools
-from simrl.sweeps import spec as specs
+from simrl.sweeps import identity, pools
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block, Store, Writer
@@ -105,7 +104,7 @@ def run(
         for (i, first, last), block in _trained(cells, groups, mesh):
             fresh[i].append(block)
             if store is not None:
-                writer.save(store, specs.cell_hash(cells[i].spec), first, last, block)
+                writer.save(store, identity.cell_hash(cells[i].spec), first, last, block)
             done += last - first + 1
             updates += int(block["total.step"].sum())
             if progress is not None:
@@ -182,7 +181,7 @@ def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
 def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:
     """Runs of consecutive wanted seeds that are not stored, cut at multiples of BLOCK."""
     absent = wanted
-    for first, last in [] if store is None else store.blocks(specs.cell_hash(cell.spec)):
+    for first, last in [] if store is None else store.blocks(identity.cell_hash(cell.spec)):
         absent = absent[(absent < first) | (absent > last)]
     if absent.size == 0:
         return []
@@ -193,6 +192,6 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
 
 def _stored(store: Store, cell: Cell, fresh: list[Block]) -> list[Block]:
     """All blocks of a cell: those that were just made are not read again."""
-    name = specs.cell_hash(cell.spec)
+    name = identity.cell_hash(cell.spec)
     made = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
     return [made[ends] if ends in made else store.load(name, *ends) for ends in store.blocks(name)]

@@ -5,9 +5,7 @@ environment, policy, learner or advantage is one file plus one line here.
 """
 
 import dataclasses
-import hashlib
 import importlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages, grouped, lumping
+from simrl.learners import advantages, grouped, lumping, surrogates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -28,15 +26,14 @@ ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
 LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
+SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
     "policy": POLICIES,
     "learner": LEARNERS,
     "advantage": ADVANTAGES,
+    "surrogate": SURROGATES,
 }
-
-
-ENGINE = 6  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 class SpecError(ValueError):
@@ -198,6 +195,7 @@ def resolved(spec: Spec) -> Spec:
     learner = spec.learner
     if isinstance(learner, PolicyGradient):
         learner = put(learner, "advantage", learner.advantage)
+        learner = put(learner, "surrogate", learner.surrogate)
     if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
         learner = put(learner, "optimizer", learner.optimizer)
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
@@ -245,50 +243,3 @@ def parts(spec: Spec, entries: int | None = None) -> tuple[Any, Any, Any, Asked]
 def traced(tree: Any) -> Any:
     """Every number as float32, so that float, int and np.float32 are one program and not three."""
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
-
-
-def describe(thing: Any) -> Any:
-    """A spec as plain JSON values."""
-    if isinstance(thing, Own):
-        if not thing.source:
-            raise SpecError(
-                "a thing given as an object cannot be stored; name it with "
-                'simrl.own("module:attribute", version="1"), or run with out=None'
-            )
-        return {"name": thing.source, "version": thing.version}
-    if isinstance(thing, Optimizer):
-        return {
-            "name": thing.name,
-            **{key: float(thing.numbers[key]) for key in sorted(thing.numbers)},
-        }
-    if dataclasses.is_dataclass(thing):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-        # 1 and 1.0 are one number, and must not be two hashes.
-        real = [f.name for f in dataclasses.fields(thing) if f.type is float]
-        fields |= {name: float(fields[name]) for name in real}
-        names = [
-            name
-            for kinds in FAMILIES.values()
-            for name, kind in kinds.items()
-            if kind is type(thing)
-        ]
-        return {"name": names[0], **fields} if names else {"kind": type(thing).__name__, **fields}
-    if isinstance(thing, tuple | list):
-        return [describe(item) for item in thing]
-    return thing.item() if isinstance(thing, np.generic) else thing
-
-
-def hash_of(description: Any) -> str:
-    """A short name for what a cell is: 16 hex digits of the SHA-256 of its canonical JSON."""
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def engine() -> str:
-    """What besides the spec decides the stored numbers: the engine's version and its floats."""
-    return f"{ENGINE}, float{64 if jax.config.jax_enable_x64 else 32}"  # type: ignore[attr-defined]
-
-
-def cell_hash(spec: Any) -> str:
-    """The name of a cell's folder."""
-    return hash_of({"engine": engine(), "spec": describe(spec)})

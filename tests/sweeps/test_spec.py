@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import simrl
+from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
 
 Spec, Sweep = simrl.Spec, simrl.Sweep
@@ -242,8 +243,8 @@ def test_toml_round_trip(tmp_path):
         name="try",
     )
     assert sweep.describe() == by_hand.describe()
-    assert [specs.cell_hash(c.spec) for c in sweep.cells()] == [
-        specs.cell_hash(c.spec) for c in by_hand.cells()
+    assert [identity.cell_hash(c.spec) for c in sweep.cells()] == [
+        identity.cell_hash(c.spec) for c in by_hand.cells()
     ]
     file.write_text("max_steps = 3")
     assert simrl.load(file).name == "given"
@@ -273,7 +274,7 @@ def test_missing_toml_is_refused_in_one_line(tmp_path):
 
 def test_hashes_know_what_a_cell_is_and_not_how_it_was_written():
     def name(**fields):
-        return specs.cell_hash(specs.resolved(dataclasses.replace(Spec(), **fields)))
+        return identity.cell_hash(specs.resolved(dataclasses.replace(Spec(), **fields)))
 
     assert (
         name()

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import simrl
-from simrl.sweeps import pools, store
+from simrl.sweeps import identity, pools, store
 from simrl.sweeps import run as runs
 from simrl.sweeps import spec as specs
 
@@ -338,7 +338,7 @@ def test_a_world_of_ones_own(small, tmp_path):
     xr.testing.assert_identical(kept, simrl.open(out))
     newer = change(small, environment=simrl.own("my_worlds:world", version="2"))
     assert_refused(lambda: simrl.run(newer, 2, out), "environment.version", "'1' there", "'2' here")
-    assert specs.cell_hash(specs.resolved(spec)) != specs.cell_hash(specs.resolved(newer))
+    assert identity.cell_hash(specs.resolved(spec)) != identity.cell_hash(specs.resolved(newer))
     named = change(small, environment={"name": "my_worlds:world", "version": "1"})
     xr.testing.assert_identical(kept, simrl.run(named, 2, out))
 

@@ -1,0 +1,46 @@
+"""What learners by guessing share: groups of guesses, their verdicts and their weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import updates
+from simrl.types import Advantage, Array, Environment, Outcome, Params, Policy, Rollout, State, Task
+
+
+def draw(
+    keys: Any,
+    environment: Environment,
+    policy: Policy,
+    params: Params,
+    task: Task,
+    batch: tuple[int, int],
+) -> Rollout:
+    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G]."""
+    groups, size = batch
+    length = environment.shape.length
+    prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
+    sample_words = updates.group_words(keys.sample, groups, size, length)
+    reward_words = updates.group_words(keys.reward, groups, size, length)
+
+    def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
+        # An own world may pay one number for the whole answer, or whole numbers.
+        told = environment.reward(words, task, prompt, answer)
+        paid = jnp.asarray(told.credit, float)
+        return Outcome(jnp.broadcast_to(paid, (length,)), jnp.asarray(told.success, float))
+
+    def group(prompt: Array, words: Array, noise: Array) -> Rollout:
+        answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+        outcome = jax.vmap(verdict, (0, None, None, 0))(noise, task, prompt, answers)
+        log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
+        return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
+
+    return jax.vmap(group)(prompts, sample_words, reward_words)
+
+
+def weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State, Array]:
+    """Weights [G, B, L]; an advantage with a memory sees the groups one after the other."""
+    if not jax.tree.leaves(state):
+        return state, jax.vmap(lambda rollout: advantage.weights(state, rollout)[1])(rollouts)
+    return jax.lax.scan(advantage.weights, state, rollouts)

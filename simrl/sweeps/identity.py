@@ -1,0 +1,61 @@
+"""What a spec is, as plain values and as a name for what is stored."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from simrl.learners.updates import Optimizer
+from simrl.sweeps.spec import FAMILIES, Own, SpecError
+
+ENGINE = 7  # raised when a change of the code alters stored numbers: old results are then refused
+
+
+def describe(thing: Any) -> Any:
+    """A spec as plain JSON values."""
+    if isinstance(thing, Own):
+        if not thing.source:
+            raise SpecError(
+                "a thing given as an object cannot be stored; name it with "
+                'simrl.own("module:attribute", version="1"), or run with out=None'
+            )
+        return {"name": thing.source, "version": thing.version}
+    if isinstance(thing, Optimizer):
+        return {
+            "name": thing.name,
+            **{key: float(thing.numbers[key]) for key in sorted(thing.numbers)},
+        }
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        # 1 and 1.0 are one number, and must not be two hashes.
+        real = [f.name for f in dataclasses.fields(thing) if f.type is float]
+        fields |= {name: float(fields[name]) for name in real}
+        names = [
+            name
+            for kinds in FAMILIES.values()
+            for name, kind in kinds.items()
+            if kind is type(thing)
+        ]
+        return {"name": names[0], **fields} if names else {"kind": type(thing).__name__, **fields}
+    if isinstance(thing, tuple | list):
+        return [describe(item) for item in thing]
+    return thing.item() if isinstance(thing, np.generic) else thing
+
+
+def hash_of(description: Any) -> str:
+    """A short name for what a cell is: 16 hex digits of the SHA-256 of its canonical JSON."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def engine() -> str:
+    """What besides the spec decides the stored numbers: the engine's version and its floats."""
+    return f"{ENGINE}, float{64 if jax.config.jax_enable_x64 else 32}"  # type: ignore[attr-defined]
+
+
+def cell_hash(spec: Any) -> str:
+    """The name of a cell's folder."""
+    return hash_of({"engine": engine(), "spec": describe(spec)})
