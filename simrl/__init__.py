@@ -16,6 +16,7 @@ from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.grouped import Grouped
+from simrl.learners.oracles import Oracle
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -78,6 +79,7 @@ __all__ = [
     "Info",
     "Learner",
     "Optimizer",
+    "Oracle",
     "Outcome",
     "Phases",
     "Policy",

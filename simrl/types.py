@@ -79,6 +79,8 @@ class Policy(NamedTuple):
     log_probs: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L, V]
     num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
     tabular: bool = False  # parameters are the logits [M, L, V]: closed-form moments apply
+    pretrain: Callable[[Params, Array], Params] | None = None
+    # (params, right answers [M, L]) -> params to start with; None: those of `init`
     inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
 
 
@@ -90,6 +92,7 @@ class Rollout(NamedTuple):
     credit: Array  # [B, L] float
     success: Array  # [B] float
     log_prob: Array  # [B, L] nats, under the policy that sampled
+    statistics: Any = None  # exact ScoreStatistics of the prompt, for advantages that are told them
 
 
 class Advantage(NamedTuple):
@@ -100,6 +103,7 @@ class Advantage(NamedTuple):
     moments: Callable[[State, Any, int], Any] | None = None
     # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
     binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
+    oracle: bool = False  # `weights` reads the statistics of a rollout
     trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
     tally: Callable[[State, Array, Array], tuple[State, Array]] | None = None
     # (state, credit [K, L], times [K, L]) -> (state, weights [K, L]): `weights` of B rewards of
@@ -212,6 +216,7 @@ class Learner(NamedTuple):
     # `step`
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
+    draws: bool = True  # asks the world for labels or rewards; what it answers is told apart
 
 
 class Trial(NamedTuple):

@@ -2,11 +2,15 @@
 
 Kinds: `one_right` pays 1 for one arm and 0 elsewhere ("The sky is ..." with K words); `gaussian`
 draws arm means from N(mean, spread^2) and adds N(0, noise^2) to each reward (Sutton & Barto 2018,
-section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1.
+section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1; `given`
+takes the arm means from `rewards`, the same for every seed, and adds N(0, noise^2).
+With several contexts each is a bandit of its own, drawn uniformly and shown as the prompt.
 The right answer is the best arm. A `noisy` verifier turns rewards of 0 or 1 over now and then
 (simrl.environments.verifiers); right stays what is right.
 """
 
+import math
+import numbers
 from dataclasses import dataclass, field
 
 import jax
@@ -16,16 +20,21 @@ from simrl import columns, keys
 from simrl.environments import verifiers
 from simrl.types import Array, Environment, Outcome, Shape, Verifier
 
-KINDS = ("one_right", "gaussian", "bernoulli")
+KINDS = ("one_right", "gaussian", "bernoulli", "given")
+DRAWN = ("gaussian", "bernoulli")  # kinds whose arms are drawn, context by context
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bandit:
-    """A K-armed bandit; `mean`, `spread` and `noise` are read by the gaussian kind alone."""
+    """A K-armed bandit; `mean` and `spread` are read by the gaussian kind alone, `noise` by the
+    given one too.
+    """
 
     kind: str = field(default="one_right", metadata={"static": True})
     num_arms: int = field(default=10, metadata={"static": True})
+    num_contexts: int = field(default=1, metadata={"static": True})
+    rewards: tuple[float, ...] = ()  # of the given kind: the mean reward of each arm
     mean: float = 0.0
     spread: float = 1.0
     noise: float = 1.0
@@ -42,14 +51,33 @@ class Bandit:
             found.append(f"num_arms must be at least 2, not {self.num_arms}")
         if self.spread < 0 or self.noise < 0:
             found.append("spread and noise must not be negative")
-        if self.kind == "gaussian" and self.verifier == "noisy":
-            found.append("verifier noisy needs rewards of 0 or 1, not the kind gaussian")
+        if self.kind in ("gaussian", "given") and self.verifier == "noisy":
+            found.append(f"verifier noisy needs rewards of 0 or 1, not the kind {self.kind}")
+        if self.num_contexts < 1:
+            found.append(f"num_contexts must be at least 1, not {self.num_contexts}")
+        if self.num_contexts > 1 and self.kind not in DRAWN:
+            found.append(
+                f"num_contexts above 1 needs the kind gaussian or bernoulli, not {self.kind}"
+            )
+        found += self._reward_problems()
         rates = self.false_positive, self.false_negative
         return found + verifiers.problems(self.verifier, *rates)
 
+    def _reward_problems(self) -> list[str]:
+        rewards, given = self.rewards, self.kind == "given"
+        if not given:
+            return [f"rewards need the kind given, not {self.kind}"] if rewards else []
+        if len(rewards) != self.num_arms:
+            return [f"rewards must be num_arms = {self.num_arms} numbers, not {len(rewards)}"]
+        if not all(isinstance(r, numbers.Real) and math.isfinite(r) for r in rewards):
+            return [f"rewards must be finite numbers, not {rewards}"]
+        if sorted(rewards)[-1] == sorted(rewards)[-2]:
+            return [f"rewards must have one best arm, not {rewards}"]
+        return []
+
     def build(self) -> Environment:
         """The environment."""
-        shape = Shape(num_prompts=1, length=1, vocab_size=self.num_arms)
+        shape = Shape(num_prompts=self.num_contexts, length=1, vocab_size=self.num_arms)
         if self.kind == "one_right":
             return _one_right(self, shape)
         return _best_arm(self, shape)
@@ -88,18 +116,28 @@ def _one_right(spec: Bandit, shape: Shape) -> Environment:
 
 
 def _best_arm(spec: Bandit, shape: Shape) -> Environment:
-    """Arms with real-valued means: the task is the vector of means [K]."""
-    num_arms, gaussian = shape.vocab_size, spec.kind == "gaussian"
+    """Arms with real-valued means: the task is the vector of means [K], or [M, K] of contexts."""
+    contexts, _, num_arms = shape
+    gaussian = spec.kind in ("gaussian", "given")
     verifier = _verifier(spec)  # of a Bernoulli arm: its coin and the verifier's are one coin
 
     def init(key: Array) -> Array:
+        if spec.kind == "given":
+            return jnp.stack([jnp.asarray(reward, float) for reward in spec.rewards])
         # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
         # multiple of 8 arms they kept its compiler busy for ever.
-        draw = jax.random.bits(key, (num_arms,))
+        draw = jax.random.bits(key, (num_arms,) if contexts == 1 else (contexts, num_arms))
         return spec.mean + spec.spread * keys.normal(draw) if gaussian else keys.uniform(draw)
 
+    def arms(task: Array, prompt: Array) -> Array:
+        return task if contexts == 1 else task[prompt]
+
+    def prompt_of(word: Array, task: Array) -> Array:
+        return keys.below(word, contexts) if contexts > 1 else jnp.int32(0)
+
     def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
-        mean = columns.entry(task, answer)
+        means = arms(task, prompt)
+        mean = columns.entry(means, answer)
         if gaussian:
             credit = mean + spec.noise * keys.normal(words)
         elif verifier is not None:
@@ -107,23 +145,31 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
             credit = passed.astype(jnp.float32)
         else:
             credit = (keys.uniform(words) < mean).astype(jnp.float32)
-        right = answer[0] == jnp.argmax(task, axis=0)
+        right = answer[0] == jnp.argmax(means, axis=0)
         return Outcome(credit=credit, success=right.astype(jnp.float32))
 
     def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
+        means = arms(task, prompt)
         if gaussian:
-            return task, jnp.full_like(task, spec.noise**2)
-        chance = task if verifier is None else verifiers.pass_chance(task, verifier)
+            return means, jnp.full_like(means, spec.noise**2)
+        chance = means if verifier is None else verifiers.pass_chance(means, verifier)
         return chance, chance * (1 - chance)
+
+    def label(words: Array, task: Array, prompt: Array) -> Array:
+        return jnp.argmax(arms(task, prompt), axis=0)[None].astype(jnp.int32)
+
+    def target(task: Array, prompt: Array) -> Array:
+        return jax.nn.one_hot(jnp.argmax(arms(task, prompt))[None], num_arms)
 
     return Environment(
         init=init,
-        prompt=_first_prompt,
-        label=lambda words, task, prompt: jnp.argmax(task, axis=0)[None].astype(jnp.int32),
+        prompt=prompt_of,
+        label=label,
         reward=reward,
-        target=lambda task, prompt: jax.nn.one_hot(jnp.argmax(task)[None], num_arms),
+        target=target,
         shape=shape,
         reward_law=reward_law,
         binary=not gaussian,
         trailing=True,
+        by_prompt=contexts > 1,
     )

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from simrl.learners import fused, jumping, rollouts, updates
+from simrl.learners import exact, fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import flops, scores, units
+from simrl.measures import flops
 from simrl.types import (
-    Advantage,
     Array,
     Environment,
     Info,
@@ -54,10 +52,14 @@ class PolicyGradient:
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
+        statistics = exact.statistics(environment, belief) if policy.tabular else None
         lines = _bill(surrogate, policy.num_active_params)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
             drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
+            if advantage.oracle:
+                of_prompt = jax.vmap(exact.required(statistics), (None, None, 0))
+                drawn = drawn._replace(statistics=of_prompt(state, task, drawn.prompt))
             return drawn, *rollouts.weigh(advantage, state.advantage, drawn)
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
@@ -84,17 +86,18 @@ class PolicyGradient:
             tables = self.advantage.tables(size)
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
-        exact = policy.tabular and surrogate.score
-        found = _moments(environment, advantage, belief, (groups, size)) if exact else (None, None)
+        moments, squared_bias = exact.moments(
+            environment, advantage, statistics if surrogate.score else None, (groups, size)
+        )
         return Learner(
             init=init,
             step=step,
             belief=belief,
             estimate=estimate,
-            moments=found[0],
+            moments=moments,
             kind="policy_gradient",
             batch_size=groups * size,
-            squared_bias=found[1],
+            squared_bias=squared_bias,
             score=updates.answer_score(policy),
             ledger=lines,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
@@ -120,51 +123,3 @@ def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
     # An optimiser may not have what it carries in its final form before the first step.
     first = epoch(0, state)
     return first if num_epochs == 1 else jax.lax.fori_loop(1, num_epochs, epoch, first)
-
-
-def _moments(
-    environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
-) -> tuple[Any, Any]:
-    """Exact moments and squared bias where the world and the advantage have them, else None.
-
-    An advantage with a memory sees several groups in turn, which its moments do not describe.
-    """
-    groups, size = batch
-    channel, batch_moments = environment.channel, advantage.moments
-    reward_law: Any = environment.reward_law
-    verifier = environment.verifier
-    binary_alone = advantage.binary_moments or verifier is not None
-    continuous = binary_alone and not environment.binary
-    remembers = groups > 1 and jax.tree.leaves(advantage.init())
-    if batch_moments is None or remembers or continuous or (channel is None and reward_law is None):
-        return None, None
-
-    def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
-        probs = jnp.exp(belief(state, prompt))
-        if channel is None and environment.binary:
-            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
-        if channel is None:
-            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
-        law = environment.target(task, prompt)
-        target = law if environment.noisy else jnp.argmax(law, axis=-1)
-        of_truth = scores.sequence_statistics(probs, target, channel)
-        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
-
-    def moments(state: Learning, task: Task) -> tuple[Array, Array]:
-        def of_prompt(prompt: Array) -> tuple[Array, Array]:
-            found = batch_moments(state.advantage, statistics(state, task, prompt), size)
-            return found.trace_covariance, found.squared_norm
-
-        prompts = jnp.arange(environment.shape.num_prompts)
-        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
-
-    def squared_bias(state: Learning, task: Task) -> Array:
-        def of_prompt(prompt: Array) -> Array:
-            one = statistics(state, task, prompt)
-            found = batch_moments(state.advantage, one, size)
-            return jnp.sum((found.mean - one.mean) ** 2)
-
-        prompts = jnp.arange(environment.shape.num_prompts)
-        return jnp.mean(jax.vmap(of_prompt)(prompts)) / environment.shape.num_prompts
-
-    return moments, squared_bias

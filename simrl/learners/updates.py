@@ -51,8 +51,14 @@ class Learning(NamedTuple):
 
 
 def first_params(environment: Environment, policy: Policy, streams: Any) -> Params:
-    """The params that a learner starts with in this world."""
-    return policy.init(streams.start)
+    """The params that a learner starts with in this world, whose task is that of the same seed."""
+    params = policy.init(streams.start)
+    if policy.pretrain is None:
+        return params
+    task = environment.init(streams.task)
+    prompts = jnp.arange(environment.shape.num_prompts)
+    laws = jax.vmap(environment.target, (None, 0))(task, prompts)
+    return policy.pretrain(params, jnp.argmax(laws, axis=-1))
 
 
 def draw_prompts(stream: Array, environment: Environment, task: Task, num_groups: int) -> Array:

@@ -1,6 +1,12 @@
-"""Tabular softmax policy, factorised over positions: one row of logits per prompt and position."""
+"""Tabular softmax policy, factorised over positions: one row of logits per prompt and position.
 
-from dataclasses import dataclass
+It starts `uniform`; `random`, with logits drawn from N(0, spread^2); `given`, with probabilities
+`probs` of the symbols, the same at every prompt and position; or `pretrained`, at a pass rate p0
+for every prompt: the right symbol of each position has p0^(1/L), the others share the rest.
+"""
+
+import math
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +14,51 @@ import jax.numpy as jnp
 from simrl import keys
 from simrl.types import Array, Policy, Shape
 
+STARTS = ("uniform", "random", "given", "pretrained")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tabular:
-    """Logits [M, L, V] that start at zero: the uniform policy."""
+    """Logits [M, L, V]; each start reads the number it is named by alone."""
+
+    start: str = field(default="uniform", metadata={"static": True})
+    spread: float = 1.0  # of the logits of a random start, nats
+    probs: tuple[float, ...] = ()  # of a given start: those of the V symbols
+    pass_rate: float = 0.5  # of a pretrained start
+
+    def problems(self, vocab_size: int) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        if self.start not in STARTS:
+            return [f"start must be one of {', '.join(STARTS)}, not {self.start!r}"]
+        if self.spread < 0:
+            return [f"spread must not be negative, not {self.spread}"]
+        if not 0 < self.pass_rate < 1:
+            return [f"pass_rate must lie between 0 and 1, not {self.pass_rate}"]
+        if self.start != "given":
+            return [f"probs need the start given, not {self.start}"] if self.probs else []
+        if len(self.probs) != vocab_size:
+            return [f"probs must be one for each of {vocab_size} symbols, not {len(self.probs)}"]
+        if not min(self.probs) > 0 or not math.isclose(sum(self.probs), 1, rel_tol=1e-6):
+            return [f"probs must be positive and sum to 1, not {self.probs}"]
+        return []
 
     def build(self, shape: Shape) -> Policy:
         """The policy for worlds of this shape."""
         num_prompts, length, vocab_size = shape
 
         def init(key: Array) -> Array:
+            if self.start == "random":
+                return self.spread * keys.normal(keys.words(key, shape))
+            if self.start == "given":
+                row = jnp.log(jnp.stack([jnp.asarray(prob, float) for prob in self.probs]))
+                return jnp.broadcast_to(row, shape)
             return jnp.zeros((num_prompts, length, vocab_size))
+
+        def pretrain(params: Array, answers: Array) -> Array:
+            log_right = jnp.log(self.pass_rate) / length
+            odds = log_right - jnp.log(-jnp.expm1(log_right)) + math.log(vocab_size - 1)
+            return odds * jax.nn.one_hot(answers, vocab_size)
 
         def logits(params: Array, prompt: Array) -> Array:
             # A row is picked before the softmax, so one prompt never pays for all of them.
@@ -50,4 +89,5 @@ class Tabular:
             num_active_params=vocab_size,
             tabular=True,
             inverts=True,
+            pretrain=pretrain if self.start == "pretrained" else None,
         )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import clock, observe
-from simrl.learners import jumping, lumping
+from simrl.learners import exact, jumping, lumping
+from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
@@ -75,6 +76,12 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
+    if getattr(advantage, "oracle", False) and not _has_statistics(spec):
+        return [f"advantage {advantage.rule} needs a tabular policy and a closed law of rewards"]
+    if isinstance(spec.learner, ExactGradient):
+        told = spec.environment.build().channel is not None
+        if told or not _has_statistics(spec):
+            return ["learner exact_gradient needs a tabular policy and a bandit with reward laws"]
     if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
         policy = spec.policy.build(spec.environment.build().shape)
         if not policy.tabular:
@@ -83,6 +90,13 @@ def match_problems(spec: Any) -> list[str]:
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return length_problems(spec)
+
+
+def _has_statistics(spec: Any) -> bool:
+    """Whether the score statistics of a guess have a closed form."""
+    environment = spec.environment.build()
+    tabular = spec.policy.build(environment.shape).tabular
+    return tabular and exact.statistics(environment, lambda *given: None) is not None
 
 
 def length_problems(spec: Any) -> list[str]:
@@ -130,9 +144,11 @@ def path(spec: Any) -> str:
     environment = spec.environment.build()
     _, length, vocab_size = environment.shape
     guesses = 64 * getattr(spec.learner, "group_size", np.inf)
-    rare = guesses < vocab_size**length
+    trained = getattr(spec.policy, "start", "") == "pretrained"
+    chance = spec.policy.pass_rate if trained else 1 / vocab_size**length
     if environment.verifier is not None:
-        rare = guesses * (vocab_size**-length + environment.verifier.false_positive) < 1
+        chance += environment.verifier.false_positive
+    rare = guesses * chance < 1
     jumps = spec.engine == "auto" and rare and jump_problem(spec, environment) is None
     if jumps or spec.engine == "jump":
         return "jump, lumped" if _entries(spec, environment) else "jump"
@@ -152,8 +168,9 @@ def _entries(spec: Any, environment: Environment) -> tuple[int, ...]:
     They need a uniform start, one token, and verdicts that are always true. What is asked for
     besides looks at every answer.
     """
-    uniform = isinstance(spec.policy, Tabular) and environment.verifier is None
-    if not uniform or environment.shape.length > 1 or spec.measures:
+    uniform = isinstance(spec.policy, Tabular) and spec.policy.start == "uniform"
+    whole = environment.verifier is None and environment.shape.length == 1
+    if not uniform or not whole or spec.measures:
         return ()
     _, failure = spec.learner.advantage.tables(spec.learner.group_size)
     return lumping.sizes(environment.shape.vocab_size, np.asarray(failure))

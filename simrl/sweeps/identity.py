@@ -33,6 +33,8 @@ def describe(thing: Any) -> Any:
         # 1 and 1.0 are one number, and must not be two hashes.
         real = [f.name for f in dataclasses.fields(thing) if f.type is float]
         fields |= {name: float(fields[name]) for name in real}
+        rows = [f.name for f in dataclasses.fields(thing) if f.type == tuple[float, ...]]
+        fields |= {name: [float(x) for x in fields[name]] for name in rows}
         names = [
             name
             for kinds in FAMILIES.values()

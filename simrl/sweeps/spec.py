@@ -14,7 +14,8 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners import advantages, grouped, lumping, oracles, surrogates
+from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -24,8 +25,12 @@ from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
-ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "exact_gradient": ExactGradient,
+}
+ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED, **oracles.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
@@ -155,6 +160,8 @@ def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any
 def put(thing: Any, path: str, value: Any) -> Any:
     """`thing` with the field at a dotted path replaced, e.g. `learner.optimizer.learning_rate`."""
     head, _, rest = path.partition(".")
+    if isinstance(value, list) and isinstance(getattr(thing, head, None), tuple):
+        value = tuple(value)
     if isinstance(thing, Optimizer) and head not in ("name", "numbers") and not rest:
         return dataclasses.replace(thing, numbers={**thing.numbers, head: value})
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
@@ -213,6 +220,8 @@ def validate(spec: Spec) -> None:
     found = checks.type_problems(spec)
     if not found:
         found += [f"environment: {line}" for line in spec.environment.problems()]
+        _, _, vocab_size = spec.environment.build().shape if not found else (1, 1, 2)
+        found += [f"policy: {line}" for line in spec.policy.problems(vocab_size)]
         found += [f"learner: {line}" for line in spec.learner.problems()]
         found += checks.run_problems(spec)
     if not found:

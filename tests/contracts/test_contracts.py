@@ -96,7 +96,7 @@ def test_tasks_differ_from_seed_to_seed():
         init = world.build().init
         drawn = [jax.tree.leaves(init(jax.random.key(seed))) for seed in range(12)]
         tasks = {b"".join(np.asarray(leaf).tobytes() for leaf in leaves) for leaves in drawn}
-        assert (len(tasks) == 1) == (name == "bandit-one_right"), name
+        assert (len(tasks) == 1) == (name in ("bandit-one_right", "bandit-given")), name
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -144,6 +144,8 @@ def cases():
             if name == "policy_gradient":
                 other = not isinstance(specs.ADVANTAGES[advantage], simrl.Affine)
                 chosen = advantage == "leave_one_out" or (other and world == EVERY_ADVANTAGE)
+            elif name == "exact_gradient":
+                chosen = world == "bandit-gaussian"
             else:
                 chosen = world in LABELS
             if chosen:
@@ -180,7 +182,7 @@ def test_learner(world, name, advantage):
     chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
     chex.assert_tree_all_finite((new, estimate))
     size = learner.batch_size
-    assert learner.kind == name
+    assert learner.kind == ("supervised" if name == "supervised" else "policy_gradient")
     chex.assert_shape(info.prompts, (4, 1))
     chex.assert_shape(info.answers, (4, 1, size, shape.length))
     chex.assert_shape(info.success, (4, 1, size))
@@ -189,7 +191,7 @@ def test_learner(world, name, advantage):
     tokens = size * shape.length
     assert set(info.num_tokens.ravel().tolist()) == {tokens}
     assert set(info.num_samples.ravel().tolist()) == {tokens if name == "supervised" else size}
-    per_token = {"supervised": 6, "policy_gradient": 8}[name] * shape.vocab_size
+    per_token = {"policy_gradient": 8}.get(name, 6) * shape.vocab_size
     np.testing.assert_array_equal(info.flops, np.broadcast_to([0, per_token * tokens], (4, 1, 2)))
     for quantity, values in seen.items():
         chex.assert_shape(values, (4, shape.num_prompts))

@@ -18,7 +18,7 @@ from simrl.environments import bandit, sequence
 from simrl.learners import advantages, fused
 from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import build
+from tests.contracts.worlds import a_bandit, build
 
 LANES, GROUP, MOMENTUM = 1000, 4, 0.9
 RATES = np.resize(np.float32([0.3, 0.05, 1.7, 0.01]), LANES)  # numbers may differ by lane
@@ -34,7 +34,7 @@ WORLDS = {
     f"{'-'.join(names)}-{size}": kind(size)
     for size in (SMALL, LARGE)
     for names, kind in [
-        *(((kind,), partial(simrl.Bandit, kind)) for kind in bandit.KINDS),
+        *(((kind,), partial(a_bandit, kind)) for kind in bandit.KINDS),
         *(
             ((reward, labels), partial(simrl.Sequence, length=2, reward=reward, labels=labels))
             for reward in sequence.REWARDS
@@ -59,7 +59,12 @@ GROUPED = {  # worlds that are also met with several groups
     "prefix-zipf-many-several": simrl.Sequence(LARGE, 1, "prefix", "zipf", LARGE),
     "fraction-groups": simrl.Sequence(SMALL, 2, "fraction"),
 }
-WORLDS |= {**GROUPED, "token-prompts": simrl.Sequence(SMALL, 2, "token", "fixed", PROMPTS)}
+CONTEXTS = simrl.Bandit("gaussian", SMALL, num_contexts=PROMPTS)
+WORLDS |= {
+    **GROUPED,
+    "gaussian-contexts": CONTEXTS,
+    "token-prompts": simrl.Sequence(SMALL, 2, "token", "fixed", PROMPTS),
+}
 
 
 def learners_of(world, num_groups=1):
@@ -84,7 +89,8 @@ def learners_of(world, num_groups=1):
     for name, advantage in specs.ADVANTAGES.items():
         grouped = isinstance(advantage, simrl.Grouped)
         unfit = grouped and (drawn or (advantage.binary_only and not binary))
-        if small and name not in AFFINE and not unfit:
+        oracle = isinstance(advantage, simrl.Oracle)  # has no fused path
+        if small and name not in AFFINE and not unfit and not oracle:
             named[name] = advantage
     if small:
         named["constant"] = dataclasses.replace(named["constant"], baseline=0.3)
@@ -287,7 +293,8 @@ def test_adam(kind):
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}
-    assert met - {"affine"} | set(AFFINE) == {"supervised", *specs.ADVANTAGES}
+    fused_ones = {n for n, kind in specs.ADVANTAGES.items() if not isinstance(kind, simrl.Oracle)}
+    assert met - {"affine"} | set(AFFINE) == {"supervised", *fused_ones}
     assert met == set(learners_of(SEVERAL, GROUPS))
 
 

@@ -11,7 +11,7 @@ import scipy.stats
 
 import simrl
 from simrl import keys
-from simrl.learners import grouped, updates
+from simrl.learners import grouped, oracles, updates
 from simrl.learners.advantages import Running
 from simrl.measures import gradients
 from simrl.sweeps import spec as specs
@@ -56,7 +56,10 @@ def every_sample(world, environment, task, probs, prompt=0):
         return Every(samples, answers, np.tile(words, (len(listed), 1)))
     means = np.asarray(task, np.float64)
     answers = np.repeat(np.arange(size), 2)[:, None]
-    if WORLDS[world].kind == "gaussian":  # only the first two moments of the noise matter
+    if WORLDS[world].kind in (
+        "gaussian",
+        "given",
+    ):  # only the first two moments of the noise matter
         samples = oracle.bandit_samples(probs[0], means, np.full(size, 1.0))
         coin = [norm_word(-1.0), norm_word(1.0)]
     else:
@@ -106,7 +109,8 @@ def every_advantage(environment, logits, task, size):
     """Name -> (learner, state) of every registered advantage; numbers and memories are data."""
     affine = {name: spec for name, spec in specs.ADVANTAGES.items() if name in ORACLE}
     rest = {"constant": simrl.Constant(BASELINE), "running_mean": simrl.RunningMean()}
-    assert {*affine, *rest, *grouped.NAMED} == set(specs.ADVANTAGES)  # those: test_grouped
+    others = {*grouped.NAMED, *oracles.NAMED}  # have tests of their own
+    assert {*affine, *rest, *others} == set(specs.ADVANTAGES)
 
     def learner_and_state(advantage, memory=None):
         learner = learner_of(simrl.PolicyGradient(advantage, group_size=size), environment)

@@ -3,13 +3,20 @@
 import jax
 import numpy as np
 
+import simrl
 from simrl import keys
 from simrl.environments import bandit, sequence
 from simrl.sweeps import spec as specs
 
+
+def a_bandit(kind, num_arms):
+    """A bandit of any kind; the arms of a given one are some thirds, the last but one the best."""
+    rewards = np.roll(np.arange(num_arms), -1) / 3 if kind == "given" else ()
+    return simrl.Bandit(kind, num_arms, rewards=tuple(rewards.tolist() if len(rewards) else ()))
+
+
 SMALL = {
-    "bandit": [specs.resolve("environment", {"name": "bandit", "kind": kind, "num_arms": 3})
-               for kind in bandit.KINDS],
+    "bandit": [a_bandit(kind, 3) for kind in bandit.KINDS],
     "sequence": [
         specs.resolve(
             "environment",

@@ -1,0 +1,83 @@
+"""What is exact of a tabular policy gradient: score statistics, and moments made of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import updates
+from simrl.measures import scores, units
+from simrl.types import Advantage, Array, Environment, State, Task
+
+Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
+# (state, task, prompt) -> those of one guess
+
+
+def statistics(environment: Environment, belief: Callable) -> Statistics | None:
+    """Score statistics of a factorised belief in a world; None where they have no closed form."""
+    channel, verifier = environment.channel, environment.verifier
+    reward_law: Any = environment.reward_law
+    if channel is None and reward_law is None:
+        return None
+
+    def of_prompt(state: State, task: Task, prompt: Array) -> scores.ScoreStatistics:
+        probs = jnp.exp(belief(state, prompt))
+        if channel is None and environment.binary:
+            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
+        if channel is None:
+            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
+        law = environment.target(task, prompt)
+        target = law if environment.noisy else jnp.argmax(law, axis=-1)
+        of_truth = scores.sequence_statistics(probs, target, channel)
+        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
+
+    return of_prompt
+
+
+def required(statistics: Statistics | None) -> Statistics:
+    """The statistics of a world that must have them.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if statistics is None:
+        raise ValueError("this needs a tabular policy and a world whose rewards have a closed law")
+    return statistics
+
+
+def moments(
+    environment: Environment,
+    advantage: Advantage,
+    statistics: Statistics | None,
+    batch: tuple[int, int],
+) -> tuple[Any, Any]:
+    """Exact moments and squared bias where the world and the advantage have them, else None.
+
+    An advantage with a memory sees several groups in turn, which its moments do not describe.
+    """
+    groups, size = batch
+    batch_moments: Any = advantage.moments
+    binary_alone = advantage.binary_moments or environment.verifier is not None
+    continuous = binary_alone and not environment.binary
+    remembers = groups > 1 and jax.tree.leaves(advantage.init())
+    if statistics is None or batch_moments is None or remembers or continuous:
+        return None, None
+    prompts = jnp.arange(environment.shape.num_prompts)
+
+    def moments(state: Any, task: Task) -> tuple[Array, Array]:
+        def of_prompt(prompt: Array) -> tuple[Array, Array]:
+            found = batch_moments(state.advantage, statistics(state, task, prompt), size)
+            return found.trace_covariance, found.squared_norm
+
+        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
+
+    def squared_bias(state: Any, task: Task) -> Array:
+        def of_prompt(prompt: Array) -> Array:
+            one = statistics(state, task, prompt)
+            found = batch_moments(state.advantage, one, size)
+            return jnp.sum((found.mean - one.mean) ** 2)
+
+        return jnp.mean(jax.vmap(of_prompt)(prompts)) / len(prompts)
+
+    return moments, squared_bias

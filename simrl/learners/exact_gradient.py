@@ -1,0 +1,73 @@
+"""Exact gradient: every update climbs the gradient of the expected reward itself, without a sample.
+
+What the theory of policy gradient's dynamics is about (Mei et al. 2020; THEORY.md, section 4). It
+is told the mean reward of every arm at every update, and is charged a sample, a token and a forward
+and backward pass for each of them; a bandit's alone, since no column of the table of information
+speaks of what that tells.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import exact, updates
+from simrl.learners.updates import Learning, Optimizer
+from simrl.measures import flops
+from simrl.types import Array, Environment, Info, Learner, Policy, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ExactGradient:
+    """Each update: one optimiser step along the exact gradient of the mean over contexts of J."""
+
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        return self.optimizer.problems()
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world and policy."""
+        optimizer = self.optimizer.build()
+        num_prompts, length, num_arms = environment.shape
+        belief = updates.belief(policy, length)
+        statistics = exact.required(
+            exact.statistics(environment, belief) if policy.tabular else None
+        )
+        lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
+        prompts = jnp.arange(num_prompts)
+
+        def gradient(keys: Any, state: Learning, task: Task) -> Array:
+            means = jax.vmap(lambda prompt: statistics(state, task, prompt).mean)(prompts)
+            return means.reshape(num_prompts, length, num_arms) / num_prompts
+
+        def init(keys: Any) -> Learning:
+            params = updates.first_params(environment, policy, keys)
+            return Learning(params, optimizer.init(params), ())
+
+        def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
+            nothing = jnp.zeros((num_prompts, num_arms, length), jnp.int32)
+            right = jnp.zeros((num_prompts, num_arms))
+            info = updates.report(lines, prompts, nothing, right, samples=num_arms)
+            return updates.ascend(optimizer, state, gradient(keys, state, task), ()), info
+
+        def moments(state: Learning, task: Task) -> tuple[Array, Array]:
+            found = gradient(None, state, task)
+            return jnp.zeros(()), jnp.sum(found**2)
+
+        return Learner(
+            init=init,
+            step=step,
+            belief=belief,
+            estimate=gradient,
+            moments=moments,
+            kind="policy_gradient",
+            batch_size=num_prompts * num_arms,
+            squared_bias=lambda state, task: jnp.zeros(()),
+            score=updates.answer_score(policy),
+            ledger=lines,
+            draws=False,
+        )
