@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from simrl.learners import updates
 from simrl.measures import scores, units
-from simrl.types import Advantage, Array, Environment, State, Task
+from simrl.types import Advantage, Array, Environment, Rollout, State, Task
 
 Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
 # (state, task, prompt) -> those of one guess
@@ -44,6 +44,16 @@ def required(statistics: Statistics | None) -> Statistics:
     if statistics is None:
         raise ValueError("this needs a tabular policy and a world whose rewards have a closed law")
     return statistics
+
+
+def told(
+    advantage: Advantage, statistics: Statistics | None, state: State, task: Task, drawn: Rollout
+) -> Rollout:
+    """Rollouts [G, ...] with the statistics of their prompts, if the advantage reads them."""
+    if not advantage.oracle:
+        return drawn
+    of_prompt = jax.vmap(required(statistics), (None, None, 0))
+    return drawn._replace(statistics=of_prompt(state, task, drawn.prompt))
 
 
 def moments(

@@ -47,8 +47,8 @@ class PolicyGradient:
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
+        groups, size = batch = self.num_groups, self.group_size
         length = environment.shape.length
-        groups, size = self.num_groups, self.group_size
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
@@ -56,10 +56,8 @@ class PolicyGradient:
         lines = _bill(surrogate, policy.num_active_params)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
-            drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
-            if advantage.oracle:
-                of_prompt = jax.vmap(exact.required(statistics), (None, None, 0))
-                drawn = drawn._replace(statistics=of_prompt(state, task, drawn.prompt))
+            drawn = rollouts.draw(keys, environment, policy, state.params, task, batch)
+            drawn = exact.told(advantage, statistics, state, task, drawn)
             return drawn, *rollouts.weigh(advantage, state.advantage, drawn)
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
@@ -87,8 +85,9 @@ class PolicyGradient:
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
         moments, squared_bias = exact.moments(
-            environment, advantage, statistics if surrogate.score else None, (groups, size)
+            environment, advantage, statistics if surrogate.score else None, batch
         )
+        fast = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
         return Learner(
             init=init,
             step=step,
@@ -101,11 +100,7 @@ class PolicyGradient:
             score=updates.answer_score(policy),
             ledger=lines,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
-            fused=fused.policy_gradient(
-                environment, policy, advantage, self.optimizer, (groups, size)
-            )
-            if surrogate.plain
-            else None,
+            fused=fast if surrogate.plain else None,
         )
 
 

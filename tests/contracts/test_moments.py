@@ -56,10 +56,7 @@ def every_sample(world, environment, task, probs, prompt=0):
         return Every(samples, answers, np.tile(words, (len(listed), 1)))
     means = np.asarray(task, np.float64)
     answers = np.repeat(np.arange(size), 2)[:, None]
-    if WORLDS[world].kind in (
-        "gaussian",
-        "given",
-    ):  # only the first two moments of the noise matter
+    if WORLDS[world].kind in ("gaussian", "given"):  # two moments of the noise are all that matters
         samples = oracle.bandit_samples(probs[0], means, np.full(size, 1.0))
         coin = [norm_word(-1.0), norm_word(1.0)]
     else:

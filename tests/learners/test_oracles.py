@@ -49,7 +49,7 @@ def baselines(samples, rule, by_position):
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("rule", oracles.RULES)
 def test_weights_and_moments_are_those_of_every_sample(name, rule):
-    environment, task, logits, probs, samples = setting(name)
+    _, task, logits, probs, samples = setting(name)
     spec = simrl.PolicyGradient(simrl.Oracle(rule, OFFSET), group_size=4)
     learner = build(WORLDS[name], spec).learner
     state = learner.init(streams(0))._replace(params=jnp.asarray(logits))

@@ -55,7 +55,7 @@ def test_pretrained_start(world, pass_rate):
     right = np.asarray(known.answers[1])
     rest = -np.expm1(np.log(pass_rate) / len(right)) / (law.shape[1] - 1)
     for row, symbol in zip(law, right, strict=True):  # the others are alike
-        np.testing.assert_allclose(np.delete(row, symbol), rest, rtol=1e-5)
+        np.testing.assert_allclose(np.delete(row, symbol), rest, rtol=1e-4)  # p0 is a float32
 
 
 def test_starts_are_not_lumped_and_rare_successes_are_jumped_to():
