@@ -18,6 +18,8 @@ from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
+from simrl.learners.thompson import Thompson
+from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps.grid import Sweep, load
@@ -29,6 +31,7 @@ from simrl.types import (
     Learner,
     Outcome,
     Policy,
+    Prior,
     Rollout,
     Shape,
     Verifier,
@@ -69,6 +72,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "UCB1",
     "Advantage",
     "Affine",
     "Bandit",
@@ -82,6 +86,7 @@ __all__ = [
     "Phases",
     "Policy",
     "PolicyGradient",
+    "Prior",
     "Progress",
     "Rollout",
     "RunningMean",
@@ -92,6 +97,7 @@ __all__ = [
     "Supervised",
     "Sweep",
     "Tabular",
+    "Thompson",
     "Verifier",
     "curve_table",
     "each_cell",

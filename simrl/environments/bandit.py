@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from simrl import columns, keys
 from simrl.environments import verifiers
-from simrl.types import Array, Environment, Outcome, Shape, Verifier
+from simrl.types import Array, Environment, Outcome, Prior, Shape, Verifier
 
 KINDS = ("one_right", "gaussian", "bernoulli")
 
@@ -116,6 +116,7 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         chance = task if verifier is None else verifiers.pass_chance(task, verifier)
         return chance, chance * (1 - chance)
 
+    prior = Prior("normal", spec.mean, spec.spread, spec.noise) if gaussian else Prior("beta")
     return Environment(
         init=init,
         prompt=_first_prompt,
@@ -126,4 +127,5 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         reward_law=reward_law,
         binary=not gaussian,
         trailing=True,
+        prior=prior if verifier is None else None,
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.engine import clock, observe
+from simrl.engine import asked, clock, observe
 from simrl.learners import jumping, lumping
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
@@ -75,6 +75,9 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
+    unfit = fit_problems(spec, spec.environment.build())
+    if unfit:
+        return unfit
     if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
         policy = spec.policy.build(spec.environment.build().shape)
         if not policy.tabular:
@@ -83,6 +86,18 @@ def match_problems(spec: Any) -> list[str]:
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return length_problems(spec)
+
+
+def fit_problems(spec: Any, environment: Environment) -> list[str]:
+    """Why a learner that counts cannot be run here, or what is asked for is not defined."""
+    obstacle = getattr(spec.learner, "obstacle", None)
+    reason = None if obstacle is None else obstacle(environment)
+    if reason is not None:
+        return [f"learner: {reason}"]
+    if not {"regret", "information_ratio"}.intersection(spec.measures):
+        return []
+    learner = spec.learner.build(environment, spec.policy.build(environment.shape))
+    return asked.problems(environment, learner, spec.measures)
 
 
 def length_problems(spec: Any) -> list[str]:

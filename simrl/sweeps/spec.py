@@ -17,6 +17,8 @@ from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, surrogates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
+from simrl.learners.thompson import Thompson
+from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
@@ -24,7 +26,12 @@ from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "thompson": Thompson,
+    "ucb1": UCB1,
+}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
