@@ -51,9 +51,12 @@ def beta_means(successes: Array, failures: Array) -> Means:
     a, b = (x[:, None, None] for x in (successes, failures))
     log_density = (2 * a - 1) * jnp.log(sine) + (2 * b - 1) * jnp.log(cosine)
     log_masses = log_density + jnp.log(jnp.asarray(WEIGHTS, log_density.dtype))
-    whole = jax.nn.logsumexp(log_masses, axis=(1, 2), keepdims=True)
-    log_below = jnp.log(_below(jnp.exp(log_density - whole)))
-    return Means(log_masses - whole, log_below, sine**2)
+    # Twice: of thousands of pulls the first sum is in the thousands, and rounded to their digits.
+    for _ in range(2):
+        whole = jax.nn.logsumexp(log_masses, axis=(1, 2), keepdims=True)
+        log_masses = log_masses - whole
+    below = jnp.maximum(_below(jnp.exp(log_masses)), TINY)
+    return Means(log_masses, jnp.log(below), sine**2)
 
 
 def normal_means(means: Array, spreads: Array) -> Means:
@@ -70,15 +73,15 @@ def normal_means(means: Array, spreads: Array) -> Means:
     return Means(log_masses, log_below, values)
 
 
-def _below(density: Array) -> Array:
-    """Integrals [..., P, J] of [..., P, J] from the first panel's beginning up to each point.
+def _below(masses: Array) -> Array:
+    """Sums [..., P, J] of masses [..., P, J] from the beginning up to each point.
 
-    In units of a panel. A sum of products: `dot` is rounded to 10 bits on some devices.
+    A sum of products: `dot` is rounded to 10 bits on some devices.
     """
-    panels = jnp.sum(density * jnp.asarray(WEIGHTS, density.dtype), axis=-1)
+    panels = jnp.sum(masses, axis=-1)
     before = jnp.cumsum(panels, axis=-1) - panels
-    within = jnp.sum(density[..., None, :] * jnp.asarray(UPTO, density.dtype), axis=-1)
-    return jnp.maximum(before[..., None] + within, TINY)
+    shares = jnp.asarray(UPTO / WEIGHTS, masses.dtype)
+    return before[..., None] + jnp.sum(masses[..., None, :] * shares, axis=-1)
 
 
 def log_chances(means: Means) -> Array:
@@ -105,33 +108,34 @@ def bernoulli_prospect(means: Means) -> Prospect:
     """
     masses = jnp.exp(means.log_masses)
     expected = jnp.sum(masses * means.values, axis=(1, 2))
-    # Below x a mean is, on average, this; divided by panels as `log_below` is.
-    density = masses / jnp.asarray(WEIGHTS, masses.dtype)
-    conditional = _below(density * means.values) / jnp.exp(means.log_below)
+    excess = means.values - expected[:, None, None]  # [K, P, J]: what is small keeps its digits
+    # What a mean is on average above its own, given that it is below a point.
+    lower = _below(masses * excess) / jnp.exp(means.log_below)
     others = jnp.sum(means.log_below, axis=0) - means.log_below
-    best = jnp.exp(jax.nn.log_softmax(means.log_masses + others, axis=(1, 2)))  # [K, P, J] of c
-    given = jnp.sum(best * conditional[:, None], axis=(2, 3))  # [a, c]
-    own = jnp.sum(best * means.values, axis=(1, 2))
-    same = jnp.eye(len(own), dtype=bool)
-    given = jnp.where(same, own, given)
+    best = jax.nn.softmax(means.log_masses + others, axis=(1, 2))  # of the mean of c if it is best
+    shift = jnp.sum(best * lower[:, None], axis=(2, 3))  # [a, c]
+    own = jnp.sum(best * excess, axis=(1, 2))
+    shift = jnp.where(jnp.eye(len(own), dtype=bool), own, shift)
     chances = jnp.exp(log_chances(means))
-    bits = _bernoulli_divergence(given, expected[:, None]) / jnp.log(2.0)
+    nats = bernoulli_divergence(expected[:, None], shift)
     return Prospect(
-        regret=jnp.sum(chances * (own - expected)),
-        information=jnp.sum(chances[:, None] * chances * bits),
+        regret=jnp.sum(chances * own),
+        information=jnp.sum(chances[:, None] * chances * nats) / jnp.log(2.0),
     )
 
 
-def _bernoulli_divergence(p: Array, q: Array) -> Array:
-    """KL(Bern(p) || Bern(q)), nats: a sum of two terms that are not negative."""
-    return q * _excess((p - q) / q) + (1 - q) * _excess((q - p) / (1 - q))
+def bernoulli_divergence(chance: Array, shift: Array) -> Array:
+    """KL(Bern(chance + shift) || Bern(chance)), nats, elementwise; two terms, neither negative."""
+    other = 1 - chance
+    return chance * _excess(shift / chance) + other * _excess(-shift / other)
 
 
 def _excess(t: Array) -> Array:
     """(1 + t) log(1 + t) - t for t >= -1, to its own rounding near 0."""
-    small = jnp.abs(t) < 0.05
-    near = jnp.where(small, t, 0.0)
-    # t^2/2 - t^3/6 + t^4/12 - t^5/20 + t^6/30: the next is 2e-10 of the first.
-    series = near**2 * (0.5 - near * (1 / 6 - near * (1 / 12 - near * (1 / 20 - near / 30))))
-    far = jnp.where(small, 1.0, 1 + t)
-    return jnp.where(small, series, jax.scipy.special.xlogy(far, far) - t)
+    small = jnp.abs(t) < 0.3
+    near, far = jnp.where(small, t, 0.0), jnp.where(small, 0.0, t)
+    # t^2/2 - t^3/6 + ... = sum over n of (-t)^n / (n (n - 1)): to n = 14, 1e-8 of the first.
+    series = jnp.zeros_like(t)
+    for n in range(14, 1, -1):
+        series = 1 / (n * (n - 1)) - near * series
+    return jnp.where(small, near**2 * series, jax.scipy.special.xlog1py(1 + far, far) - far)
