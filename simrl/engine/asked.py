@@ -55,7 +55,7 @@ def of_state(
     if "squared_bias" in names and trial.learner.squared_bias is not None:
         values["squared_bias"] = jnp.broadcast_to(trial.learner.squared_bias(state, task), shape)
     if "regret" in names:
-        values["regret"] = _regret(trial.environment, task, belief, laws)
+        values["regret"] = regret_of(trial.environment, task, belief, laws)
     if "information_gain" in names and trial.learner.prospect is not None:
         ahead = trial.learner.prospect(state)
         found = ahead.regret, ahead.regret**2, ahead.information
@@ -63,7 +63,7 @@ def of_state(
     return values
 
 
-def _regret(
+def regret_of(
     environment: Environment, task: Task, belief: tuple[Array, Array], laws: Array
 ) -> Array:
     """Expected regret [M] of a sample at each prompt, in units of the reward."""
