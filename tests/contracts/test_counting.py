@@ -10,6 +10,7 @@ import simrl
 from simrl.engine import observe, probes
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import COUNTING, WORLDS, build, learner_spec, streams
+from tests.oracles import posteriors
 
 SIZE = 2
 KINDS = ("bandit-gaussian", "bandit-bernoulli")
@@ -22,7 +23,7 @@ def updates():
     return {(w, n): updated(WORLDS[w], learner_spec(n)) for w in KINDS for n in COUNTING}
 
 
-def updated(world, learner):
+def updated(world, learner, steps=4):
     trial = build(world, learner)
     task = trial.environment.init(jax.random.key(3))
 
@@ -33,7 +34,7 @@ def updated(world, learner):
             after, info = trial.learner.step(streams(seed, step), state, task)
             return after, (state, after, info)
 
-        return jax.lax.scan(update, trial.learner.init(streams(seed)), jnp.arange(4))[1]
+        return jax.lax.scan(update, trial.learner.init(streams(seed)), jnp.arange(steps))[1]
 
     return trial, task, *run(jnp.arange(LANES))
 
@@ -74,19 +75,31 @@ def test_rewards_are_remembered_with_their_arms():
     np.testing.assert_allclose(sums / counts, np.tile(task, (LANES, 1)), atol=4e-3)
 
 
-def test_ucb_goes_round_and_then_takes_the_largest_bound(updates):
-    quiet = simrl.Bandit("gaussian", num_arms=3, noise=0.3)
-    cases = [
-        (updates["bandit-bernoulli", "ucb1"], 1.0, 2.0),
-        (updated(quiet, simrl.UCB1(0.5, SIZE)), 0.3, 0.5),
-    ]
-    for (_, _, before, _, info), noise, exploration in cases:
-        arms = np.asarray(info.answers)[..., 0, :, 0]
-        np.testing.assert_array_equal(arms[..., 0], arms[..., 1])
-        np.testing.assert_array_equal(arms[:, :3, 0], np.tile(np.arange(3), (LANES, 1)))
-        counts, sums = (np.float64(x)[:, 3] for x in (before.counts, before.sums))
-        bound = sums / counts + noise * np.sqrt(exploration * np.log(3 * SIZE) / counts)
-        np.testing.assert_array_equal(arms[:, 3, 0], bound.argmax(axis=1))
+@pytest.mark.parametrize(
+    ("world", "noise", "exploration"),
+    [
+        (WORLDS["bandit-bernoulli"], 1.0, 2.0),
+        (simrl.Bandit("gaussian", num_arms=3, noise=0.3), 0.3, 0.5),
+    ],
+)
+def test_ucb_goes_round_and_then_takes_the_largest_bound(world, noise, exploration):
+    _, _, before, _, info = updated(world, simrl.UCB1(exploration, SIZE), steps=60)
+    arms = np.asarray(info.answers)[..., 0, :, 0]
+    np.testing.assert_array_equal(arms[..., 0], arms[..., 1])
+    np.testing.assert_array_equal(arms[:, :3, 0], np.tile(np.arange(3), (LANES, 1)))
+    counts, sums = (np.float64(x)[:, 3:] for x in (before.counts, before.sums))
+    time = np.log(counts.sum(axis=-1, keepdims=True))
+    bound = sums / counts + noise * np.sqrt(exploration * time / counts)
+    np.testing.assert_array_equal(arms[:, 3:, 0], bound.argmax(axis=-1))
+
+
+def test_beta_posteriors_in_fractions(updates):
+    _, _, _, after, _ = updates["bandit-bernoulli", "thompson"]
+    for lane in range(LANES):
+        counts, sums = (np.asarray(x)[lane, -1].astype(int) for x in (after.counts, after.sums))
+        arms = [(1 + s, 1 + n - s) for n, s in zip(counts.tolist(), sums.tolist(), strict=True)]
+        wanted = np.float64(posteriors.best(arms)[0])
+        np.testing.assert_allclose(np.exp(after.logits)[lane, -1], wanted, rtol=2e-5)
 
 
 def test_thompson_begins_with_the_worlds_own_prior(updates):
