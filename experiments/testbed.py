@@ -151,8 +151,9 @@ def shifts(data: xr.Dataset) -> pd.DataFrame:
             if baseline != "none":
                 most = flips(apart, same)
                 row["predicted parted"] = f"≤ {most:.1f} ± {np.sqrt(most):.1f}"
-                row["rest within"] = f"{largest[same].max():.1e}"
-                row["median"] = f"{np.median(largest[same]):.1e}"
+                rest = largest[same] if same.any() else np.array([np.nan])
+                row["rest within"] = f"{rest.max():.1e}"
+                row["median"] = f"{np.median(rest):.1e}"
                 holds = parted <= most + ERRORS * np.sqrt(most)
             rows.append({**row, "verdict": verdict(bool(holds))})
     return pd.DataFrame(rows).fillna("–")
