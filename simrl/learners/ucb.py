@@ -23,7 +23,7 @@ class UCB1:
     """Each update: `group_size` pulls of the arm that is chosen by the pulls before it.
 
     The choice is certain, and no belief: its pass rate is 1 where the choice is the best arm and 0
-    (4e-18) elsewhere, and no bits are told of it.
+    (4e-18) elsewhere, and no bits are told of it. A threshold is hit by the first right choice.
     """
 
     exploration: float = 2.0  # c

@@ -10,6 +10,7 @@ import pytest
 import simrl
 from simrl import keys
 from simrl.engine import asked
+from tests.engine.bits import assert_same_bits
 
 STEPS, SEEDS, ARMS = 12, 96, 3
 BASE = simrl.Spec(
@@ -78,8 +79,7 @@ def test_regret_where_answers_are_right_or_wrong(world, law):
     for own, of_labels in zip(probs[1:], laws[1:], strict=True):
         paid, chance = np.outer(paid, of_labels).ravel(), np.outer(chance, own).ravel()
     odds = np.log(probs[0, 0] / (1 - probs[0, 0]))[None]
-    trial = simrl.types.Trial(environment, None, None)
-    found = asked.regret_of(trial.environment, task, (log_probs, odds), jnp.float32(laws)[None])
+    found = asked.regret_of(environment, task, (log_probs, odds), jnp.float32(laws)[None])
     np.testing.assert_allclose(found[0], paid.max() - paid @ chance, rtol=1e-5)
 
 
@@ -134,3 +134,5 @@ def test_thompson_is_the_textbooks_and_keeps_to_the_bound():
     assert 0 < ratio < ARMS / 2 * np.log(2)
     assert data["information_gain"].attrs["units"] == "bit"
     assert "trace_covariance" not in data
+    chosen = list(range(300, 310))
+    assert_same_bits(simrl.run(spec, chosen).isel(cell=0), data.sel(seed=chosen))
