@@ -2,8 +2,8 @@
 
 Claim (section 2.8): on ten arms with values q* ~ N(4, 1) and rewards N(q*, 1) the gradient bandit
 with the mean of earlier rewards as baseline finds the best arm (the book's curve for alpha = 0.1
-ends above 80 % of the runs); without a baseline it does far worse. Adding 4 to all rewards changes nothing
-with the baseline, which takes it off again, and everything without.
+ends above 80 % of the runs); without a baseline it does far worse. Adding 4 to all rewards changes
+nothing with the baseline, which takes it off again, and everything without.
 
 The book draws the share of runs that CHOSE the best arm. Measured here is the probability with
 which each run chooses it, the pass rate: the exact expectation of that 0 or 1 given the run so far,
