@@ -19,6 +19,8 @@ from simrl.learners.grouped import Grouped
 from simrl.learners.oracles import Oracle
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
+from simrl.learners.thompson import Thompson
+from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps.grid import Sweep, load
@@ -30,6 +32,7 @@ from simrl.types import (
     Learner,
     Outcome,
     Policy,
+    Prior,
     Rollout,
     Shape,
     Verifier,
@@ -70,6 +73,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "UCB1",
     "Advantage",
     "Affine",
     "Bandit",
@@ -84,6 +88,7 @@ __all__ = [
     "Phases",
     "Policy",
     "PolicyGradient",
+    "Prior",
     "Progress",
     "Rollout",
     "RunningMean",
@@ -94,6 +99,7 @@ __all__ = [
     "Supervised",
     "Sweep",
     "Tabular",
+    "Thompson",
     "Verifier",
     "curve_table",
     "each_cell",

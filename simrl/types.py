@@ -40,6 +40,21 @@ class Verifier(NamedTuple):
     false_negative: Array | float  # [] beta: probability that what is right does not
 
 
+class Prior(NamedTuple):
+    """What is known of the arms of a bandit beforehand: their means are drawn alike, each alone.
+
+    "normal": means N(mean, spread^2), rewards N(mean of the arm, noise^2). "beta": means
+    Beta(right, wrong), rewards 0 or 1.
+    """
+
+    family: str
+    mean: Array | float = 0.0
+    spread: Array | float = 1.0
+    noise: Array | float = 1.0
+    right: Array | float = 1.0
+    wrong: Array | float = 1.0
+
+
 class Environment(NamedTuple):
     """A world: a task drawn once per seed, then prompts, labels and rewards.
 
@@ -68,6 +83,7 @@ class Environment(NamedTuple):
     by_prompt: bool = False
     # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
     # of theirs alone: what the fused path asks for where there are several prompts
+    prior: Prior | None = None  # of the arms, where counting pulls tells all that is told of them
 
 
 class Policy(NamedTuple):
@@ -217,6 +233,10 @@ class Learner(NamedTuple):
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
     draws: bool = True  # asks the world for labels or rewards; what it answers is told apart
+    has_gradient: bool = True  # False: nothing is redrawn, `estimate` is not asked
+    has_belief: bool = True  # False: `belief` is a choice that is certain, and no bits are told
+    prospect: Callable[[State], Any] | None = None
+    # state -> simrl.measures.best_arm.Prospect of the next sample, by the learner's own posterior
 
 
 class Trial(NamedTuple):

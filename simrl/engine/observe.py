@@ -11,17 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys
-from simrl.engine import joint
+from simrl.engine import asked, joint
 from simrl.measures import feedback, guesses, information, lumps
 from simrl.types import Array, Entries, Info, State, Task, Trial, Verifier
 
-ASKED = {
-    "bias": "squared bias of the update's gradient estimate, phase by phase",
-    "known_channel": "expected and realised information where labels are noisy and their law known",
-    "redraws": "gradient moments by redrawing the estimator at log points, of each leaf too",
-    "cosine": "cosine of the update to the score of the right answer, and how often it is zero",
-    "two_batch": "noise scale from gradients at two batch sizes, at log points",
-}  # measures that a spec can ask for besides those that are always there
+ASKED = asked.ASKED  # measures that a spec can ask for besides those that are always there
 
 
 class Truth(NamedTuple):
@@ -129,7 +123,8 @@ def joint_channel(trial: Trial) -> str | None:
 
 def quantities(trial: Trial) -> tuple[str, ...]:
     """The names of the real-valued phase sums of this trial, in order."""
-    names = ["pass_rate", "nominal", "absorbed", *told(trial)]
+    bits = ("nominal", "absorbed") if trial.learner.has_belief else ()
+    names = ["pass_rate", *bits, *told(trial)]
     if information_form(trial) is not None:
         names += ["expected", "realised"]
     if trial.environment.noisy:
@@ -139,9 +134,7 @@ def quantities(trial: Trial) -> tuple[str, ...]:
         names += ["observed_pass_rate"]
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
-    if "bias" in trial.measures and trial.learner.squared_bias is not None:
-        names += ["squared_bias"]
-    return tuple(names)
+    return tuple(names + asked.quantities(trial))
 
 
 def told(trial: Trial) -> tuple[str, ...]:
@@ -166,7 +159,9 @@ def of_state(
     """
     log_probs = beliefs(trial, state)
     odds = log_odds(log_probs, known) if odds is None else odds
-    values = {"pass_rate": jax.nn.sigmoid(odds), "nominal": _nominal(trial, log_probs, known, odds)}
+    values = {"pass_rate": jax.nn.sigmoid(odds)}
+    if trial.learner.has_belief:
+        values["nominal"] = _nominal(trial, log_probs, known, odds)
     if information_form(trial) is not None:
         values |= _information(trial, log_probs, known, task, (key, num_draws))
     if trial.environment.noisy:
@@ -178,10 +173,7 @@ def of_state(
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
         values["squared_norm"] = jnp.broadcast_to(norm, odds.shape)
-    if "squared_bias" in quantities(trial) and trial.learner.squared_bias is not None:
-        bias = trial.learner.squared_bias(state, task)
-        values["squared_bias"] = jnp.broadcast_to(bias, odds.shape)
-    return values
+    return values | asked.of_state(trial, state, task, (log_probs, odds), known.laws)
 
 
 def _information(

@@ -17,6 +17,8 @@ BIG_BATCH = 8  # gradients averaged into the larger of the two batches of `two_b
 
 def wanted(trial: Trial) -> bool:
     """Whether `of_estimate` has anything to say."""
+    if not trial.learner.has_gradient:
+        return False
     asked = {"redraws", "two_batch"} | ({"cosine"} if trial.learner.score is not None else set())
     return trial.learner.moments is None or bool(asked.intersection(trial.measures))
 

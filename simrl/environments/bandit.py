@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from simrl import columns, keys
 from simrl.environments import verifiers
-from simrl.types import Array, Environment, Outcome, Shape, Verifier
+from simrl.types import Array, Environment, Outcome, Prior, Shape, Verifier
 
 KINDS = ("one_right", "gaussian", "bernoulli", "given")
 DRAWN = ("gaussian", "bernoulli")  # kinds whose arms are drawn, context by context
@@ -89,6 +89,15 @@ def _first_prompt(word: Array, task: Array) -> Array:
 
 def _verifier(spec: Bandit) -> Verifier | None:
     return verifiers.build(spec.verifier, spec.false_positive, spec.false_negative)
+
+
+def _prior(spec: Bandit) -> Prior | None:
+    """What the draw of the arms tells of them; None where rewards do not tell all of the rest."""
+    if spec.kind not in DRAWN or spec.num_contexts > 1 or spec.verifier != "exact":
+        return None
+    if spec.kind == "bernoulli":
+        return Prior("beta")
+    return Prior("normal", spec.mean, spec.spread, spec.noise)
 
 
 def _one_right(spec: Bandit, shape: Shape) -> Environment:
@@ -172,4 +181,5 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         binary=not gaussian,
         trailing=True,
         by_prompt=contexts > 1,
+        prior=_prior(spec),
     )

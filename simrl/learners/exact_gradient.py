@@ -29,6 +29,13 @@ class ExactGradient:
         """What is wrong with this specification, one line each."""
         return self.optimizer.problems()
 
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why this cannot learn in a world by a policy; None if it can."""
+        untold = environment.channel is None and policy.tabular
+        if untold and exact.statistics(environment, updates.belief(policy, 1)) is not None:
+            return None
+        return "exact_gradient needs a tabular policy and a bandit whose rewards have a law"
+
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.engine import clock, observe
+from simrl.engine import asked, clock, observe
 from simrl.learners import exact, jumping, lumping
-from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
@@ -78,10 +77,9 @@ def match_problems(spec: Any) -> list[str]:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
     if getattr(advantage, "oracle", False) and not _has_statistics(spec):
         return [f"advantage {advantage.rule} needs a tabular policy and a closed law of rewards"]
-    if isinstance(spec.learner, ExactGradient):
-        told = spec.environment.build().channel is not None
-        if told or not _has_statistics(spec):
-            return ["learner exact_gradient needs a tabular policy and a bandit with reward laws"]
+    unfit = fit_problems(spec, spec.environment.build())
+    if unfit:
+        return unfit
     if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
         policy = spec.policy.build(spec.environment.build().shape)
         if not policy.tabular:
@@ -97,6 +95,18 @@ def _has_statistics(spec: Any) -> bool:
     environment = spec.environment.build()
     tabular = spec.policy.build(environment.shape).tabular
     return tabular and exact.statistics(environment, lambda *given: None) is not None
+
+
+def fit_problems(spec: Any, environment: Environment) -> list[str]:
+    """Why a learner cannot be run here, or what is asked for is not defined."""
+    policy = spec.policy.build(environment.shape)
+    obstacle = getattr(spec.learner, "obstacle", None)
+    reason = None if obstacle is None else obstacle(environment, policy)
+    if reason is not None:
+        return [f"learner: {reason}"]
+    if not {"regret", "information_ratio"}.intersection(spec.measures):
+        return []
+    return asked.problems(environment, spec.learner.build(environment, policy), spec.measures)
 
 
 def length_problems(spec: Any) -> list[str]:

@@ -18,6 +18,8 @@ from simrl.learners import advantages, grouped, lumping, oracles, surrogates
 from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
+from simrl.learners.thompson import Thompson
+from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
@@ -29,6 +31,8 @@ LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "exact_gradient": ExactGradient,
+    "thompson": Thompson,
+    "ucb1": UCB1,
 }
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED, **oracles.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}

@@ -32,6 +32,8 @@ RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "efficiency": ("absorbed", "realised_update", "1"),
     "noise_scale": ("trace_covariance_of_one", "squared_norm", "trajectories"),
     "squared_bias": ("squared_bias", "trajectories", "1"),
+    "regret": ("regret", "trajectories", "1"),
+    "information_ratio": ("squared_expected_regret", "information_gain", "1/bit"),
     "dead_share": ("dead", "trajectories", "1"),
     "samples_per_flop": ("samples", "flops", "samples/FLOP"),
     "samples_per_flop_counted": ("samples", "flops_counted", "samples/FLOP"),

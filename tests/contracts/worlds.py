@@ -41,6 +41,7 @@ WORLDS = {
     for name, kind in specs.ENVIRONMENTS.items()
     for world in SMALL.get(name, [kind()])
 }
+COUNTING = ("thompson", "ucb1")  # learners without a gradient, for bandits with means to learn
 POLICIES = {name: kind() for name, kind in specs.POLICIES.items()}
 
 
@@ -51,6 +52,7 @@ def streams(seed, step=0):
 def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
     sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
+    sizes |= {key: {"group_size": 2} for key in COUNTING}
     value = {"name": name, **sizes.get(name, {}), **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1

@@ -1,0 +1,57 @@
+"""UCB1: Auer, Cesa-Bianchi & Fischer (2002), "Finite-time analysis of the multiarmed bandit".
+
+After one pull of every arm, the arm with the largest mean + noise sqrt(c ln t / n): n pulls of it
+out of t. Rewards of 0 or 1 have `noise` 1 and, with the paper's c = 2, its regret bound; rewards of
+a gaussian bandit have the noise of the world. (In [0, 1] they are 1/2-sub-Gaussian, so that normal
+ones need c = 8 for the same bound.)
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import arms
+from simrl.types import Array, Environment, Learner, Policy
+
+SURE = 40.0  # nats by which the choice is above the others: none of them is ever drawn
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class UCB1:
+    """Each update: `group_size` pulls of the arm that is chosen by the pulls before it.
+
+    The choice is certain, and no belief: its pass rate is 1 where the choice is the best arm and 0
+    (4e-18) elsewhere, and no bits are told of it. A threshold is hit by the first right choice.
+    """
+
+    exploration: float = 2.0  # c
+    group_size: int = field(default=1, metadata={"static": True})
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = [] if self.group_size >= 1 else ["group_size must be at least 1"]
+        if self.exploration < 0:
+            found.append(f"exploration must not be negative, not {self.exploration}")
+        return found
+
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why it cannot be run in this world; None if it can."""
+        found = arms.obstacle(environment)
+        return None if found is None else f"ucb1 {found}"
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world; the policy is not asked."""
+        prior = arms.prior_of(environment)
+        noise = prior.noise if prior.family == "normal" else 1.0
+
+        def rule(counts: Array, sums: Array) -> Array:
+            pulls = jnp.maximum(counts, 1)
+            time = jnp.log(jnp.maximum(jnp.sum(counts), 1))
+            bound = sums / pulls + noise * jnp.sqrt(self.exploration * time / pulls)
+            # The first arm of those that have not been pulled, then the first of the largest.
+            choice = jnp.argmax(jnp.where(counts == 0, jnp.inf, bound))
+            return jnp.where(jnp.arange(len(counts)) == choice, 0.0, -SURE)
+
+        return arms.learner(environment, self.group_size, rule, has_belief=False)

@@ -1,0 +1,138 @@
+"""Regret and the information ratio of whole runs, against NumPy from beliefs and by simulation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl import keys
+from simrl.engine import asked
+from tests.engine.bits import assert_same_bits
+
+STEPS, SEEDS, ARMS = 12, 96, 3
+BASE = simrl.Spec(
+    simrl.Bandit("gaussian", ARMS),
+    simrl.PolicyGradient("running_mean", group_size=2),
+    max_steps=STEPS,
+    log_points=STEPS,
+    log_spacing="linear",
+    observe_every=1,
+    phases=simrl.Phases(num=3),
+    keep_beliefs=True,
+    measures=("regret",),
+)
+
+
+def tasks_of(spec):
+    base = jax.random.key(spec.base_seed)
+    own = jax.vmap(lambda i: keys.streams(base, i).task)(jnp.arange(SEEDS))
+    return np.float64(jax.vmap(spec.environment.build().init)(own))
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """The same runs by both paths."""
+    plain = dataclasses.replace(BASE, engine="plain")
+    return [simrl.run(spec, SEEDS).isel(cell=0) for spec in (BASE, plain)]
+
+
+def test_regret_of_arms_is_that_of_the_beliefs_on_both_paths(runs):
+    means = tasks_of(BASE)
+    for data in runs:
+        probs = np.exp(np.float64(data["belief"].values))[:, :, 0, 0]
+        wanted = means.max(axis=1)[:, None] - np.einsum("ntk,nk->nt", probs, means)
+        np.testing.assert_allclose(data["regret"].values, wanted, rtol=1e-5, atol=1e-6)
+        # Each update is measured: what is summed is the regret of its two pulls.
+        total = data["phase_regret"].values.sum(axis=1)
+        np.testing.assert_allclose(total, 2 * wanted[:, :-1].sum(axis=1), rtol=1e-5)
+    attrs = runs[0]["regret"].attrs
+    assert (attrs["units"], attrs["exact"]) == ("1", 1)
+    table = simrl.phase_table(runs[0].expand_dims("cell")).set_index("quantity")
+    assert (table.loc["regret", "mean"] > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("world", "law"),
+    [
+        (simrl.Bandit(num_arms=3), [1.0, 0.0, 0.0]),
+        (
+            simrl.Bandit(num_arms=3, verifier="noisy", false_positive=0.1, false_negative=0.3),
+            [0.7, 0.1, 0.1],
+        ),
+        (simrl.Sequence(3, 2, "exact", "zipf"), None),
+        (simrl.Sequence(3, 1, "token", "zipf"), None),
+    ],
+)
+def test_regret_where_answers_are_right_or_wrong(world, law):
+    """By listing every answer and what it is paid on average."""
+    environment = world.build()
+    task = environment.init(jax.random.key(3))
+    shape = environment.shape
+    log_probs = jax.nn.log_softmax(jax.random.normal(jax.random.key(1), shape))
+    laws = np.float64(environment.target(task, jnp.int32(0)))
+    probs = np.exp(np.float64(log_probs))[0]
+    paid = np.array(law) if law else laws[0]
+    chance = probs[0]
+    for own, of_labels in zip(probs[1:], laws[1:], strict=True):
+        paid, chance = np.outer(paid, of_labels).ravel(), np.outer(chance, own).ravel()
+    odds = np.log(probs[0, 0] / (1 - probs[0, 0]))[None]
+    found = asked.regret_of(environment, task, (log_probs, odds), jnp.float32(laws)[None])
+    np.testing.assert_allclose(found[0], paid.max() - paid @ chance, rtol=1e-5)
+
+
+def test_sure_policies_keep_the_digits_of_their_regret():
+    environment = simrl.Bandit(num_arms=3).build()
+    log_probs = jnp.zeros((1, 1, 3))  # not read
+    found = asked.regret_of(environment, jnp.int32(0), (log_probs, jnp.float32([30.0])), None)
+    np.testing.assert_allclose(found[0], np.exp(-30.0), rtol=1e-5)
+
+
+def simulated(runs, steps, rng):
+    """Regret of textbook Thompson sampling: the best of one draw from each posterior."""
+    means = rng.random((runs, ARMS))
+    right, wrong, every = np.ones_like(means), np.ones_like(means), np.arange(runs)
+    regret = np.zeros(runs)
+    for _ in range(steps):
+        arm = rng.beta(right, wrong).argmax(axis=1)
+        paid = rng.random(runs) < means[every, arm]
+        right[every, arm] += paid
+        wrong[every, arm] += ~paid
+        regret += means.max(axis=1) - means[every, arm]
+    return regret
+
+
+def test_thompson_is_the_textbooks_and_keeps_to_the_bound():
+    steps, seeds = 40, 512
+    spec = dataclasses.replace(
+        BASE,
+        environment=simrl.Bandit("bernoulli", ARMS),
+        learner=simrl.Thompson(),
+        max_steps=steps,
+        log_points=4,
+        keep_beliefs=False,
+        measures=("regret", "information_ratio"),
+    )
+    data = simrl.run(spec, seeds).isel(cell=0)
+    mine = data["phase_regret"].values.sum(axis=1)
+    other = simulated(20_000, steps, np.random.default_rng(1))
+    error = np.hypot(mine.std(ddof=1) / np.sqrt(seeds), other.std(ddof=1) / np.sqrt(len(other)))
+    assert abs(mine.mean() - other.mean()) < 4 * error
+    # What it expects of itself is right on average: the prior is the world's.
+    sums = {k: data[f"phase_{k}"].values.sum(axis=1) for k in asked.RATIO}
+    gap = mine - sums["expected_regret"]
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / np.sqrt(seeds)
+    hits = data["phase_success"].values - data["phase_pass_rate"].values
+    hits = hits.sum(axis=1)
+    assert abs(hits.mean()) < 4 * hits.std(ddof=1) / np.sqrt(seeds)
+    # What is gained about the best arm, in bits: log2 K less what is not known at the end.
+    gained = data["phase_absorbed"].values.sum(axis=1) - sums["information_gain"]
+    assert abs(gained.mean()) < 4 * gained.std(ddof=1) / np.sqrt(seeds)
+    ratio = sums["squared_expected_regret"].sum() / sums["information_gain"].sum()
+    assert 0 < ratio < ARMS / 2 * np.log(2)
+    assert data["information_gain"].attrs["units"] == "bit"
+    assert "trace_covariance" not in data
+    chosen = list(range(300, 310))
+    assert_same_bits(simrl.run(spec, chosen).isel(cell=0), data.sel(seed=chosen))
