@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 import simrl
 from experiments import command, testbed_check
+from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
 
 SEEDS, QUICK = 20_000, 500
@@ -30,7 +31,6 @@ UPDATES, LOOKS = STEPS - 1, 37  # the 1,000th choice comes after 999 updates; 99
 RATES = (0.1, 0.4)
 BASELINES = {"running_mean": "with baseline", "none": "without baseline"}
 MEANS = (0.0, 4.0)
-ERRORS = 4.0  # standard errors that a difference may have
 
 SWEEP = simrl.Sweep(
     simrl.Spec(
@@ -51,26 +51,6 @@ SWEEP = simrl.Sweep(
     },
     name="testbed",
 )
-
-
-def told(value: float, error: float, digits: int = 4) -> str:
-    """A number with its standard error."""
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def error_of(values: np.ndarray) -> float:
-    """Standard error of the mean over runs."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def verdict(holds: bool) -> str:
-    """For the tables."""
-    return "holds" if holds else "FAILS"
-
-
-def settled(above: float, error: float) -> str:
-    """Whether a number is above what it is held against."""
-    return "too few runs" if abs(above) < ERRORS * error else verdict(above > 0)
 
 
 def last(data: xr.Dataset, mean: float, baseline: str, rate: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.grouped import Grouped
 from simrl.learners.oracles import Oracle
 from simrl.learners.policy_gradient import PolicyGradient
@@ -79,6 +80,7 @@ __all__ = [
     "Bandit",
     "Constant",
     "Environment",
+    "ExactGradient",
     "Grouped",
     "Info",
     "Learner",

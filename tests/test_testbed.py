@@ -7,7 +7,7 @@ import scipy.stats
 import xarray as xr
 
 import simrl
-from experiments import testbed, testbed_check
+from experiments import testbed, testbed_check, verdicts
 
 RUNS = 40_000
 
@@ -30,13 +30,13 @@ def test_two_arms_two_steps_by_quadrature(baseline):
         worst = (2 * density * (1 - below)) @ noise @ down * step
         wanted = (best + worst) / 2
     for seen in found:
-        assert abs(seen.mean() - wanted) <= 4 * testbed.error_of(seen) + 1e-12
+        assert abs(seen.mean() - wanted) <= 4 * verdicts.error_of(seen) + 1e-12
     assert set(np.unique(found.chosen)) == {0, 1}
 
 
 @pytest.mark.parametrize(("above", "said"), [(1.0, "holds"), (0.3, "too few runs"), (-1, "FAILS")])
 def test_verdicts_need_four_standard_errors(above, said):
-    assert testbed.settled(above, 0.1) == said
+    assert verdicts.settled(above, 0.1) == said
 
 
 def made_up(shift):

@@ -1,0 +1,172 @@
+"""Plateaus: how long the exact gradient of a softmax policy takes depends on where it starts.
+
+Claim (Mei et al. 2020, "On the global convergence rates of softmax policy gradient methods"; Li et
+al. 2021): even without any noise, on arms that pay 1, 0.9 and 0.1, a start that favours a worse arm
+keeps policy gradient on a plateau, the longer the less likely the best arm is. In the end what is
+lost falls as 1 / t from every start: eta t (pi* - pi_t) . r goes to (K - 1) / K for any rewards
+with one best arm (THEORY.md, section 4).
+"""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import simrl
+from experiments import command, plateaus_check
+from experiments.verdicts import verdict
+from simrl import plots
+
+REWARDS = (1.0, 0.9, 0.1)
+RATE, STEPS, QUICK = 0.4, 65_536, 2000
+STARTS = {
+    "uniform": (1 / 3, 1 / 3, 1 / 3),
+    "(.05, .01, .94)": (0.05, 0.01, 0.94),
+    "(.01, .05, .94)": (0.01, 0.05, 0.94),
+}
+TAIL = (len(REWARDS) - 1) / len(REWARDS)
+
+
+def sweep(steps: int) -> simrl.Sweep:
+    """A condition for each start."""
+    return simrl.Sweep(
+        simrl.Spec(
+            simrl.Bandit("given", len(REWARDS), rewards=REWARDS, noise=0.0),
+            simrl.ExactGradient(simrl.Optimizer("sgd", {"learning_rate": RATE})),
+            max_steps=steps,
+            log_points=120,
+            phases=simrl.Phases(num=1),
+            thresholds=(0.5,),
+            keep_beliefs=True,
+        ),
+        {
+            "start": {
+                name: {"policy": {"name": "tabular", "start": "given", "probs": probs}}
+                for name, probs in STARTS.items()
+            }
+        },
+        name="plateaus",
+    )
+
+
+SWEEP = sweep(STEPS)
+
+
+def curves(data: xr.Dataset) -> pd.DataFrame:
+    """Probability of the best arm and what is lost, by start and step; beside it by hand."""
+    rows = []
+    for labels, cell in simrl.each_cell(data):
+        steps = cell["step"].values.reshape(-1, cell.sizes["log_point"])[0].astype(int)
+        log_law = cell["belief"].isel(seed=0, prompt=0, position=0).values.astype(np.float64)
+        by_hand = plateaus_check.followed(STARTS[labels["start"]], REWARDS, RATE, int(steps[-1]))
+        # The sum over the other arms keeps the digits that 1 - pi* would lose.
+        gaps = REWARDS[0] - np.array(REWARDS)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "start": labels["start"],
+                    "step": steps,
+                    "best": np.exp(log_law[:, 0]),
+                    "best_by_hand": by_hand[steps, 0],
+                    "lost": np.exp(log_law) @ gaps,
+                    "lost_by_hand": by_hand[steps] @ gaps,
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def judged(data: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    """Steps to one half and the tail constant of each start."""
+    rows = []
+    for labels, cell in simrl.each_cell(data):
+        own = table[table["start"] == labels["start"]]
+        by_hand = plateaus_check.followed(
+            STARTS[labels["start"]], REWARDS, RATE, int(own["step"].max())
+        )
+        reached = by_hand[:, 0] >= 0.5
+        wanted = int(np.argmax(reached)) if reached.any() else -1  # not yet
+        found = int(cell["hit_step"].sel(threshold=0.5).values.reshape(-1)[0])
+        last = own.iloc[-1]
+        scale, at = RATE * last["step"], f"η t loss at t = {int(last['step']):,}"
+        rows.append(
+            {
+                "start": labels["start"],
+                "steps to 1/2, by hand": wanted,
+                "measured": found,
+                "verdict": verdict(found == wanted),
+                f"{at}, by hand": f"{scale * last['lost_by_hand']:.5f}",
+                "measured ": f"{scale * last['lost']:.5f}",
+                "limit": f"{TAIL:.5f}",
+                "of the limit": f"{scale * last['lost'] / TAIL:.3f}",
+                "verdict ": verdict(bool(abs(last["lost"] / last["lost_by_hand"] - 1) < 1e-3)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def best(table: pd.DataFrame, ax: Axes) -> None:
+    """The probability of the best arm, one curve a start."""
+    for colour, (name, rows) in zip(plots.CYCLE, table.groupby("start", sort=False), strict=False):
+        rows = rows[rows["step"] > 0]
+        ax.plot(rows["step"], rows["best"], color=colour, label=name)
+        ax.plot(rows["step"], rows["best_by_hand"], color="black", linestyle=":", linewidth=0.8)
+    ax.axhline(0.5, color="grey", linewidth=0.5)
+    ax.set_xscale("log")
+    ax.set(ylim=(0, 1), xlabel="step t", ylabel="probability of the best arm")
+    ax.legend(title="start π₀", loc="upper left", frameon=False)
+
+
+def tail(table: pd.DataFrame, ax: Axes) -> None:
+    """What is lost times eta t, which goes to (K - 1) / K."""
+    for colour, (_, rows) in zip(plots.CYCLE, table.groupby("start", sort=False), strict=False):
+        rows = rows[rows["step"] > 0]
+        ax.plot(rows["step"], RATE * rows["step"] * rows["lost"], color=colour)
+        by_hand = RATE * rows["step"] * rows["lost_by_hand"]
+        ax.plot(rows["step"], by_hand, color="black", linestyle=":", linewidth=0.8)
+    ax.axhline(TAIL, color="grey", linewidth=0.5)
+    ax.text(6e4, TAIL / 1.3, "(K − 1) / K", fontsize=7, color="grey", ha="right", va="top")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set(xlabel="step t", ylabel="η t (π* − π) · r")
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """The plateaus, and the tails."""
+    with plots.paper():
+        made = Figure(figsize=(plots.TWO_COLUMNS, 2.6), layout="constrained")
+        for ax, letter, draw in zip(made.subplots(1, 2), "ab", (best, tail), strict=True):
+            draw(table, ax)
+            plots.panel_letter(ax, letter, "Plateaus" if draw is best else "The tail")
+        note = f"Exact gradient, no noise: n = 1 run a start. Rewards 1, 0.9, 0.1; η = {RATE}. "
+        made.supxlabel(f"{note}Dotted: by hand in float64.", x=0.01, ha="left", fontsize=7)
+    return made
+
+
+def main() -> None:
+    """Run what is missing, print the table, draw the figure."""
+    arguments = command.parser("plateaus", (__doc__ or "").split("\n")[0], 1).parse_args()
+    console, clock = command.console(), command.Clock()
+    chosen = sweep(QUICK) if arguments.quick else SWEEP
+    with command.Watch("runs", console, clock) as watch:
+        data = simrl.run(
+            chosen,
+            arguments.seeds or 1,
+            progress=watch,
+            out=arguments.out,
+            devices=arguments.devices,
+        )
+    table = curves(data)
+    table.to_csv(arguments.out / "table.csv", index=False)
+    found = judged(data, table)
+    found.to_csv(arguments.out / "verdicts.csv", index=False)
+    command.show(found, "steps to a probability of 1/2 of the best arm, and the tail", console)
+    with plots.paper():
+        plots.save(figure(table), arguments.out / "figure")
+    console.print(clock.summary(), highlight=False)
+    console.print(f"tables (csv) and figure (pdf, png) are in {arguments.out}", highlight=False)
+
+
+if __name__ == "__main__":
+    command.guarded(main)
