@@ -56,7 +56,7 @@ def test_a_run_of_a_hundred_steps_is_the_one_by_hand():
 
 
 def test_the_flow_by_hand_keeps_its_invariant():
-    """The logits of gradient ascent on pi . r sum to a constant; the policies are from (1/3, ...)."""
+    """Gradient ascent on pi . r keeps the sum of the logits."""
     policies = plateaus_check.followed((0.2, 0.3, 0.5), plateaus.REWARDS, 0.4, 50)
     np.testing.assert_allclose(policies[0], (0.2, 0.3, 0.5))
     logits = np.log(policies)
