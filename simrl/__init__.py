@@ -16,7 +16,9 @@ from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.grouped import Grouped
+from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.ppo import PPO
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
@@ -31,6 +33,7 @@ from simrl.types import (
     Policy,
     Rollout,
     Shape,
+    Surrogate,
     Verifier,
 )
 
@@ -69,6 +72,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "PPO",
     "Advantage",
     "Affine",
     "Bandit",
@@ -79,6 +83,7 @@ __all__ = [
     "Learner",
     "Optimizer",
     "Outcome",
+    "Penalised",
     "Phases",
     "Policy",
     "PolicyGradient",
@@ -90,6 +95,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Supervised",
+    "Surrogate",
     "Sweep",
     "Tabular",
     "Verifier",

@@ -62,8 +62,7 @@ class PolicyGradient:
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
             drawn, _, weights = weighed(keys, state, task)
-            way = Score().build().direction if surrogate.score else surrogate.direction
-            return way(policy, state.params, drawn, weights, state.start)
+            return _first_direction(surrogate)(policy, state.params, drawn, weights, state.start)
 
         def init(keys: Any) -> Learning:
             params = updates.first_params(environment, policy, keys)
@@ -72,7 +71,9 @@ class PolicyGradient:
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             drawn, kept, weights = weighed(keys, state, task)
-            info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, weights)
+            # A penalty is a gradient also where the rewards leave none.
+            dead = weights if surrogate.penalty is None else None
+            info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, dead)
 
             def epoch(_: Array | int, state: Learning) -> Learning:
                 way = surrogate.direction(policy, state.params, drawn, weights, state.start)
@@ -85,16 +86,17 @@ class PolicyGradient:
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
         exact = policy.tabular and surrogate.score
-        found = _moments(environment, advantage, belief, (groups, size)) if exact else (None, None)
+        added = _penalty(surrogate, belief)
+        found = _moments(environment, advantage, belief, (groups, size), added)
         return Learner(
             init=init,
             step=step,
             belief=belief,
             estimate=estimate,
-            moments=found[0],
+            moments=found[0] if exact else None,
             kind="policy_gradient",
             batch_size=groups * size,
-            squared_bias=found[1],
+            squared_bias=found[1] if exact else None,
             score=updates.answer_score(policy),
             ledger=lines,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
@@ -115,6 +117,12 @@ def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
     )
 
 
+def _first_direction(surrogate: Surrogate) -> Callable:
+    """The direction that is the gradient estimate."""
+    bare = surrogate.score and surrogate.penalty is None
+    return Score().build().direction if bare else surrogate.direction
+
+
 def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
     """The state after some passes over the same guesses."""
     # An optimiser may not have what it carries in its final form before the first step.
@@ -122,11 +130,29 @@ def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
     return first if num_epochs == 1 else jax.lax.fori_loop(1, num_epochs, epoch, first)
 
 
+def _penalty(surrogate: Surrogate, belief: Any) -> Any:
+    """(state, prompt) -> what the penalties add to the estimate [L, V]; None without any."""
+    penalty = surrogate.penalty
+    if penalty is None:
+        return None
+
+    def added(state: Learning, prompt: Array) -> Array:
+        first = belief(state._replace(params=state.start), prompt) if surrogate.anchored else None
+        return penalty(belief(state, prompt), first)
+
+    return added
+
+
 def _moments(
-    environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
+    environment: Environment,
+    advantage: Advantage,
+    belief: Any,
+    batch: tuple[int, int],
+    added: Any,
 ) -> tuple[Any, Any]:
     """Exact moments and squared bias where the world and the advantage have them, else None.
 
+    `added` (state, prompt) is a part of the estimate that is no matter of luck, or None.
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
     groups, size = batch
@@ -153,7 +179,10 @@ def _moments(
     def moments(state: Learning, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
             found = batch_moments(state.advantage, statistics(state, task, prompt), size)
-            return found.trace_covariance, found.squared_norm
+            if added is None:
+                return found.trace_covariance, found.squared_norm
+            mean = found.mean + added(state, prompt)
+            return found.trace_covariance, jnp.sum(mean**2)
 
         prompts = jnp.arange(environment.shape.num_prompts)
         return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
@@ -162,7 +191,8 @@ def _moments(
         def of_prompt(prompt: Array) -> Array:
             one = statistics(state, task, prompt)
             found = batch_moments(state.advantage, one, size)
-            return jnp.sum((found.mean - one.mean) ** 2)
+            bias = found.mean - one.mean
+            return jnp.sum((bias if added is None else bias + added(state, prompt)) ** 2)
 
         prompts = jnp.arange(environment.shape.num_prompts)
         return jnp.mean(jax.vmap(of_prompt)(prompts)) / environment.shape.num_prompts

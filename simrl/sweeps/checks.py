@@ -12,7 +12,7 @@ from simrl.engine import clock, observe
 from simrl.learners import jumping, lumping
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
-from simrl.types import Environment, Learner
+from simrl.types import Environment, Learner, Surrogate
 
 ENGINES = ("fused", "plain", "jump", "auto")
 
@@ -25,7 +25,7 @@ def type_problems(thing: Any, path: str = "") -> list[str]:
         kind = kinds.get(name, float)
         if isinstance(value, dict) or dataclasses.is_dataclass(value):
             found += type_problems(value, f"{path}{name}.")
-        elif kind in (int, float):
+        elif kind in (int, float) or (kind == float | None and value is not None):
             wanted: Any = numbers.Integral if kind is int else numbers.Real
             real = isinstance(value, wanted) and not isinstance(value, bool)
             if not real or not np.isfinite(float(value)):
@@ -75,14 +75,25 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
-    if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
-        policy = spec.policy.build(spec.environment.build().shape)
-        if not policy.tabular:
-            return ["surrogate natural needs a policy that is a table of logits"]
+    surrogate = surrogate_problem(spec)
+    if surrogate is not None:
+        return [surrogate]
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return length_problems(spec)
+
+
+def surrogate_problem(spec: Any) -> str | None:
+    """Why the surrogate does not do for the policy; None if it does."""
+    if not isinstance(spec.learner, PolicyGradient):
+        return None
+    built = spec.learner.surrogate.build()
+    if not isinstance(built, Surrogate):
+        return f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"
+    if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
+        return "surrogate natural needs a policy that is a table of logits"
+    return None
 
 
 def length_problems(spec: Any) -> list[str]:

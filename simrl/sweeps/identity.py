@@ -31,8 +31,8 @@ def describe(thing: Any) -> Any:
     if dataclasses.is_dataclass(thing):
         fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
         # 1 and 1.0 are one number, and must not be two hashes.
-        real = [f.name for f in dataclasses.fields(thing) if f.type is float]
-        fields |= {name: float(fields[name]) for name in real}
+        real = [f.name for f in dataclasses.fields(thing) if f.type in (float, float | None)]
+        fields |= {name: float(fields[name]) for name in real if fields[name] is not None}
         names = [
             name
             for kinds in FAMILIES.values()

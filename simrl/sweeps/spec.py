@@ -15,18 +15,20 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.ppo import PPO
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
-from simrl.types import Advantage, Environment, Learner, Policy, Trial
+from simrl.types import Advantage, Environment, Learner, Policy, Surrogate, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
 LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
-SURROGATES: dict[str, Any] = {**surrogates.NAMED}
+SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised, "ppo": PPO}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
     "policy": POLICIES,
@@ -34,6 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "advantage": ADVANTAGES,
     "surrogate": SURROGATES,
 }
+THINGS = Environment | Policy | Advantage | Surrogate | Learner
 
 
 class SpecError(ValueError):
@@ -45,8 +48,8 @@ class SpecError(ValueError):
 class Own:
     """A user's own thing; `source` is "module:attribute" (stored, with a version) or "" (not).
 
-    `thing` is an Environment, Policy, Advantage or Learner, or a function that makes one from what
-    the family's `build` is given.
+    `thing` is an Environment, Policy, Advantage, Surrogate or Learner, or a function that makes one
+    from what the family's `build` is given.
     """
 
     thing: Any = field(metadata={"static": True})
@@ -59,8 +62,7 @@ class Own:
 
     def build(self, *given: Any) -> Any:
         """The thing, made from what the family gives if it is a function."""
-        built = isinstance(self.thing, Environment | Policy | Advantage | Learner)
-        return self.thing if built else self.thing(*given)
+        return self.thing if isinstance(self.thing, THINGS) else self.thing(*given)
 
 
 def own(source: str, version: str) -> Own:
@@ -129,9 +131,7 @@ def resolve(family: str, value: Any) -> Any:
         value = {"name": value}
     if isinstance(value, dict):
         return _from_dict(family, dict(value), known)
-    if isinstance(value, Environment | Policy | Advantage | Learner) or (
-        callable(value) and not isinstance(value, type)
-    ):
+    if isinstance(value, THINGS) or (callable(value) and not isinstance(value, type)):
         return Own(value)
     if isinstance(value, type) or not hasattr(value, "build"):
         raise SpecError(
