@@ -15,6 +15,7 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.distillation import Distillation
 from simrl.learners.grouped import Grouped
 from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
@@ -77,6 +78,7 @@ __all__ = [
     "Affine",
     "Bandit",
     "Constant",
+    "Distillation",
     "Environment",
     "Grouped",
     "Info",

@@ -10,6 +10,7 @@ import numpy as np
 
 from simrl.engine import clock, observe
 from simrl.learners import jumping, lumping
+from simrl.learners.distillation import Distillation
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner, Surrogate
@@ -78,6 +79,9 @@ def match_problems(spec: Any) -> list[str]:
     surrogate = surrogate_problem(spec)
     if surrogate is not None:
         return [surrogate]
+    teacher = teacher_problem(spec)
+    if teacher is not None:
+        return [teacher]
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
@@ -93,6 +97,18 @@ def surrogate_problem(spec: Any) -> str | None:
         return f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"
     if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
         return "surrogate natural needs a policy that is a table of logits"
+    return None
+
+
+def teacher_problem(spec: Any) -> str | None:
+    """Why the world's label law does not do for a teacher; None if it does."""
+    if not isinstance(spec.learner, Distillation):
+        return None
+    noisy = spec.environment.build().noisy
+    if spec.learner.divergence == "reverse" and not noisy:
+        return "divergence reverse needs a teacher that rules nothing out: noisy labels, not fixed"
+    if noisy and "known_channel" in spec.measures:
+        return "measures known_channel is about labels, and distillation is told their whole law"
     return None
 
 

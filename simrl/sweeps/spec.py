@@ -15,6 +15,7 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners.distillation import Distillation
 from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.ppo import PPO
@@ -26,7 +27,11 @@ from simrl.types import Advantage, Environment, Learner, Policy, Surrogate, Tria
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "distillation": Distillation,
+}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised, "ppo": PPO}
 FAMILIES: dict[str, dict[str, Any]] = {
