@@ -42,7 +42,7 @@ class Supervised:
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
-        num_prompts, length, vocab_size = environment.shape
+        num_prompts, length, _ = environment.shape
         groups, size = self.num_groups, self.batch_size
         belief = updates.belief(policy, length)
         lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
@@ -76,13 +76,8 @@ class Supervised:
             def of_prompt(prompt: Array) -> tuple[Array, Array]:
                 probs = jnp.exp(belief(state, prompt))
                 law = environment.target(task, prompt)
-                one = gradients.supervised_moments(probs, law)
-                if self.smoothing is None:
-                    return one.trace_covariance / size, one.squared_norm
-                rest = 1 - self.smoothing
-                target = rest * law + self.smoothing / vocab_size
-                toward = gradients.supervised_moments(probs, target)
-                return rest**2 * one.trace_covariance / size, toward.squared_norm
+                trace, norm = _one_label(probs, law, self.smoothing)
+                return trace / size, norm
 
             return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups)
 
@@ -102,6 +97,15 @@ class Supervised:
         )
 
 
+def _one_label(probs: Array, law: Array, smoothing: Array | float | None) -> tuple[Array, Array]:
+    """Trace of covariance and squared mean of the gradient of one label, smoothed."""
+    one = gradients.supervised_moments(probs, law)
+    if smoothing is None:
+        return one.trace_covariance, one.squared_norm
+    toward = gradients.supervised_moments(probs, _mixed(smoothing, law, 1 / law.shape[-1]))
+    return (1 - smoothing) ** 2 * one.trace_covariance, toward.squared_norm
+
+
 def _even_score(policy: Policy, params: Params, prompts: Array, labels: Array) -> Params:
     """Gradient of the log-likelihood of a symbol drawn evenly at each position of a label."""
 
@@ -115,5 +119,5 @@ def _even_score(policy: Policy, params: Params, prompts: Array, labels: Array) -
     return jax.grad(objective)(params)
 
 
-def _mixed(share: Array | float, most: Array, rest: Array) -> Array:
+def _mixed(share: Array | float, most: Array, rest: Array | float) -> Array:
     return (1 - share) * most + share * rest

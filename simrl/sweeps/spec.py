@@ -160,7 +160,8 @@ def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any
 def put(thing: Any, path: str, value: Any) -> Any:
     """`thing` with the field at a dotted path replaced, e.g. `learner.optimizer.learning_rate`."""
     head, _, rest = path.partition(".")
-    if isinstance(thing, Optimizer) and head not in ("name", "numbers") and not rest:
+    own_names = {f.name for f in dataclasses.fields(Optimizer)}
+    if isinstance(thing, Optimizer) and head not in own_names and not rest:
         return dataclasses.replace(thing, numbers={**thing.numbers, head: value})
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
     if head not in names:
@@ -185,12 +186,16 @@ def _fields(thing: Any, values: dict[str, Any]) -> Any:
 
 def _optimizer(value: Any) -> Optimizer:
     if isinstance(value, Optimizer):
-        return value
+        return value.resolved()
     given = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
     name = given.pop("name", "sgd")
     if not isinstance(name, str):
         raise SpecError(f"optimizer must be the name of an optax optimiser, not {name!r}")
-    return Optimizer(name, given)
+    schedule, clip = given.pop("schedule", ""), given.pop("clip", "")
+    for kind, found in (("schedule", schedule), ("clip", clip)):
+        if not isinstance(found, str):
+            raise SpecError(f"{kind} must be an optax name, not {found!r}")
+    return Optimizer(name, given, schedule, clip).resolved()
 
 
 def resolved(spec: Spec) -> Spec:

@@ -10,6 +10,7 @@ import pytest
 import simrl
 from simrl import keys
 from simrl.learners import supervised, updates
+from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
 from tests.contracts.test_moments import assert_within, redraw
 from tests.contracts.worlds import build, some_logits, streams
@@ -181,5 +182,6 @@ def test_without_smoothing_nothing_is_different(monkeypatch):
         spec = {"name": "supervised", "smoothing": bad}
         with pytest.raises(simrl.SpecError, match=line):
             simrl.Sweep(simrl.Spec(learner=spec)).cells()
+    assert "smoothing" not in identity.describe(plain)  # stored cells keep their names
     ready = specs.resolve("learner", {"name": "supervised", "smoothing": 0.1})
     assert len(jax.tree.leaves(ready)) == len(jax.tree.leaves(plain)) + 1
