@@ -33,7 +33,7 @@ LEARNERS: dict[str, Any] = {
     "distillation": Distillation,
 }
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
-SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised, "ppo": PPO}
+SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised(), "ppo": PPO()}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
     "policy": POLICIES,

@@ -214,6 +214,42 @@ def test_learner(world, name, advantage):
     chex.assert_trees_all_close(alone, second[0], rtol=1e-5, atol=1e-6)
 
 
+SURROGATES = {**specs.SURROGATES, "penalised": simrl.Penalised(0.1, 0.2)}
+SURROGATES["ppo, penalised"] = simrl.PPO(entropy=0.1, kl_to_start=0.2)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_surrogate(name):
+    """Finite and of one form from every state, one program for all numbers."""
+    spec = learner_spec("policy_gradient", "leave_one_out", surrogate=SURROGATES[name])
+    world = WORLDS[EVERY_ADVANTAGE]
+    environment = world.build()
+    task = environment.init(jax.random.key(3))
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def update(spec, company):
+        learner = build(world, spec).learner
+
+        def one(seed, state):
+            keyed = streams(seed)
+            return *learner.step(keyed, state, task), learner.estimate(keyed, state, task)
+
+        return jax.vmap(one)(jnp.arange(4), company)
+
+    start = build(world, spec).learner.init(streams(0))
+    states = at_ends(start, environment.target(task, jnp.int32(0)))
+    company = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    for value in (0.1, 0.3):
+        numbers = jax.tree.map(lambda leaf: value, spec)  # noqa: B023
+        new, info, estimate = update(specs.traced(numbers), company)
+        chex.assert_trees_all_equal_shapes_and_dtypes(new, company)
+        chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
+        chex.assert_tree_all_finite((new, estimate))
+        chex.assert_type(info.flops, jnp.uint32)
+
+
 def numbers_of(world, name, advantage):
     """The specs of one structure with different numbers in every traced field."""
     for value in (0.5, 1, np.float32(0.25), 2.0):
