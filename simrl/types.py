@@ -125,7 +125,7 @@ class Info(NamedTuple):
     """What one update lets others look at."""
 
     prompts: Array  # [G] int32: the prompts drawn
-    answers: Array  # [G, B, L] int32: guesses (policy gradient) or labels (supervised)
+    answers: Array  # [G, B, L] int32: guesses, or labels (supervised alone has no guesses)
     success: Array  # [G, B] float: guesses that were right (labels: 1)
     num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
     num_tokens: Array  # [G] uint32: tokens decoded or labelled

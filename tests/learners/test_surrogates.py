@@ -163,6 +163,20 @@ def test_epochs_are_steps_over_the_same_guesses():
     np.testing.assert_array_equal(info.flops, [[0, 14 * V * 8 * L]])
 
 
+def test_one_epoch_is_the_step_of_the_score():
+    """To 4 ulp of the parameters, whatever a compiler makes of a ratio of 1."""
+    ends = []
+    for surrogate in (simrl.PPO(num_epochs=1), Score()):
+        trial = learner_of(surrogate, group_size=8)
+        learner, task = trial.learner, trial.environment.init(streams(0).task)
+        start = learner.init(streams(0))
+        start = start._replace(params=jnp.asarray(some_logits(start.params.shape, seed=8)))
+        step = jax.jit(jax.vmap(lambda i: learner.step(streams(i), start, task)[0].params))  # noqa: B023
+        ends.append(np.asarray(step(jnp.arange(100))))
+    assert np.abs(ends[0] - start.params).max() > 0.1
+    assert np.all(np.abs(ends[0] - ends[1]) <= 4 * np.spacing(np.abs(ends[1])))
+
+
 @pytest.mark.parametrize(
     ("surrogate", "per_token"),
     [
