@@ -15,10 +15,13 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.grouped import Grouped
 from simrl.learners.oracles import Oracle
+from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.ppo import PPO
 from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
@@ -36,6 +39,7 @@ from simrl.types import (
     Prior,
     Rollout,
     Shape,
+    Surrogate,
     Verifier,
 )
 
@@ -74,11 +78,13 @@ _LAZY = {
 }
 
 __all__ = [
+    "PPO",
     "UCB1",
     "Advantage",
     "Affine",
     "Bandit",
     "Constant",
+    "Distillation",
     "Environment",
     "ExactGradient",
     "Grouped",
@@ -87,6 +93,7 @@ __all__ = [
     "Optimizer",
     "Oracle",
     "Outcome",
+    "Penalised",
     "Phases",
     "Policy",
     "PolicyGradient",
@@ -99,6 +106,7 @@ __all__ = [
     "Spec",
     "SpecError",
     "Supervised",
+    "Surrogate",
     "Sweep",
     "Tabular",
     "Thompson",

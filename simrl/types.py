@@ -133,6 +133,9 @@ class Surrogate(NamedTuple):
     # (policy, params, rollouts [G, ...], weights [G, B, L], first params) -> ascent direction
     num_epochs: int = 1  # passes over the same guesses, an optimiser step each
     score: bool = False  # the gradient estimate is the weighted score, whatever is made of it
+    penalty: Callable[[Array, Array | None], Array] | None = None
+    # (log-probabilities [L, V] nats, the first ones or None) -> gradient [L, V] by the logits of
+    # what is added to the estimate at a prompt whatever is guessed; tables of logits
     plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
@@ -142,7 +145,7 @@ class Info(NamedTuple):
     """What one update lets others look at."""
 
     prompts: Array  # [G] int32: the prompts drawn
-    answers: Array  # [G, B, L] int32: guesses (policy gradient) or labels (supervised)
+    answers: Array  # [G, B, L] int32: guesses, or labels (supervised alone has no guesses)
     success: Array  # [G, B] float: guesses that were right (labels: 1)
     num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
     num_tokens: Array  # [G] uint32: tokens decoded or labelled

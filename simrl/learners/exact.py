@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from simrl.learners import updates
 from simrl.measures import scores, units
-from simrl.types import Advantage, Array, Environment, Rollout, State, Task
+from simrl.types import Advantage, Array, Environment, Rollout, State, Surrogate, Task
 
 Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
 # (state, task, prompt) -> those of one guess
@@ -56,14 +56,29 @@ def told(
     return drawn._replace(statistics=of_prompt(state, task, drawn.prompt))
 
 
+def penalty(surrogate: Surrogate, belief: Callable) -> Callable[[State, Array], Array] | None:
+    """(state, prompt) -> what penalties add to the estimate [L, V]; None without any."""
+    penalties = surrogate.penalty
+    if penalties is None:
+        return None
+
+    def added(state: Any, prompt: Array) -> Array:
+        first = belief(state._replace(params=state.start), prompt) if surrogate.anchored else None
+        return penalties(belief(state, prompt), first)
+
+    return added
+
+
 def moments(
     environment: Environment,
     advantage: Advantage,
     statistics: Statistics | None,
     batch: tuple[int, int],
+    added: Callable[[State, Array], Array] | None = None,
 ) -> tuple[Any, Any]:
     """Exact moments and squared bias where the world and the advantage have them, else None.
 
+    `added` (state, prompt) is a part of the estimate that is no matter of luck, or None.
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
     groups, size = batch
@@ -78,7 +93,9 @@ def moments(
     def moments(state: Any, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
             found = batch_moments(state.advantage, statistics(state, task, prompt), size)
-            return found.trace_covariance, found.squared_norm
+            if added is None:
+                return found.trace_covariance, found.squared_norm
+            return found.trace_covariance, jnp.sum((found.mean + added(state, prompt)) ** 2)
 
         return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
 
@@ -86,7 +103,8 @@ def moments(
         def of_prompt(prompt: Array) -> Array:
             one = statistics(state, task, prompt)
             found = batch_moments(state.advantage, one, size)
-            return jnp.sum((found.mean - one.mean) ** 2)
+            bias = found.mean - one.mean
+            return jnp.sum((bias if added is None else bias + added(state, prompt)) ** 2)
 
         return jnp.mean(jax.vmap(of_prompt)(prompts)) / len(prompts)
 

@@ -107,9 +107,13 @@ def policy_gradient(
 
 
 def supervised(
-    environment: Environment, policy: Policy, optimizer: Optimizer, batch: tuple[int, int]
+    environment: Environment,
+    policy: Policy,
+    optimizer: Optimizer,
+    batch: tuple[int, int],
+    smoothing: Array | float | None = None,
 ) -> Fused | None:
-    """Supervised learning from groups x labels; None where there is no fused path."""
+    """Supervised learning from groups x labels, smoothed; None where there is no fused path."""
     if obstacle(environment, policy):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
@@ -124,6 +128,9 @@ def supervised(
         none = jnp.zeros(success.shape, jnp.uint32)
         heard = Heard(asked.prompts, asked.law, labels, success, none)
         found = _learnt((), lot, heard, jnp.ones(labels.shape), fence)
+        if smoothing is not None:
+            even = smoothing * found.total[:, None] / environment.shape.vocab_size
+            found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
         return _ascend(optimizer, state, _score(lot, asked, found, fence), ()), heard
 
     return Fused(_logits, step, lambda: _charge("supervised", environment, policy, batch))

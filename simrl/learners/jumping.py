@@ -32,7 +32,8 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         or getattr(learner, "num_groups", 1) != 1,
         "the optimizer must be sgd with a learning_rate alone": getattr(optimizer, "name", "")
         != "sgd"
-        or numbers != {"learning_rate"},
+        or numbers != {"learning_rate"}
+        or not getattr(optimizer, "plain", False),
         "the surrogate must be score": not isinstance(
             getattr(learner, "surrogate", Score()), Score
         ),

@@ -62,8 +62,7 @@ class PolicyGradient:
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
             drawn, _, weights = weighed(keys, state, task)
-            way = Score().build().direction if surrogate.score else surrogate.direction
-            return way(policy, state.params, drawn, weights, state.start)
+            return _first_direction(surrogate)(policy, state.params, drawn, weights, state.start)
 
         def init(keys: Any) -> Learning:
             params = updates.first_params(environment, policy, keys)
@@ -72,7 +71,9 @@ class PolicyGradient:
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             drawn, kept, weights = weighed(keys, state, task)
-            info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, weights)
+            # A penalty is a gradient also where the rewards leave none.
+            dead = weights if surrogate.penalty is None else None
+            info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, dead)
 
             def epoch(_: Array | int, state: Learning) -> Learning:
                 way = surrogate.direction(policy, state.params, drawn, weights, state.start)
@@ -85,7 +86,11 @@ class PolicyGradient:
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
         moments, squared_bias = exact.moments(
-            environment, advantage, statistics if surrogate.score else None, batch
+            environment,
+            advantage,
+            statistics if surrogate.score else None,
+            batch,
+            exact.penalty(surrogate, belief),
         )
         fast = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
         return Learner(
@@ -111,6 +116,12 @@ def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
     return flops.ledger_lines(
         num_params, 1, "policy_gradient", num_epochs=epochs, reference_params=frozen
     )
+
+
+def _first_direction(surrogate: Surrogate) -> Callable:
+    """The direction that is the gradient estimate."""
+    bare = surrogate.score and surrogate.penalty is None
+    return Score().build().direction if bare else surrogate.direction
 
 
 def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:

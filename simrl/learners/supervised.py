@@ -1,6 +1,7 @@
 """Supervised learning: cross-entropy on labels that the world gives for a prompt."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,17 +19,24 @@ class Supervised:
     """Each update: `num_groups` prompts, `batch_size` labels to each.
 
     In a world with fixed labels a batch of 1 wastes nothing: repeats of a label teach nothing new.
+
+    `smoothing` epsilon makes (1 - epsilon) e_y + epsilon / V of a label y the target (Szegedy et
+    al. 2016, section 7): the mean of the gradient is that towards smoothed labels, its noise is
+    (1 - epsilon)^2 of what it was. None: not there; what is told is one label all the same.
     """
 
     batch_size: int = field(default=1, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=Optimizer)
+    smoothing: float | None = None
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         found = self.optimizer.problems()
         if self.batch_size < 1 or self.num_groups < 1:
             found.append("batch_size and num_groups must be at least 1")
+        if self.smoothing is not None and not 0 <= self.smoothing < 1:
+            found.append(f"smoothing must be at least 0 and less than 1, not {self.smoothing}")
         return found
 
     def build(self, environment: Environment, policy: Policy) -> Learner:
@@ -49,6 +57,9 @@ class Supervised:
             prompts, labels = draw(keys, task)
             ones = jnp.ones(labels.shape)
             grad = updates.weighted_score(policy, state.params, prompts, labels, ones)
+            if self.smoothing is not None:
+                even = _even_score(policy, state.params, prompts, labels)
+                grad = jax.tree.map(partial(_mixed, self.smoothing), grad, even)
             return grad, prompts, labels
 
         def init(keys: Any) -> Learning:
@@ -64,8 +75,9 @@ class Supervised:
         def moments(state: Learning, task: Task) -> tuple[Array, Array]:
             def of_prompt(prompt: Array) -> tuple[Array, Array]:
                 probs = jnp.exp(belief(state, prompt))
-                one = gradients.supervised_moments(probs, environment.target(task, prompt))
-                return one.trace_covariance / size, one.squared_norm
+                law = environment.target(task, prompt)
+                trace, norm = _one_label(probs, law, self.smoothing)
+                return trace / size, norm
 
             return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups)
 
@@ -79,5 +91,33 @@ class Supervised:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=lines,
-            fused=fused.supervised(environment, policy, self.optimizer, (groups, size)),
+            fused=fused.supervised(
+                environment, policy, self.optimizer, (groups, size), self.smoothing
+            ),
         )
+
+
+def _one_label(probs: Array, law: Array, smoothing: Array | float | None) -> tuple[Array, Array]:
+    """Trace of covariance and squared mean of the gradient of one label, smoothed."""
+    one = gradients.supervised_moments(probs, law)
+    if smoothing is None:
+        return one.trace_covariance, one.squared_norm
+    toward = gradients.supervised_moments(probs, _mixed(smoothing, law, 1 / law.shape[-1]))
+    return (1 - smoothing) ** 2 * one.trace_covariance, toward.squared_norm
+
+
+def _even_score(policy: Policy, params: Params, prompts: Array, labels: Array) -> Params:
+    """Gradient of the log-likelihood of a symbol drawn evenly at each position of a label."""
+
+    def objective(params: Params) -> Array:
+        def mean(prompt: Array, label: Array) -> Array:
+            return jnp.sum(jnp.mean(policy.log_probs(params, prompt, label), axis=-1))
+
+        over_labels = jax.vmap(mean, (None, 0))
+        return jnp.mean(jax.vmap(over_labels)(prompts, labels))
+
+    return jax.grad(objective)(params)
+
+
+def _mixed(share: Array | float, most: Array, rest: Array | float) -> Array:
+    return (1 - share) * most + share * rest

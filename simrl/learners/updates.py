@@ -1,7 +1,7 @@
 """What the learners share: the optimiser, the draw of groups and the weighted score."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from simrl import keys
+from simrl.learners import schedules
 from simrl.measures import phases
 from simrl.types import Array, Environment, Info, Params, Policy, State, Task
 
@@ -16,10 +17,30 @@ from simrl.types import Array, Environment, Info, Params, Policy, State, Task
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Optimizer:
-    """Any optax optimiser by its name, with its arguments as traced numbers."""
+    """Any optax optimiser by its name, with its arguments as traced numbers.
+
+    Its learning rate may follow a `schedule` and its gradients be clipped first by `clip`, both by
+    optax's names; their numbers stand among the others (simrl.learners.schedules). What a schedule
+    cannot have traced, horizons above all, is `fixed` when a spec is resolved.
+    """
 
     name: str = field(default="sgd", metadata={"static": True})
     numbers: dict[str, float] = field(default_factory=lambda: {"learning_rate": 1.0})
+    schedule: str = field(default="", metadata={"static": True})
+    clip: str = field(default="", metadata={"static": True})
+    fixed: tuple[tuple[str, float], ...] = field(default=(), metadata={"static": True})
+
+    @property
+    def plain(self) -> bool:
+        """Neither schedule nor clipping."""
+        return not (self.schedule or self.clip)
+
+    def resolved(self) -> "Optimizer":
+        """The same, with the numbers that its schedule needs to know made static."""
+        if not self.schedule:
+            return self
+        numbers, fixed = schedules.parted({**dict(self.fixed), **self.numbers})
+        return replace(self, numbers=numbers, fixed=fixed)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -28,17 +49,26 @@ class Optimizer:
             return [
                 f"optimizer must name an optax optimiser such as sgd or adam, not {self.name!r}"
             ]
+        if not self.plain:
+            given = {**self.numbers, **dict(self.fixed)}
+            found = schedules.problems(self.schedule, self.clip, given)
+            if found:
+                return found
         try:
-            made = make(**self.numbers)
+            made = self.build()
         except (TypeError, ValueError) as error:
-            return [f"optax.{self.name} refuses its numbers: {error}"]
+            names = [name for name in (self.name, self.schedule, self.clip) if name]
+            return [f"optax.{', optax.'.join(names)} refuses its numbers: {error}"]
         if not isinstance(made, optax.GradientTransformation):
             return [f"optax.{self.name} is not an optimiser"]
         return []
 
     def build(self) -> optax.GradientTransformation:
         """The optimiser; built inside the trace, so its numbers may be traced."""
-        return getattr(optax, self.name)(**self.numbers)
+        if self.plain:
+            return getattr(optax, self.name)(**self.numbers)
+        numbers = {**self.numbers, **dict(self.fixed)}
+        return schedules.build(self.name, self.schedule, self.clip, numbers)
 
 
 class Learning(NamedTuple):

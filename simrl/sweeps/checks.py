@@ -10,9 +10,10 @@ import numpy as np
 
 from simrl.engine import asked, clock, observe
 from simrl.learners import exact, jumping, lumping
+from simrl.learners.distillation import Distillation
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
-from simrl.types import Environment, Learner
+from simrl.types import Environment, Learner, Surrogate
 
 ENGINES = ("fused", "plain", "jump", "auto")
 
@@ -25,7 +26,7 @@ def type_problems(thing: Any, path: str = "") -> list[str]:
         kind = kinds.get(name, float)
         if isinstance(value, dict) or dataclasses.is_dataclass(value):
             found += type_problems(value, f"{path}{name}.")
-        elif kind in (int, float):
+        elif kind in (int, float) or (kind == float | None and value is not None):
             wanted: Any = numbers.Integral if kind is int else numbers.Real
             real = isinstance(value, wanted) and not isinstance(value, bool)
             if not real or not np.isfinite(float(value)):
@@ -80,10 +81,12 @@ def match_problems(spec: Any) -> list[str]:
     unfit = fit_problems(spec, spec.environment.build())
     if unfit:
         return unfit
-    if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
-        policy = spec.policy.build(spec.environment.build().shape)
-        if not policy.tabular:
-            return ["surrogate natural needs a policy that is a table of logits"]
+    surrogate = surrogate_problem(spec)
+    if surrogate is not None:
+        return [surrogate]
+    teacher = teacher_problem(spec)
+    if teacher is not None:
+        return [teacher]
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
@@ -107,6 +110,30 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
     if not {"regret", "information_ratio"}.intersection(spec.measures):
         return []
     return asked.problems(environment, spec.learner.build(environment, policy), spec.measures)
+
+
+def surrogate_problem(spec: Any) -> str | None:
+    """Why the surrogate does not do for the policy; None if it does."""
+    if not isinstance(spec.learner, PolicyGradient):
+        return None
+    built = spec.learner.surrogate.build()
+    if not isinstance(built, Surrogate):
+        return f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"
+    if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
+        return "surrogate natural needs a policy that is a table of logits"
+    return None
+
+
+def teacher_problem(spec: Any) -> str | None:
+    """Why the world's label law does not do for a teacher; None if it does."""
+    if not isinstance(spec.learner, Distillation):
+        return None
+    noisy = spec.environment.build().noisy
+    if spec.learner.divergence == "reverse" and not noisy:
+        return "divergence reverse needs a teacher that rules nothing out: noisy labels, not fixed"
+    if noisy and "known_channel" in spec.measures:
+        return "measures known_channel is about labels, and distillation is told their whole law"
+    return None
 
 
 def length_problems(spec: Any) -> list[str]:

@@ -24,15 +24,17 @@ def describe(thing: Any) -> Any:
             )
         return {"name": thing.source, "version": thing.version}
     if isinstance(thing, Optimizer):
-        return {
-            "name": thing.name,
-            **{key: float(thing.numbers[key]) for key in sorted(thing.numbers)},
-        }
+        numbers = {**thing.numbers, **dict(thing.fixed)}
+        found = {"name": thing.name, **{key: float(numbers[key]) for key in sorted(numbers)}}
+        added = {"schedule": thing.schedule, "clip": thing.clip}
+        return found | {key: name for key, name in added.items() if name}
     if dataclasses.is_dataclass(thing):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        # None is what is not there, and is not told: a cell keeps its name when more may be there.
+        values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+        fields = {name: describe(value) for name, value in values.items() if value is not None}
         # 1 and 1.0 are one number, and must not be two hashes.
-        real = [f.name for f in dataclasses.fields(thing) if f.type is float]
-        fields |= {name: float(fields[name]) for name in real}
+        real = [f.name for f in dataclasses.fields(thing) if f.type in (float, float | None)]
+        fields |= {name: float(fields[name]) for name in real if name in fields}
         rows = [f.name for f in dataclasses.fields(thing) if f.type == tuple[float, ...]]
         fields |= {name: [float(x) for x in fields[name]] for name in rows}
         names = [

@@ -15,15 +15,18 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, oracles, surrogates
+from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
+from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.ppo import PPO
 from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
-from simrl.types import Advantage, Environment, Learner, Policy, Trial
+from simrl.types import Advantage, Environment, Learner, Policy, Surrogate, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
@@ -31,11 +34,12 @@ LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "exact_gradient": ExactGradient,
+    "distillation": Distillation,
     "thompson": Thompson,
     "ucb1": UCB1,
 }
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED, **oracles.NAMED}
-SURROGATES: dict[str, Any] = {**surrogates.NAMED}
+SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised(), "ppo": PPO()}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
     "policy": POLICIES,
@@ -43,6 +47,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "advantage": ADVANTAGES,
     "surrogate": SURROGATES,
 }
+THINGS = Environment | Policy | Advantage | Surrogate | Learner
 
 
 class SpecError(ValueError):
@@ -54,8 +59,8 @@ class SpecError(ValueError):
 class Own:
     """A user's own thing; `source` is "module:attribute" (stored, with a version) or "" (not).
 
-    `thing` is an Environment, Policy, Advantage or Learner, or a function that makes one from what
-    the family's `build` is given.
+    `thing` is an Environment, Policy, Advantage, Surrogate or Learner, or a function that makes one
+    from what the family's `build` is given.
     """
 
     thing: Any = field(metadata={"static": True})
@@ -68,8 +73,7 @@ class Own:
 
     def build(self, *given: Any) -> Any:
         """The thing, made from what the family gives if it is a function."""
-        built = isinstance(self.thing, Environment | Policy | Advantage | Learner)
-        return self.thing if built else self.thing(*given)
+        return self.thing if isinstance(self.thing, THINGS) else self.thing(*given)
 
 
 def own(source: str, version: str) -> Own:
@@ -138,9 +142,7 @@ def resolve(family: str, value: Any) -> Any:
         value = {"name": value}
     if isinstance(value, dict):
         return _from_dict(family, dict(value), known)
-    if isinstance(value, Environment | Policy | Advantage | Learner) or (
-        callable(value) and not isinstance(value, type)
-    ):
+    if isinstance(value, THINGS) or (callable(value) and not isinstance(value, type)):
         return Own(value)
     if isinstance(value, type) or not hasattr(value, "build"):
         raise SpecError(
@@ -164,9 +166,10 @@ def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any
 def put(thing: Any, path: str, value: Any) -> Any:
     """`thing` with the field at a dotted path replaced, e.g. `learner.optimizer.learning_rate`."""
     head, _, rest = path.partition(".")
+    own_names = {f.name for f in dataclasses.fields(Optimizer)}
     if isinstance(value, list) and isinstance(getattr(thing, head, None), tuple):
         value = tuple(value)
-    if isinstance(thing, Optimizer) and head not in ("name", "numbers") and not rest:
+    if isinstance(thing, Optimizer) and head not in own_names and not rest:
         return dataclasses.replace(thing, numbers={**thing.numbers, head: value})
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
     if head not in names:
@@ -191,12 +194,16 @@ def _fields(thing: Any, values: dict[str, Any]) -> Any:
 
 def _optimizer(value: Any) -> Optimizer:
     if isinstance(value, Optimizer):
-        return value
+        return value.resolved()
     given = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
     name = given.pop("name", "sgd")
     if not isinstance(name, str):
         raise SpecError(f"optimizer must be the name of an optax optimiser, not {name!r}")
-    return Optimizer(name, given)
+    schedule, clip = given.pop("schedule", ""), given.pop("clip", "")
+    for kind, found in (("schedule", schedule), ("clip", clip)):
+        if not isinstance(found, str):
+            raise SpecError(f"{kind} must be an optax name, not {found!r}")
+    return Optimizer(name, given, schedule, clip).resolved()
 
 
 def resolved(spec: Spec) -> Spec:

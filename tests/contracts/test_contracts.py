@@ -184,7 +184,8 @@ def test_learner(world, name, advantage):
     chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
     chex.assert_tree_all_finite((new, estimate))
     size = learner.batch_size
-    assert learner.kind == ("supervised" if name == "supervised" else "policy_gradient")
+    kind = "supervised" if name in ("supervised", "distillation") else "policy_gradient"
+    assert learner.kind == kind
     chex.assert_shape(info.prompts, (4, 1))
     chex.assert_shape(info.answers, (4, 1, size, shape.length))
     chex.assert_shape(info.success, (4, 1, size))
@@ -192,8 +193,9 @@ def test_learner(world, name, advantage):
     chex.assert_type([info.num_samples, info.num_tokens, info.flops], jnp.uint32)
     tokens = size * shape.length
     assert set(info.num_tokens.ravel().tolist()) == {tokens}
-    assert set(info.num_samples.ravel().tolist()) == {tokens if name == "supervised" else size}
-    per_token = {"policy_gradient": 8}.get(name, 6) * shape.vocab_size
+    assert set(info.num_samples.ravel().tolist()) == {tokens if kind == "supervised" else size}
+    charged = {"supervised": 6, "exact_gradient": 6, "policy_gradient": 8, "distillation": 10}
+    per_token = charged[name] * shape.vocab_size
     np.testing.assert_array_equal(info.flops, np.broadcast_to([0, per_token * tokens], (4, 1, 2)))
     for quantity, values in seen.items():
         chex.assert_shape(values, (4, shape.num_prompts))
@@ -214,6 +216,42 @@ def test_learner(world, name, advantage):
     second = jax.tree.map(lambda leaf: leaf[1], (new, info))
     chex.assert_trees_all_equal(told, second[1])
     chex.assert_trees_all_close(alone, second[0], rtol=1e-5, atol=1e-6)
+
+
+SURROGATES = {**specs.SURROGATES, "penalised": simrl.Penalised(0.1, 0.2)}
+SURROGATES["ppo, penalised"] = simrl.PPO(entropy=0.1, kl_to_start=0.2)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_surrogate(name):
+    """Finite and of one form from every state, one program for all numbers."""
+    spec = learner_spec("policy_gradient", "leave_one_out", surrogate=SURROGATES[name])
+    world = WORLDS[EVERY_ADVANTAGE]
+    environment = world.build()
+    task = environment.init(jax.random.key(3))
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def update(spec, company):
+        learner = build(world, spec).learner
+
+        def one(seed, state):
+            keyed = streams(seed)
+            return *learner.step(keyed, state, task), learner.estimate(keyed, state, task)
+
+        return jax.vmap(one)(jnp.arange(4), company)
+
+    start = build(world, spec).learner.init(streams(0))
+    states = at_ends(start, environment.target(task, jnp.int32(0)))
+    company = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    for value in (0.1, 0.3):
+        numbers = jax.tree.map(lambda leaf: value, spec)  # noqa: B023
+        new, info, estimate = update(specs.traced(numbers), company)
+        chex.assert_trees_all_equal_shapes_and_dtypes(new, company)
+        chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
+        chex.assert_tree_all_finite((new, estimate))
+        chex.assert_type(info.flops, jnp.uint32)
 
 
 def numbers_of(world, name, advantage):

@@ -290,6 +290,26 @@ def test_adam(kind):
     np.testing.assert_allclose(found.params[telling], wanted.params[telling], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("world", ["token-zipf-4", "prefix-zipf-many-several"])
+def test_smoothed_labels(world):
+    smoothing = np.resize(np.float32([0.0, 0.1, 0.5]), LANES)
+    spec = simrl.Supervised(GROUP, GROUPS, SGD, smoothing)
+    streams, now = some_streams()
+    tasks = jax.vmap(WORLDS[world].build().init)(streams.task)
+    learner = build(WORLDS[world], dataclasses.replace(spec, smoothing=0.1)).learner
+    before = some_states(learner, streams)
+    plain, together = both(WORLDS[world], {"": spec}, {"": before}, now, tasks)
+    (wanted, told, spread), (found, heard) = plain[""], together[""]
+    assert_heard(heard, told, WORLDS[world].build().shape.vocab_size, world)
+    (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
+    # The even share of every symbol is a term too.
+    spread = np.abs(spread) + smoothing.reshape(-1, 1, 1, 1) * (spread > 0)
+    terms = spread + MOMENTUM * np.abs(old)
+    assert_within_ulps(mine, trace, terms)
+    moved = RATES.reshape(-1, 1, 1, 1) * terms
+    assert_within_ulps(found.params, wanted.params, before.params, moved)
+
+
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}

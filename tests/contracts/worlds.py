@@ -51,8 +51,9 @@ def streams(seed, step=0):
 
 def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
-    sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
-    sizes |= {key: {"group_size": 2} for key in COUNTING}
+    sizes = {"supervised": {"batch_size": 2}}
+    grouped = ("policy_gradient", "distillation", *COUNTING)
+    sizes |= {key: {"group_size": 2} for key in grouped}
     value = {"name": name, **sizes.get(name, {}), **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1

@@ -1,0 +1,134 @@
+"""On-policy distillation: the student answers, the teacher's full distribution is the target.
+
+Agarwal et al. 2024, "On-Policy Distillation of Language Models" (GKD); Lu & Thinking Machines 2025,
+"On-Policy Distillation". The teacher is the world's label law: where labels are fixed it is sure of
+them. It is asked at every position of the student's own answers, so what it tells is dense as a
+label and on-policy as a reward. Nothing is differentiated through the sampling.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners import updates
+from simrl.learners.updates import Learning, Optimizer
+from simrl.measures import flops, gradients
+from simrl.types import Array, Environment, Info, Learner, Params, Policy, Task
+
+DIVERGENCES = ("forward", "reverse")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Distillation:
+    """Each update: `num_groups` prompts, `group_size` answers of the student to each.
+
+    `divergence` at every position, with teacher q and student pi: "forward" climbs sum q log pi
+    (cross-entropy, KL(q || pi)), "reverse" -KL(pi || q), which needs a q with full support. Summed
+    over positions, averaged over answers. A sample is one token with the teacher's distribution
+    for its target, as a labelled token is for a supervised learner, whose column of the
+    information table applies: repeats at one prompt tell nothing new. A token is charged 2N for
+    its decoding, 2N for a teacher of the student's size (line `reference`) and 6N for training.
+    """
+
+    divergence: str = field(default="forward", metadata={"static": True})
+    group_size: int = field(default=1, metadata={"static": True})
+    num_groups: int = field(default=1, metadata={"static": True})
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = self.optimizer.problems()
+        if self.divergence not in DIVERGENCES:
+            known = ", ".join(DIVERGENCES)
+            found.append(f"divergence must be one of {known}, not {self.divergence!r}")
+        if self.group_size < 1 or self.num_groups < 1:
+            found.append("group_size and num_groups must be at least 1")
+        return found
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world and policy."""
+        optimizer = self.optimizer.build()
+        num_prompts, length, _ = environment.shape
+        groups, size = self.num_groups, self.group_size
+        belief = updates.belief(policy, length)
+        value = _forward if self.divergence == "forward" else _reverse
+        num_params = policy.num_active_params
+        lines = flops.ledger_lines(num_params, 1, "policy_gradient", reference_params=num_params)
+
+        def draw(keys: Any, state: Learning, task: Task) -> tuple[Array, Array, Array]:
+            prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
+            words = updates.group_words(keys.sample, groups, size, length)
+            over_answers = jax.vmap(policy.sample, (0, None, None))
+            answers = jax.vmap(over_answers, (0, None, 0))(words, state.params, prompts)
+            laws = jax.vmap(environment.target, (None, 0))(task, prompts)
+            return prompts, answers, laws
+
+        def gradient(state: Learning, prompts: Array, answers: Array, laws: Array) -> Params:
+            return jax.grad(_objective(policy, value, prompts, answers, laws))(state.params)
+
+        def init(keys: Any) -> Learning:
+            params = updates.first_params(environment, policy, keys)
+            return Learning(params, optimizer.init(params), ())
+
+        def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
+            prompts, answers, laws = draw(keys, state, task)
+            right = jnp.argmax(laws, axis=-1)[:, None]
+            success = jnp.all(answers == right, axis=-1).astype(jnp.float32)
+            info = updates.report(lines, prompts, answers, success, samples=size * length)
+            grad = gradient(state, prompts, answers, laws)
+            return updates.ascend(optimizer, state, grad, ()), info
+
+        def moments(state: Learning, task: Task) -> tuple[Array, Array]:
+            # A factorised student is told the same whatever it answers.
+            def of_prompt(prompt: Array) -> Array:
+                log_probs, law = belief(state, prompt), environment.target(task, prompt)
+                if self.divergence == "forward":
+                    return gradients.supervised_moments(jnp.exp(log_probs), law).squared_norm
+                excess = log_probs - jnp.log(law)
+                mean = jnp.sum(jnp.exp(log_probs) * excess, axis=-1, keepdims=True)
+                return jnp.sum((jnp.exp(log_probs) * (excess - mean)) ** 2)
+
+            norms = jax.vmap(of_prompt)(jnp.arange(num_prompts))
+            return updates.over_prompts(jnp.zeros_like(norms), norms, groups)
+
+        return Learner(
+            init=init,
+            step=step,
+            belief=belief,
+            estimate=lambda keys, state, task: gradient(state, *draw(keys, state, task)),
+            moments=moments if policy.tabular else None,
+            kind="supervised",
+            batch_size=groups * size,
+            score=updates.answer_score(policy),
+            ledger=lines,
+        )
+
+
+def _objective(
+    policy: Policy, value: Callable, prompts: Array, answers: Array, laws: Array
+) -> Callable[[Params], Array]:
+    """params -> the mean of `value` over the answers [G, B, L], by the laws [G, L, V]."""
+
+    def of_params(params: Params) -> Array:
+        def of_answer(prompt: Array, answer: Array, law: Array) -> Array:
+            return value(policy.log_probs(params, prompt, answer), law)
+
+        # A policy that ignores the answers is asked once a prompt.
+        over_answers = jax.vmap(of_answer, (None, 0, None))
+        return jnp.mean(jax.vmap(over_answers)(prompts, answers, laws))
+
+    return of_params
+
+
+def _forward(log_probs: Array, law: Array) -> Array:
+    """sum q log pi [] of one answer; [L, V] each."""
+    return jnp.sum(law * log_probs)
+
+
+def _reverse(log_probs: Array, law: Array) -> Array:
+    """-KL(pi || q) [] of one answer."""
+    return jnp.sum(jnp.exp(log_probs) * (jnp.log(law) - log_probs))

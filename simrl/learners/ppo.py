@@ -1,0 +1,56 @@
+"""PPO's clipped surrogate over several epochs of the same guesses (Schulman et al. 2017, eq. 7)."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from simrl.learners.penalised import Penalties, with_penalties
+from simrl.types import Array, Params, Policy, Rollout, Surrogate
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PPO:
+    """min(r A, clip(r, 1 - clip, 1 + clip) A), r = pi(y_t | y_<t) / pi_old(y_t | y_<t).
+
+    Ratios are per position, as usual for language models, not of whole answers; terms are summed
+    over positions and averaged over answers, A are the advantage's weights. Each of `num_epochs`
+    passes over all the guesses makes one optimiser step. In the first r = 1 and nothing is clipped:
+    its direction is the weighted score, whose moments are those of the gradient estimate.
+    `entropy` and `kl_to_start`: see `Penalised`.
+    """
+
+    clip: float = 0.2
+    num_epochs: int = field(default=4, metadata={"static": True})
+    entropy: float | None = None
+    kl_to_start: float | None = None
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = Penalties(self.entropy, self.kl_to_start).problems()
+        if self.clip < 0:
+            found.append(f"clip must not be negative, not {self.clip}")
+        if self.num_epochs < 1:
+            found.append(f"num_epochs must be at least 1, not {self.num_epochs}")
+        return found
+
+    def build(self) -> Surrogate:
+        """The surrogate."""
+
+        def direction(
+            policy: Policy, params: Params, drawn: Rollout, weights: Array, start: Params
+        ) -> Params:
+            def objective(params: Params) -> Array:
+                over_answers = jax.vmap(policy.log_prob, (None, None, 0))
+                log_prob = jax.vmap(over_answers, (None, 0, 0))(params, drawn.prompt, drawn.answers)
+                ratio = jnp.exp(log_prob - drawn.log_prob)
+                # Where the clipped term is the smaller one it is a constant: no gradient.
+                above, below = ratio > 1 + self.clip, ratio < 1 - self.clip
+                kept = jnp.where(jnp.where(weights > 0, above, below), 0, weights)
+                return jnp.sum(kept * ratio) / (weights.shape[0] * weights.shape[1])
+
+            return jax.grad(objective)(params)
+
+        clipped = Surrogate(direction, num_epochs=self.num_epochs, score=True)
+        return with_penalties(clipped, Penalties(self.entropy, self.kl_to_start))
