@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
+from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
@@ -69,6 +70,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "ActorCritic",
     "Advantage",
     "Affine",
     "Bandit",

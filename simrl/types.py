@@ -212,6 +212,7 @@ class Learner(NamedTuple):
     # `step`
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
+    partial: bool = False  # some guesses are stopped midway: what they tell has no closed form
 
 
 class Trial(NamedTuple):

@@ -11,7 +11,7 @@ from simrl.learners import fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import flops, scores, units
+from simrl.measures import scores, units
 from simrl.types import (
     Advantage,
     Array,
@@ -23,7 +23,6 @@ from simrl.types import (
     Policy,
     Rollout,
     State,
-    Surrogate,
     Task,
 )
 
@@ -54,7 +53,7 @@ class PolicyGradient:
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
-        lines = _bill(surrogate, policy.num_active_params)
+        lines = rollouts.bill(surrogate, policy.num_active_params)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
             drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
@@ -73,12 +72,8 @@ class PolicyGradient:
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             drawn, kept, weights = weighed(keys, state, task)
             info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, weights)
-
-            def epoch(_: Array | int, state: Learning) -> Learning:
-                way = surrogate.direction(policy, state.params, drawn, weights, state.start)
-                return updates.ascend(optimizer, state, way, kept)
-
-            return _repeated(epoch, surrogate.num_epochs, state), info
+            after = rollouts.climb(optimizer, surrogate, policy, drawn, weights, state, kept)
+            return after, info
 
         def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
             tables = self.advantage.tables(size)
@@ -106,22 +101,6 @@ class PolicyGradient:
         )
 
 
-def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
-    """FLOPs of a token by line."""
-    frozen = num_params if surrogate.anchored else 0
-    epochs = surrogate.num_epochs
-    return flops.ledger_lines(
-        num_params, 1, "policy_gradient", num_epochs=epochs, reference_params=frozen
-    )
-
-
-def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
-    """The state after some passes over the same guesses."""
-    # An optimiser may not have what it carries in its final form before the first step.
-    first = epoch(0, state)
-    return first if num_epochs == 1 else jax.lax.fori_loop(1, num_epochs, epoch, first)
-
-
 def _moments(
     environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
 ) -> tuple[Any, Any]:
@@ -130,25 +109,12 @@ def _moments(
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
     groups, size = batch
-    channel, batch_moments = environment.channel, advantage.moments
-    reward_law: Any = environment.reward_law
-    verifier = environment.verifier
-    binary_alone = advantage.binary_moments or verifier is not None
-    continuous = binary_alone and not environment.binary
+    batch_moments = advantage.moments
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
-    if batch_moments is None or remembers or continuous or (channel is None and reward_law is None):
+    continuous = advantage.binary_moments and not environment.binary
+    if batch_moments is None or remembers or continuous or not has_statistics(environment):
         return None, None
-
-    def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
-        probs = jnp.exp(belief(state, prompt))
-        if channel is None and environment.binary:
-            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
-        if channel is None:
-            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
-        law = environment.target(task, prompt)
-        target = law if environment.noisy else jnp.argmax(law, axis=-1)
-        of_truth = scores.sequence_statistics(probs, target, channel)
-        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
+    statistics = statistics_of(environment, belief)
 
     def moments(state: Learning, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
@@ -168,3 +134,28 @@ def _moments(
         return jnp.mean(jax.vmap(of_prompt)(prompts)) / environment.shape.num_prompts
 
     return moments, squared_bias
+
+
+def has_statistics(environment: Environment) -> bool:
+    """Whether `statistics_of` knows the rewards of this world."""
+    told = environment.channel is not None or environment.reward_law is not None
+    return told and (environment.verifier is None or environment.binary)
+
+
+def statistics_of(environment: Environment, belief: Any) -> Callable[..., scores.ScoreStatistics]:
+    """(state, task, prompt) -> score statistics of one guess."""
+    channel, verifier = environment.channel, environment.verifier
+    reward_law: Any = environment.reward_law
+
+    def statistics(state: Learning, task: Task, prompt: Array) -> scores.ScoreStatistics:
+        probs = jnp.exp(belief(state, prompt))
+        if channel is None and environment.binary:
+            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
+        if channel is None:
+            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
+        law = environment.target(task, prompt)
+        target = law if environment.noisy else jnp.argmax(law, axis=-1)
+        of_truth = scores.sequence_statistics(probs, target, channel)
+        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
+
+    return statistics

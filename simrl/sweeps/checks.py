@@ -10,7 +10,6 @@ import numpy as np
 
 from simrl.engine import clock, observe
 from simrl.learners import jumping, lumping
-from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
 
@@ -75,7 +74,11 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
-    if isinstance(spec.learner, PolicyGradient) and spec.learner.surrogate.build().tabular:
+    unfit: Any = getattr(spec.learner, "world_problems", None)
+    unfit = unfit(spec.environment.build()) if unfit else []
+    if unfit:
+        return unfit
+    if hasattr(spec.learner, "surrogate") and spec.learner.surrogate.build().tabular:
         policy = spec.policy.build(spec.environment.build().shape)
         if not policy.tabular:
             return ["surrogate natural needs a policy that is a table of logits"]

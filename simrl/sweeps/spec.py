@@ -15,6 +15,7 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -24,7 +25,11 @@ from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "actor_critic": ActorCritic,
+}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -165,7 +170,7 @@ def put(thing: Any, path: str, value: Any) -> Any:
         value = put(getattr(thing, head), rest, value)
     elif head in FAMILIES:
         value = resolve(head, value)
-    elif head == "optimizer":
+    elif head.endswith("optimizer"):
         value = _optimizer(value)
     elif head == "phases" and isinstance(value, dict):
         value = _fields(Phases(), value)
@@ -193,11 +198,10 @@ def resolved(spec: Spec) -> Spec:
     for family in ("environment", "policy", "learner"):
         spec = put(spec, family, getattr(spec, family))
     learner = spec.learner
-    if isinstance(learner, PolicyGradient):
-        learner = put(learner, "advantage", learner.advantage)
-        learner = put(learner, "surrogate", learner.surrogate)
-    if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
-        learner = put(learner, "optimizer", learner.optimizer)
+    fields = dataclasses.fields(learner) if dataclasses.is_dataclass(learner) else ()
+    for name in (f.name for f in fields):
+        if name in FAMILIES or name.endswith("optimizer"):
+            learner = put(learner, name, getattr(learner, name))
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
     asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
     if not isinstance(asked, tuple | list):

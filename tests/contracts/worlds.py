@@ -43,8 +43,8 @@ def streams(seed, step=0):
 
 def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
-    sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
-    value = {"name": name, **sizes.get(name, {}), **changes}
+    size = "batch_size" if name == "supervised" else "group_size"
+    value = {"name": name, size: 2, **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
         value["advantage"] = {"name": advantage, "k": 1} if one else advantage
