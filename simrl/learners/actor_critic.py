@@ -38,7 +38,8 @@ class ActorCritic:
     `stop_below` (value stopping; "prefix" alone): a guess is stopped at the first prefix of a lower
     value that at least `stop_after` guesses have gone through. Only the tokens decoded are charged.
     It is credited that value: it is cut off, not failed (Pardo et al. 2018). The bias is that of
-    the critic's errors at such prefixes, which stay, for nothing is decoded behind them any more.
+    the critic's errors at such prefixes, which a share `stop_exploration` of the guesses, never
+    stopped, mends in time; at 0 nothing is decoded behind them any more, and they stay.
     """
 
     group_size: int = field(default=32, metadata={"static": True})
@@ -52,6 +53,7 @@ class ActorCritic:
     surrogate: Any = field(default_factory=Score)
     stop_below: float | None = None  # units of reward; None: nothing is stopped
     stop_after: float = 64.0
+    stop_exploration: float = 0.05
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -76,6 +78,8 @@ class ActorCritic:
             return [f"stop_below needs the features prefix, not {self.features}"]
         if self.stop_after < 1:
             return [f"stop_after must be at least 1 guess, not {self.stop_after}"]
+        if not 0 <= self.stop_exploration < 1:
+            return [f"stop_exploration must be a share below 1, not {self.stop_exploration}"]
         return []
 
     def world_problems(self, environment: Environment) -> list[str]:
@@ -105,7 +109,10 @@ class ActorCritic:
 
         def judged(keys: Any, state: Learning, task: Task) -> Judged:
             drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
-            return self._judge(environment, state.advantage, drawn)
+            # A learner by guessing reads no labels: their stream is free.
+            share = self.stop_exploration
+            free = critic.explorers(keys.label, (groups, size), share) if stops else None
+            return self._judge(environment, state.advantage, drawn, free)
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
             found = judged(keys, state, task)
@@ -136,16 +143,22 @@ class ActorCritic:
             partial=stops,
         )
 
-    def _judge(self, environment: Environment, known: Critic, drawn: Rollout) -> Judged:
-        """The critic's weights of groups, with the values as they were before."""
+    def _judge(
+        self, environment: Environment, known: Critic, drawn: Rollout, free: Array | None
+    ) -> Judged:
+        """The critic's weights of groups, with the values as they were before.
+
+        free [G, B] bool: which guesses are never stopped; None: all of them.
+        """
         where = critic.places(self.features, drawn.answers, environment.shape.vocab_size)
         rows = drawn.prompt[:, None, None]
         values = known.values[rows, where]
         live = jnp.ones(where.shape, bool)
         success = drawn.success
-        if self.stop_below is not None:
+        if self.stop_below is not None and free is not None:
             visits = known.visits[rows, where]
             live = critic.decoded(values, visits, self.stop_below, self.stop_after)
+            live |= free[..., None]
             success = jnp.where(live[..., -1], success, 0)
         rewards = critic.paid(drawn.credit, environment.channel)
         weights = critic.advantages(rewards, values, live, self.trace_decay)

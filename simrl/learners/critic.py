@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simrl import keys
 from simrl.learners import policy_gradient, updates
 from simrl.learners.updates import Learning
 from simrl.measures import gradients, scores
@@ -77,6 +78,11 @@ def decoded(values: Array, visits: Array, below: Array | float, after: Array | f
     """
     low = (values < below) & (visits >= after)
     return jnp.cumsum(low.at[..., 0].set(False), axis=-1) == 0
+
+
+def explorers(stream: Array, batch: tuple[int, int], share: Array | float) -> Array:
+    """Which guesses [G, B] are never stopped, a `share` of them."""
+    return keys.uniform(keys.words(stream, batch)) < share
 
 
 def advantages(rewards: Array, values: Array, live: Array, decay: Array | float) -> Array:

@@ -228,6 +228,7 @@ STOPPING = simrl.Spec(
         trace_decay=0.9,
         stop_below=0.02,
         stop_after=30,
+        stop_exploration=0.2,
         optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.5}),
         critic_optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.3}),
     ),
@@ -236,12 +237,12 @@ STOPPING = simrl.Spec(
 )
 
 
-def replayed(answers, secret, spec):
+def replayed(answers, explores, secret, spec):
     """Tokens decoded at each update of B answers, with a critic kept in dictionaries."""
     values, visits, tokens = {}, {}, []
-    for batch in answers:
+    for batch, free in zip(answers, explores, strict=True):
         errors, counts = {}, []
-        for answer in map(tuple, batch.tolist()):
+        for answer, unstopped in zip(map(tuple, batch.tolist()), free, strict=True):
             prefixes = [answer[:t] for t in range(3)]
             low = [
                 t
@@ -249,7 +250,7 @@ def replayed(answers, secret, spec):
                 if values.get(prefixes[t], 0) < spec.stop_below
                 and visits.get(prefixes[t], 0) >= spec.stop_after
             ]
-            end = min([*low, 3])
+            end = 3 if unstopped else min([*low, 3])
             rewards = [0, 0, float(answer == secret and end == 3)]
             known = [values.get(prefix, 0) for prefix in prefixes]
             for t, error in enumerate(returns_of(rewards, known, spec.trace_decay, end)[:end]):
@@ -273,14 +274,17 @@ def test_what_is_charged_is_what_was_decoded():
     @jax.jit
     def trained():
         def update(state, step):
-            return trial.learner.step(keys.at_step(own, step), state, task)
+            now = keys.at_step(own, step)
+            after, info = trial.learner.step(now, state, task)
+            return after, (info, keys.uniform(keys.words(now.label, (8,))))
 
         return jax.lax.scan(update, trial.learner.init(own), jnp.arange(60))
 
-    state, info = trained()
+    state, (info, luck) = trained()
+    explores = np.asarray(luck) < spec.learner.stop_exploration
     secret = tuple(np.asarray(task.answers[0]).tolist())
     answers = np.asarray(info.answers[:, 0])
-    tokens, values = replayed(answers, secret, spec.learner)
+    tokens, values = replayed(answers, explores, secret, spec.learner)
     np.testing.assert_array_equal(info.num_tokens[:, 0], tokens)
     assert tokens.min() < 8 * 3 == tokens.max()
     lines = flops.ledger_lines(3, 1, "policy_gradient", critic_params=1)
@@ -307,6 +311,7 @@ def test_what_is_charged_is_what_was_decoded():
         ({"trace_decay": 1.5}, "trace_decay must be between 0 and 1, not 1.5"),
         ({"features": "position", "stop_below": 0.1}, "stop_below needs the features prefix"),
         ({"stop_below": 0.1, "stop_after": 0.0}, "stop_after must be at least 1 guess"),
+        ({"stop_below": 0.1, "stop_exploration": 1.0}, "stop_exploration must be a share below 1"),
         ({"stop_below": "low"}, "stop_below must be a number, or None"),
         ({"critic_optimizer": "sgdd"}, "critic_optimizer: optimizer must name an optax optimiser"),
     ],
