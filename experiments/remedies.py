@@ -22,7 +22,8 @@ from simrl import plots
 PLAIN = "outcome"  # the remedy that is none
 PASS_RATE = 0.9
 COSTS = ("samples", "flops")
-HELPS, HURTS, SAME, STUCK = "helps", "does not help: more", "no difference seen", "not always there"
+HELPS, DEARER, SAME = "helps", "does not help: dearer", "does not help"
+MISSING = "does not arrive"
 
 
 class Remedy(NamedTuple):
@@ -90,43 +91,28 @@ def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
 def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
     """What an interval of the ratio to the plain cost says."""
     if missing > missing_plain:
-        return f"{STUCK}: {missing} missing"
+        return f"{MISSING} ({missing} seeds)"
     if high < 1:
         return HELPS
-    return HURTS if low > 1 else SAME
-
-
-COLUMNS = {
-    "task": "task",
-    "remedy": "remedy",
-    "rate": "rate",
-    "missing": "missing",
-    "samples": "samples",
-    "samples_half": "±",
-    "samples_told": "of plain",
-    "samples_verdict": "in samples",
-    "flops": "FLOPs",
-    "flops_half": "± ",
-    "flops_told": "of plain ",
-    "flops_verdict": "in FLOPs",
-}
+    return DEARER if low > 1 else SAME
 
 
 def show(rows: pd.DataFrame, console: Console) -> None:
-    """Print the comparison."""
-    shown = rows.copy()
-    for cost in COSTS:
-        shown[f"{cost}_half"] = (rows[f"{cost}_high"] - rows[f"{cost}_low"]) / 2
-        ends = (rows[f"{cost}_ratio{end}"] for end in ("", "_low", "_high"))
-        told = [f"{x:.2f} [{low:.2f}, {high:.2f}]" for x, low, high in zip(*ends, strict=True)]
-        shown[f"{cost}_told"] = [
-            "" if name == PLAIN else text for name, text in zip(rows["remedy"], told, strict=True)
-        ]
-    title = (
-        f"samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its best rate, "
-        f"{int(rows['seeds'].min()):,} seeds; 95 % intervals"
-    )
-    command.show(shown[list(COLUMNS)].rename(columns=COLUMNS), title, console)
+    """Print the comparison, a table for each task."""
+    for task, part in rows.groupby("task", sort=False):
+        shown = part[["remedy", "rate", "missing"]].copy()
+        for cost, name in zip(COSTS, ("samples", "FLOPs"), strict=True):
+            half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2
+            shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(part[cost], half, strict=True)]
+            ends = (part[f"{cost}_ratio{end}"] for end in ("", "_low", "_high"))
+            told = [f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in zip(*ends, strict=True)]
+            shown[f"{name} of plain"] = np.where(part["remedy"] == PLAIN, "", told)
+            shown[f"in {name}"] = part[f"{cost}_verdict"]
+        title = (
+            f"{task}: samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its "
+            f"best rate, {int(part['seeds'].min()):,} seeds, 95 % intervals"
+        )
+        command.show(shown, title, console)
 
 
 def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
@@ -136,8 +122,8 @@ def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
     value = rows[f"{cost}_ratio"].to_numpy()
     spread = np.abs(rows[[f"{cost}_ratio_low", f"{cost}_ratio_high"]].to_numpy().T - value)
     ax.axvline(1, color="0.5", lw=0.8)
-    for told, colour in zip((HELPS, HURTS, SAME, STUCK), plots.CYCLE, strict=False):
-        mine = rows[f"{cost}_verdict"].str.startswith(told).to_numpy()
+    for told, colour in zip((HELPS, DEARER, SAME, MISSING), plots.CYCLE, strict=False):
+        mine = rows[f"{cost}_verdict"].str.partition(" (")[0].eq(told).to_numpy()
         if mine.any():
             look: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 0.9, "color": colour}
             ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=told, **look)
