@@ -28,12 +28,15 @@ BASE = simrl.Spec(
     log_points=1,
     observe_every=64,
 )
-# What is hopeless, and how many guesses tell so: where right answers alone are paid, a right first
-# symbol pays 1 guess in 216 at the start, which takes a long memory; where beginnings are paid, a
-# wrong one never is.
-STOPS: dict[str, dict[str, float]] = {
-    EXACT: {"stop_below": 1e-4, "stop_after": 500.0, "memory": 0.05},
-    PREFIX: {"stop_below": 0.05, "stop_after": 16.0, "memory": 1.0},
+# What is hopeless, and how many guesses through a prefix tell so: where right answers alone are
+# paid, a right first symbol pays 1 guess in 216 at the start; where beginnings are, a wrong one
+# never is.
+STOPS: dict[str, tuple[dict[str, float], ...]] = {
+    EXACT: (
+        {"stop_below": 1e-4, "stop_after": 300.0, "memory": 0.2},
+        {"stop_below": 1e-4, "stop_after": 1000.0, "memory": 0.2},
+    ),
+    PREFIX: ({"stop_below": 0.05, "stop_after": 16.0},),
 }
 PLAIN_LEARNER = {"name": "policy_gradient", "advantage": "leave_one_out", "group_size": GROUP}
 
@@ -41,8 +44,7 @@ PLAIN_LEARNER = {"name": "policy_gradient", "advantage": "leave_one_out", "group
 def critic(features: str, decay: float, memory: float = 1.0, **stops: Any) -> dict[str, Any]:
     """An actor-critic as a learner; `memory`: the learning rate of its values.
 
-    At 1 they are the means of the last batch. Slower ones lag behind an actor as quick as these:
-    with 0.2 the task of beginnings takes half as many samples again.
+    At 1 they are the means of the last batch. Slower ones lag behind an actor as quick as these.
     """
     values = {"name": "sgd", "learning_rate": memory}
     made = {"name": "actor_critic", "group_size": GROUP, "features": features}
@@ -59,8 +61,10 @@ def listed() -> list[Remedy]:
             for decay in (1.0, 0.95):
                 name = f"critic by {features}, λ = {decay:g}"
                 made.append(Remedy(task, name, {**paid, "learner": critic(features, decay)}, GROUP))
-        stopping = critic("prefix", 1.0, **STOPS[task])
-        made.append(Remedy(task, "value stopping", {**paid, "learner": stopping}, GROUP))
+        for stops in STOPS[task]:
+            name = f"value stopping after {stops['stop_after']:g}"
+            stopping = {**paid, "learner": critic("prefix", 1.0, **stops)}
+            made.append(Remedy(task, name, stopping, GROUP))
         for name, process in (("local", "token"), ("to go", "reward_to_go")):
             paid_each = {"environment.reward": process, "learner": PLAIN_LEARNER}
             made.append(Remedy(task, f"process rewards, {name}", paid_each, GROUP))

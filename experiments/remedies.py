@@ -22,8 +22,8 @@ from simrl import plots
 PLAIN = "outcome"  # the remedy that is none
 PASS_RATE = 0.9
 COSTS = ("samples", "flops")
-HELPS, DEARER, SAME = "helps", "does not help: dearer", "does not help"
-MISSING = "does not arrive"
+# Does it help? Not if it is dearer, or the same by its interval, or leaves seeds on the way.
+HELPS, DEARER, SAME, MISSING = "helps", "no, dearer", "no, the same", "no, missing"
 
 
 class Remedy(NamedTuple):
@@ -91,7 +91,7 @@ def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
 def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
     """What an interval of the ratio to the plain cost says."""
     if missing > missing_plain:
-        return f"{MISSING} ({missing} seeds)"
+        return MISSING
     if high < 1:
         return HELPS
     return DEARER if low > 1 else SAME
@@ -104,9 +104,10 @@ def show(rows: pd.DataFrame, console: Console) -> None:
         for cost, name in zip(COSTS, ("samples", "FLOPs"), strict=True):
             half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2
             shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(part[cost], half, strict=True)]
-            ends = (part[f"{cost}_ratio{end}"] for end in ("", "_low", "_high"))
-            told = [f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in zip(*ends, strict=True)]
-            shown[f"{name} of plain"] = np.where(part["remedy"] == PLAIN, "", told)
+            half = (part[f"{cost}_ratio_high"] - part[f"{cost}_ratio_low"]) / 2
+            ratios = zip(part[f"{cost}_ratio"], half, strict=True)
+            told = [f"{x:.3f} ± {h:.3f}" for x, h in ratios]
+            shown[f"{name}/plain"] = np.where(part["remedy"] == PLAIN, "", told)
             shown[f"in {name}"] = part[f"{cost}_verdict"]
         title = (
             f"{task}: samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its "
@@ -123,7 +124,7 @@ def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
     spread = np.abs(rows[[f"{cost}_ratio_low", f"{cost}_ratio_high"]].to_numpy().T - value)
     ax.axvline(1, color="0.5", lw=0.8)
     for told, colour in zip((HELPS, DEARER, SAME, MISSING), plots.CYCLE, strict=False):
-        mine = rows[f"{cost}_verdict"].str.partition(" (")[0].eq(told).to_numpy()
+        mine = rows[f"{cost}_verdict"].eq(told).to_numpy()
         if mine.any():
             look: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 0.9, "color": colour}
             ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=told, **look)
