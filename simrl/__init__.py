@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
+from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
@@ -80,6 +81,7 @@ _LAZY = {
 __all__ = [
     "PPO",
     "UCB1",
+    "ActorCritic",
     "Advantage",
     "Affine",
     "Bandit",

@@ -240,6 +240,7 @@ class Learner(NamedTuple):
     has_belief: bool = True  # False: `belief` is a choice that is certain, and no bits are told
     prospect: Callable[[State], Any] | None = None
     # state -> simrl.measures.best_arm.Prospect of the next sample, by the learner's own posterior
+    partial: bool = False  # some guesses are stopped midway: what they tell has no closed form
 
 
 class Trial(NamedTuple):

@@ -75,7 +75,7 @@ def verifier_of(trial: Trial) -> Verifier | None:
 def channel_of(trial: Trial) -> str | None:
     """The information channel of the learner's feedback, None where it has no closed form."""
     environment = trial.environment
-    if environment.noisy or verifier_of(trial) is not None:
+    if environment.noisy or verifier_of(trial) is not None or trial.learner.partial:
         return None
     if trial.learner.kind == "supervised":
         return "label"
@@ -94,6 +94,8 @@ def information_form(trial: Trial) -> str | None:
     the log points.
     """
     environment = trial.environment
+    if trial.learner.partial:
+        return None
     if verifier_of(trial) is not None:
         _, length, vocab_size = environment.shape
         listed = length == 1 or vocab_size**length <= information.MAX_LISTED_GUESSES

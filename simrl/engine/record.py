@@ -164,7 +164,9 @@ def _ledger_lines(trial: Trial, found: Observed) -> Observed:
     lines = {}
     for place in ("phase", "total"):
         tokens = found[f"{place}.tokens"]
-        dead = found[f"{place}.dead"] * length
+        # How many tokens of dead guesses were decoded is not known where some are stopped midway:
+        # they stay on the lines of the others.
+        dead = found[f"{place}.dead"] * (np.uint64(0) if trial.learner.partial else length)
         for line, rate in rates.items():
             charged = tokens if line in ("critic", "reference") else tokens - dead
             lines[f"{place}.flops_{line}"] = charged * rate

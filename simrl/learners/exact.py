@@ -18,7 +18,8 @@ def statistics(environment: Environment, belief: Callable) -> Statistics | None:
     """Score statistics of a factorised belief in a world; None where they have no closed form."""
     channel, verifier = environment.channel, environment.verifier
     reward_law: Any = environment.reward_law
-    if channel is None and reward_law is None:
+    lucky = verifier is not None and not environment.binary
+    if lucky or (channel is None and reward_law is None):
         return None
 
     def of_prompt(state: State, task: Task, prompt: Array) -> scores.ScoreStatistics:
@@ -83,8 +84,7 @@ def moments(
     """
     groups, size = batch
     batch_moments: Any = advantage.moments
-    binary_alone = advantage.binary_moments or environment.verifier is not None
-    continuous = binary_alone and not environment.binary
+    continuous = advantage.binary_moments and not environment.binary
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
     if statistics is None or batch_moments is None or remembers or continuous:
         return None, None

@@ -1,6 +1,5 @@
 """Policy gradient (REINFORCE, Williams 1992): sample, be rewarded, weigh the scores, step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,6 @@ from simrl.learners import exact, fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
-from simrl.measures import flops
 from simrl.types import (
     Array,
     Environment,
@@ -21,7 +19,6 @@ from simrl.types import (
     Policy,
     Rollout,
     State,
-    Surrogate,
     Task,
 )
 
@@ -53,7 +50,7 @@ class PolicyGradient:
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
         statistics = exact.statistics(environment, belief) if policy.tabular else None
-        lines = _bill(surrogate, policy.num_active_params)
+        lines = rollouts.bill(surrogate, policy.num_active_params)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
             drawn = rollouts.draw(keys, environment, policy, state.params, task, batch)
@@ -62,7 +59,7 @@ class PolicyGradient:
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
             drawn, _, weights = weighed(keys, state, task)
-            return _first_direction(surrogate)(policy, state.params, drawn, weights, state.start)
+            return rollouts.estimate(surrogate, policy, drawn, weights, state)
 
         def init(keys: Any) -> Learning:
             params = updates.first_params(environment, policy, keys)
@@ -74,12 +71,8 @@ class PolicyGradient:
             # A penalty is a gradient also where the rewards leave none.
             dead = weights if surrogate.penalty is None else None
             info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, dead)
-
-            def epoch(_: Array | int, state: Learning) -> Learning:
-                way = surrogate.direction(policy, state.params, drawn, weights, state.start)
-                return updates.ascend(optimizer, state, way, kept)
-
-            return _repeated(epoch, surrogate.num_epochs, state), info
+            after = rollouts.climb(optimizer, surrogate, policy, drawn, weights, state, kept)
+            return after, info
 
         def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
             tables = self.advantage.tables(size)
@@ -107,25 +100,3 @@ class PolicyGradient:
             jump=None if jumping.obstacle(environment, policy, self) else jump,
             fused=fast if surrogate.plain else None,
         )
-
-
-def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
-    """FLOPs of a token by line."""
-    frozen = num_params if surrogate.anchored else 0
-    epochs = surrogate.num_epochs
-    return flops.ledger_lines(
-        num_params, 1, "policy_gradient", num_epochs=epochs, reference_params=frozen
-    )
-
-
-def _first_direction(surrogate: Surrogate) -> Callable:
-    """The direction that is the gradient estimate."""
-    bare = surrogate.score and surrogate.penalty is None
-    return Score().build().direction if bare else surrogate.direction
-
-
-def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
-    """The state after some passes over the same guesses."""
-    # An optimiser may not have what it carries in its final form before the first step.
-    first = epoch(0, state)
-    return first if num_epochs == 1 else jax.lax.fori_loop(1, num_epochs, epoch, first)

@@ -4,9 +4,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from simrl.learners import updates
-from simrl.types import Advantage, Array, Environment, Outcome, Params, Policy, Rollout, State, Task
+from simrl.learners.surrogates import Score
+from simrl.learners.updates import Learning
+from simrl.measures import flops
+from simrl.types import (
+    Advantage,
+    Array,
+    Environment,
+    Outcome,
+    Params,
+    Policy,
+    Rollout,
+    State,
+    Surrogate,
+    Task,
+)
 
 
 def draw(
@@ -44,3 +59,45 @@ def weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State,
     if not jax.tree.leaves(state):
         return state, jax.vmap(lambda rollout: advantage.weights(state, rollout)[1])(rollouts)
     return jax.lax.scan(advantage.weights, state, rollouts)
+
+
+def climb(
+    optimizer: optax.GradientTransformation,
+    surrogate: Surrogate,
+    policy: Policy,
+    drawn: Rollout,
+    weights: Array,
+    state: Learning,
+    kept: State,
+) -> Learning:
+    """The state after the surrogate's passes over weighted guesses; `kept`: what is remembered."""
+
+    def epoch(_: Array | int, state: Learning) -> Learning:
+        way = surrogate.direction(policy, state.params, drawn, weights, state.start)
+        return updates.ascend(optimizer, state, way, kept)
+
+    # An optimiser may not have what it carries in its final form before the first step.
+    first = epoch(0, state)
+    epochs = surrogate.num_epochs
+    return first if epochs == 1 else jax.lax.fori_loop(1, epochs, epoch, first)
+
+
+def bill(surrogate: Surrogate, num_params: int, critic_params: int = 0) -> dict[str, int]:
+    """FLOPs of a token by line."""
+    return flops.ledger_lines(
+        num_params,
+        1,
+        "policy_gradient",
+        num_epochs=surrogate.num_epochs,
+        reference_params=num_params if surrogate.anchored else 0,
+        critic_params=critic_params,
+    )
+
+
+def estimate(
+    surrogate: Surrogate, policy: Policy, drawn: Rollout, weights: Array, state: Learning
+) -> Params:
+    """One draw of the gradient estimate: the first direction, or what it is made from."""
+    score = surrogate.score and surrogate.penalty is None
+    way = Score().build().direction if score else surrogate.direction
+    return way(policy, state.params, drawn, weights, state.start)

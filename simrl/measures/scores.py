@@ -56,7 +56,7 @@ def _exact(probs: Array, law: Array, hits: Hits) -> ScoreStatistics:
     return stats._replace(mean=stats.mean.reshape(probs.shape))
 
 
-def _with_later(stats: ScoreStatistics, mean: Array, variance: Array) -> ScoreStatistics:
+def with_later(stats: ScoreStatistics, mean: Array, variance: Array) -> ScoreStatistics:
     """Add to each position's hit an independent reward of that mean and variance, both [L]."""
     nothing = jnp.full_like(stats.score, jnp.nan)
     return stats._replace(
@@ -93,7 +93,7 @@ def _fraction(token: ScoreStatistics) -> ScoreStatistics:
         return _sums_before(values) + _sums_after(values)
 
     hits, variances, length = token.reward_mean, token.reward_variance, len(token.score)
-    summed = _with_later(token, elsewhere(hits), elsewhere(variances))
+    summed = with_later(token, elsewhere(hits), elsewhere(variances))
     scaled = summed._replace(
         mean=summed.mean / length,
         squared_mean=summed.squared_mean / length**2,
@@ -191,7 +191,7 @@ def sequence_statistics(probs: Array, target: Array, reward: str) -> ScoreStatis
         return _prefix(hits, token)
     if reward == "reward_to_go":
         later = _sums_after(token.reward_mean), _sums_after(token.reward_variance)
-        return _with_later(token, *later)
+        return with_later(token, *later)
     return token
 
 

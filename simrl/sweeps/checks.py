@@ -11,7 +11,6 @@ import numpy as np
 from simrl.engine import asked, clock, observe
 from simrl.learners import exact, jumping, lumping
 from simrl.learners.distillation import Distillation
-from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner, Surrogate
 
@@ -114,7 +113,7 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
 
 def surrogate_problem(spec: Any) -> str | None:
     """Why the surrogate does not do for the policy; None if it does."""
-    if not isinstance(spec.learner, PolicyGradient):
+    if not hasattr(spec.learner, "surrogate"):
         return None
     built = spec.learner.surrogate.build()
     if not isinstance(built, Surrogate):

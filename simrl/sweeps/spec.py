@@ -15,6 +15,7 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, oracles, surrogates
+from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.penalised import Penalised
@@ -33,6 +34,7 @@ POLICIES: dict[str, Any] = {"tabular": Tabular}
 LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
+    "actor_critic": ActorCritic,
     "exact_gradient": ExactGradient,
     "distillation": Distillation,
     "thompson": Thompson,
@@ -179,7 +181,7 @@ def put(thing: Any, path: str, value: Any) -> Any:
         value = put(getattr(thing, head), rest, value)
     elif head in FAMILIES:
         value = resolve(head, value)
-    elif head == "optimizer":
+    elif head.endswith("optimizer"):
         value = _optimizer(value)
     elif head == "phases" and isinstance(value, dict):
         value = _fields(Phases(), value)
@@ -211,11 +213,10 @@ def resolved(spec: Spec) -> Spec:
     for family in ("environment", "policy", "learner"):
         spec = put(spec, family, getattr(spec, family))
     learner = spec.learner
-    if isinstance(learner, PolicyGradient):
-        learner = put(learner, "advantage", learner.advantage)
-        learner = put(learner, "surrogate", learner.surrogate)
-    if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
-        learner = put(learner, "optimizer", learner.optimizer)
+    fields = dataclasses.fields(learner) if dataclasses.is_dataclass(learner) else ()
+    for name in (f.name for f in fields):
+        if name in FAMILIES or name.endswith("optimizer"):
+            learner = put(learner, name, getattr(learner, name))
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
     asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
     if not isinstance(asked, tuple | list):

@@ -51,10 +51,8 @@ def streams(seed, step=0):
 
 def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
-    sizes = {"supervised": {"batch_size": 2}}
-    grouped = ("policy_gradient", "distillation", *COUNTING)
-    sizes |= {key: {"group_size": 2} for key in grouped}
-    value = {"name": name, **sizes.get(name, {}), **changes}
+    size = {"supervised": "batch_size", "exact_gradient": ""}.get(name, "group_size")
+    value = {"name": name, **({size: 2} if size else {}), **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
         value["advantage"] = {"name": advantage, "k": 1} if one else advantage

@@ -1,0 +1,184 @@
+"""Remedies for sparse rewards, each compared with plain learning from outcomes on the same task.
+
+A remedy is a name and what it changes. All are run over the same learning rates; each is judged at
+its best one by samples and by FLOPs to a pass rate of .9, against the plain learner of its task and
+with the same seeds. `experiments.proxies` is a list of them.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+import simrl
+from experiments import command
+from simrl import plots
+
+PLAIN = "outcome"  # the remedy that is none
+PASS_RATE = 0.9
+COSTS = ("samples", "flops")
+# Does it help? Not if it is dearer, or the same by its interval, or leaves seeds on the way.
+HELPS, DEARER, SAME, MISSING = "helps", "no, dearer", "no, the same", "no, missing"
+
+
+class Remedy(NamedTuple):
+    """What is done on a task instead of the plain thing."""
+
+    task: str
+    name: str
+    changes: dict[str, Any]  # of the spec, by dotted path
+    batch: int = 32  # guesses of one update, by which a learning rate per guess is multiplied
+
+
+def sweep(name: str, spec: simrl.Spec, remedies: list[Remedy], rates: tuple[float, ...]) -> Any:
+    """Every remedy at every learning rate per guess."""
+    cells: list[Any] = []
+    for task, remedy, changes, batch in remedies:
+        for rate in rates:
+            labels = {"task": task, "remedy": remedy, "rate": rate}
+            cells.append((labels, {**changes, "learner.optimizer.learning_rate": rate * batch}))
+    return simrl.Sweep(spec, cells, name=name, mode="list")
+
+
+def best(data: xr.Dataset) -> list[int]:
+    """Positions of each remedy's best rate: fewest seeds that do not arrive, then samples."""
+    hits = simrl.hitting_table(data).reset_index(drop=True)
+    order = hits.sort_values(["num_censored", "samples_mean"])
+    chosen = order.groupby(["task", "remedy"], sort=False).head(1)
+    return sorted(int(i) for i in chosen.index)
+
+
+def compare(data: xr.Dataset) -> pd.DataFrame:
+    """One row for each remedy: costs to the pass rate, their ratios to the plain ones, verdicts.
+
+    Means and ratios are over the seeds that arrive; where some do not, there is no verdict by them.
+    """
+    cells = {(labels["task"], labels["remedy"]): (labels, c) for labels, c in simrl.each_cell(data)}
+    rows = []
+    for (task, remedy), (labels, cell) in cells.items():
+        plain = cells[task, PLAIN][1]
+        reached, both = arrived(cell), arrived(cell) & arrived(plain)
+        row: dict[str, Any] = {"task": task, "remedy": remedy, "rate": labels["rate"]}
+        row |= {"seeds": len(reached), "missing": int((~reached).sum())}
+        for cost in COSTS:
+            own, base = spent(cell, cost), spent(plain, cost)
+            ends = ("", "_low", "_high")
+            mean = simrl.interval(own[reached])
+            row |= {f"{cost}{end}": x for end, x in zip(ends, mean, strict=True)}
+            ratio = simrl.pooled_ratio(own[both], base[both])
+            row |= {f"{cost}_ratio{end}": x for end, x in zip(ends, ratio, strict=True)}
+            told = verdict(*ratio[1:], int((~reached).sum()), int((~arrived(plain)).sum()))
+            row[f"{cost}_verdict"] = "" if remedy == PLAIN else told
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def arrived(cell: xr.Dataset) -> np.ndarray:
+    """Which seeds [N] reached the pass rate."""
+    return cell["hit_step"].values[:, 0] >= 0
+
+
+def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
+    """Samples or FLOPs [N] until then."""
+    return cell[f"hit_{cost}"].values[:, 0].astype(np.float64)
+
+
+def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
+    """What an interval of the ratio to the plain cost says."""
+    if missing > missing_plain:
+        return MISSING
+    if high < 1:
+        return HELPS
+    return DEARER if low > 1 else SAME
+
+
+def show(rows: pd.DataFrame, console: Console) -> None:
+    """Print the comparison, a table for each task."""
+    for task, part in rows.groupby("task", sort=False):
+        shown = part[["remedy", "rate", "missing"]].copy()
+        for cost, name in zip(COSTS, ("samples", "FLOPs"), strict=True):
+            half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2
+            shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(part[cost], half, strict=True)]
+            half = (part[f"{cost}_ratio_high"] - part[f"{cost}_ratio_low"]) / 2
+            ratios = zip(part[f"{cost}_ratio"], half, strict=True)
+            told = [f"{x:.3f} ± {h:.3f}" for x, h in ratios]
+            shown[f"{name}/plain"] = np.where(part["remedy"] == PLAIN, "", told)
+            shown[f"in {name}"] = part[f"{cost}_verdict"]
+        title = (
+            f"{task}: samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its "
+            f"best rate, {int(part['seeds'].min()):,} seeds, 95 % intervals"
+        )
+        command.show(shown, title, console)
+
+
+def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
+    """Ratios to the plain cost of one task's remedies, from top to bottom."""
+    rows = rows[rows["remedy"] != PLAIN]
+    place = np.arange(len(rows))[::-1]
+    value = rows[f"{cost}_ratio"].to_numpy()
+    spread = np.abs(rows[[f"{cost}_ratio_low", f"{cost}_ratio_high"]].to_numpy().T - value)
+    ax.axvline(1, color="0.5", lw=0.8)
+    for told, colour in zip((HELPS, DEARER, SAME, MISSING), plots.CYCLE, strict=False):
+        mine = rows[f"{cost}_verdict"].eq(told).to_numpy()
+        if mine.any():
+            look: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 0.9, "color": colour}
+            ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=told, **look)
+    ax.set_xscale("log")
+    ax.set_yticks(place, rows["remedy"])
+    ax.set_ylim(-0.7, len(rows) - 0.3)
+    return ax
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """One row of panels for each task: samples and FLOPs in units of the plain learner's."""
+    tasks = list(dict.fromkeys(rows["task"]))
+    parts = [rows[rows["task"] == task] for task in tasks]
+    heights = [max(len(part), 3) for part in parts]
+    with plots.paper():
+        size = (plots.TWO_COLUMNS, 0.9 + 0.22 * sum(heights) + 0.5 * len(tasks))
+        made = Figure(figsize=size, layout="constrained")
+        axes = made.subplots(len(tasks), 2, squeeze=False, height_ratios=heights)
+        letters = iter("abcdefghijklmnop")
+        for task, part, line in zip(tasks, parts, axes, strict=True):
+            for cost, ax in zip(COSTS, line, strict=True):
+                draw(part, cost, ax)
+                what = "samples" if cost == "samples" else "FLOPs"
+                plots.panel_letter(ax, next(letters), f"{task}: {what}")
+            line[1].set_yticklabels([])
+        handles = {
+            label: handle
+            for ax in axes.flat
+            for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        made.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+        made.supxlabel(
+            f"cost to a pass rate of {PASS_RATE} in units of the plain learner's; "
+            f"bars: 95 % intervals over {int(rows['seeds'].min()):,} seeds",
+            fontsize=8,
+        )
+    return made
+
+
+def run(made: Any, seeds: int, rate_seeds: int, arguments: Any, title: str) -> pd.DataFrame:
+    """Find the best rates, run them over all seeds, print, draw and keep the comparison."""
+    console, clock = command.console(), command.Clock()
+    options = {"out": arguments.out, "devices": arguments.devices}
+    with command.Watch("learning rates", console, clock) as watch:
+        compared = simrl.run(made, min(seeds, rate_seeds), progress=watch, **options)
+    with command.Watch("all seeds", console, clock) as watch:
+        data = simrl.run(made, seeds, only=best(compared), progress=watch, **options)
+    rows = compare(data)
+    console.print(title, highlight=False)
+    show(rows, console)
+    out: Path = arguments.out
+    rows.to_csv(out / "table.csv", index=False)
+    simrl.hitting_table(compared).to_csv(out / "rates.csv", index=False)
+    plots.save(figure(rows), out / "figure")
+    console.print(clock.summary(), highlight=False)
+    console.print(f"tables (csv) and figure (pdf, png) are in {out}", highlight=False)
+    return rows

@@ -1,0 +1,64 @@
+"""The comparison of remedies, by runs that are made up."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import proxies, remedies
+from experiments.remedies import PLAIN
+
+SEEDS = 200
+
+
+def made_up(costs, missing=0):
+    """A Dataset of remedies by the samples that their seeds take; FLOPs are tenfold."""
+    samples = np.stack(list(costs.values())).astype(np.uint64)[..., None]
+    step = np.zeros(samples.shape, np.int64)
+    step[-1, :missing] = -1  # of the last remedy
+    dims = ("cell", "seed", "threshold")
+    return xr.Dataset(
+        {
+            "hit_step": (dims, step),
+            "hit_samples": (dims, samples),
+            "hit_flops": (dims, 10 * samples),
+        },
+        {
+            "task": ("cell", ["one"] * len(costs)),
+            "remedy": ("cell", list(costs)),
+            "rate": ("cell", [1.0] * len(costs)),
+        },
+    )
+
+
+def test_verdicts_follow_the_ratio_to_the_plain_learner():
+    plain = np.random.default_rng(3).integers(500, 1500, SEEDS)
+    noise = np.random.default_rng(4).integers(-300, 301, SEEDS)
+    costs = {PLAIN: plain, "half": plain // 2, "twice": 2 * plain, "same": plain + noise}
+    rows = remedies.compare(made_up(costs)).set_index("remedy")
+    assert rows["samples_verdict"].to_dict() == {
+        PLAIN: "",
+        "half": remedies.HELPS,
+        "twice": remedies.DEARER,
+        "same": remedies.SAME,
+    }
+    assert rows.loc["twice", "samples_ratio"] == 2
+    assert rows.loc["twice", "flops"] == pytest.approx(20 * plain.mean())
+    assert rows.loc["same", "samples_ratio"] == pytest.approx((plain + noise).sum() / plain.sum())
+
+
+def test_a_remedy_that_does_not_always_arrive_is_no_help():
+    plain = np.full(SEEDS, 1000)
+    rows = remedies.compare(made_up({PLAIN: plain, "lucky": plain // 4}, 3)).set_index("remedy")
+    assert rows.loc["lucky", "samples_verdict"] == remedies.MISSING
+    assert rows.loc["lucky", "missing"] == 3
+    assert rows.loc["lucky", "samples"] == 250  # of those that do
+
+
+def test_every_remedy_is_run_at_every_rate():
+    cells = proxies.SWEEP.cells()
+    assert len(cells) == len(proxies.listed()) * len(proxies.RATES)
+    assert len({tuple(cell.coordinates.values()) for cell in cells}) == len(cells)
+    figure = remedies.figure(
+        remedies.compare(made_up({PLAIN: np.arange(9, 29), "half": np.arange(5, 25)}))
+    )
+    assert [ax.get_title("left") for ax in figure.axes] == ["one: samples", "one: FLOPs"]
