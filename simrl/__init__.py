@@ -15,10 +15,12 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.bayesian import Bayesian
 from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
+from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.spec import Phases, Spec, SpecError, own
@@ -71,7 +73,9 @@ _LAZY = {
 __all__ = [
     "Advantage",
     "Affine",
+    "Autoregressive",
     "Bandit",
+    "Bayesian",
     "Constant",
     "Environment",
     "Grouped",

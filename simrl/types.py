@@ -65,6 +65,8 @@ class Environment(NamedTuple):
     trailing: bool = False
     # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
     # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
+    right: Callable[[Task, Array], Array] | None = None
+    # (task, prompt) -> the right answers [A, L] where there are several; `exact` rewards alone
     by_prompt: bool = False
     # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
     # of theirs alone: what the fused path asks for where there are several prompts
@@ -80,6 +82,9 @@ class Policy(NamedTuple):
     num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
     tabular: bool = False  # parameters are the logits [M, L, V]: closed-form moments apply
     inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
+    listed: Callable[[Params, Array], Array] | None = None
+    # (params, prompt) -> log-probabilities [N] of all N = V^L answers by their numbers
+    # (simrl.listing); None: positions are independent, and one `log_probs` tells all
 
 
 class Rollout(NamedTuple):
@@ -197,8 +202,10 @@ class Learner(NamedTuple):
 
     init: Callable[[Any], State]  # keys -> state
     step: Callable[[Any, State, Task], tuple[State, Info]]
-    belief: Callable[[State, Array], Array]  # (state, prompt) -> log-probabilities [L, V], nats
-    estimate: Callable[[Any, State, Task], Params]  # one draw of the gradient estimate (ascent)
+    belief: Callable[[State, Array], Array]
+    # (state, prompt) -> log-probabilities [L, V], nats; [1, N] of whole answers if `listed`
+    estimate: Callable[[Any, State, Task], Params] | None
+    # one draw of the gradient estimate (ascent); None: it follows no gradient
     moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
     kind: str  # "supervised" | "policy_gradient": which column of the information table applies
     batch_size: int  # trajectories (labels) in one update
@@ -212,6 +219,9 @@ class Learner(NamedTuple):
     # `step`
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
+    listed: bool = False  # positions are not independent: the belief is by whole answers
+    proposal: Callable[[State, Array], Array] | None = None
+    # (state, prompt) -> log-probabilities [1, N] of a guess; None: it is drawn from the belief
 
 
 class Trial(NamedTuple):

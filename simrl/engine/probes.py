@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys
-from simrl.engine import observe
+from simrl.engine import answers, observe
 from simrl.measures import gradients
 from simrl.types import Array, State, Task, Trial
 
@@ -17,6 +17,8 @@ BIG_BATCH = 8  # gradients averaged into the larger of the two batches of `two_b
 
 def wanted(trial: Trial) -> bool:
     """Whether `of_estimate` has anything to say."""
+    if trial.learner.estimate is None:
+        return False
     asked = {"redraws", "two_batch"} | ({"cosine"} if trial.learner.score is not None else set())
     return trial.learner.moments is None or bool(asked.intersection(trial.measures))
 
@@ -30,6 +32,7 @@ def of_estimate(
     """
 
     def estimate(own: Array) -> Any:
+        assert trial.learner.estimate is not None  # else this is not `wanted`
         return trial.learner.estimate(keys.purposes(own), state, task)
 
     found: dict[str, Array] = {}
@@ -44,7 +47,7 @@ def of_estimate(
         found |= _of_moments(moments, "" if unknown else "redrawn_")
         found |= _of_leaves(moments)
     if "cosine" in trial.measures and trial.learner.score is not None:
-        direction = trial.learner.score(state, known.answers)
+        direction = trial.learner.score(state, answers.symbols(trial, known))
         cosine = gradients.cosine_moments(
             estimate, direction, keys.fold_in(key, COSINE), num_redraws
         )

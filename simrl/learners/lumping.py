@@ -105,6 +105,8 @@ def lumped(
     capacity = entries - 1 if counts[-1] == 1 else entries - 2
     optimizer = spec.optimizer.build()
     batch_moments = spec.advantage.build(spec.group_size, 1).moments
+    estimate = base.estimate
+    assert estimate is not None  # policy gradient has one
 
     def init(streams: Any) -> Lumped:
         logits = jnp.zeros((entries,))
@@ -128,7 +130,7 @@ def lumped(
     return base._replace(
         init=init,
         belief=lambda state, prompt: base.belief(spread(state), prompt),
-        estimate=lambda streams, state, task: base.estimate(streams, spread(state), task),
+        estimate=lambda streams, state, task: estimate(streams, spread(state), task),
         moments=None if batch_moments is None else moments,
         squared_bias=None,
         score=None,

@@ -97,6 +97,7 @@ class PolicyGradient:
             squared_bias=found[1],
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
             fused=fused.policy_gradient(
                 environment, policy, advantage, self.optimizer, (groups, size)
@@ -132,6 +133,8 @@ def _moments(
     groups, size = batch
     channel, batch_moments = environment.channel, advantage.moments
     reward_law: Any = environment.reward_law
+    if environment.right is not None:  # arm by arm, or not known
+        channel = None
     verifier = environment.verifier
     binary_alone = advantage.binary_moments or verifier is not None
     continuous = binary_alone and not environment.binary

@@ -31,6 +31,11 @@ class Supervised:
             found.append("batch_size and num_groups must be at least 1")
         return found
 
+    def misfits(self, environment: Environment) -> list[str]:
+        """Why it cannot learn in this world, one line each."""
+        several = environment.right is not None
+        return ["learner supervised needs labels of one right answer"] if several else []
+
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
@@ -79,5 +84,6 @@ class Supervised:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
             fused=fused.supervised(environment, policy, self.optimizer, (groups, size)),
         )

@@ -14,6 +14,7 @@ from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
 
+OF_GRADIENTS = {"bias", "redraws", "cosine", "two_batch"}  # of observe.ASKED
 ENGINES = ("fused", "plain", "jump", "auto")
 
 
@@ -70,6 +71,9 @@ def run_problems(spec: Any) -> list[str]:
 
 def match_problems(spec: Any) -> list[str]:
     """What does not fit together."""
+    found = misfits(spec, spec.environment.build())
+    if found:
+        return found
     if spec.phases.coordinate == "excess_loss" and not spec.environment.build().noisy:
         return ["phases.coordinate excess_loss needs an environment with noisy labels"]
     advantage: Any = getattr(spec.learner, "advantage", None)
@@ -83,6 +87,21 @@ def match_problems(spec: Any) -> list[str]:
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return length_problems(spec)
+
+
+def misfits(spec: Any, environment: Environment) -> list[str]:
+    """What a policy, a learner or a measure cannot be used with in this world."""
+    found: list[str] = []
+    for part, given in ((spec.policy, environment.shape), (spec.learner, environment)):
+        found += part.misfits(given) if hasattr(part, "misfits") else []
+    asked = ", ".join(sorted(OF_GRADIENTS.intersection(spec.measures)))
+    if found or not asked:
+        return found
+    if environment.right is not None and "cosine" in spec.measures:
+        return ["measures cosine needs one right answer, whose score it compares with"]
+    learner = spec.learner.build(environment, spec.policy.build(environment.shape))
+    follows = learner.estimate is not None
+    return [] if follows else [f"measures {asked} need a learner that follows a gradient"]
 
 
 def length_problems(spec: Any) -> list[str]:

@@ -15,16 +15,22 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners.bayesian import Bayesian
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
+from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
 from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
-POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+POLICIES: dict[str, Any] = {"tabular": Tabular, "autoregressive": Autoregressive}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "bayesian": Bayesian,
+}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
