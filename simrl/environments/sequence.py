@@ -99,6 +99,22 @@ class Sequence:
         law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
         return jnp.broadcast_to(law, (self.length, *law.shape))
 
+    def _init(self, key: Array) -> Secrets:
+        """Draw the secrets of one seed."""
+        if self.num_right > 1:
+            shape = Shape(self.num_prompts, self.length, self.vocab_size)
+            right = _subsets(keys.words(key, (self.num_prompts, self.num_right)), shape)
+            return Secrets(right[:, 0], None, None, right)
+        draw = keys.words(key, (self.num_prompts, self.length))
+        answers = keys.below(draw, self.vocab_size)
+        if self.labels == "fixed":
+            return Secrets(answers, None, None)
+        # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
+        rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
+        laws = _zipf(rank, self.zipf_exponent)
+        tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
+        return Secrets(answers, laws, tables)
+
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
@@ -132,20 +148,6 @@ class Sequence:
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
             return keys.below(word, self.num_prompts) if self.num_prompts > 1 else jnp.int32(0)
 
-        def init(key: Array) -> Secrets:
-            if several:
-                right = _subsets(keys.words(key, (self.num_prompts, self.num_right)), shape)
-                return Secrets(right[:, 0], None, None, right)
-            draw = keys.words(key, (self.num_prompts, self.length))
-            answers = keys.below(draw, self.vocab_size)
-            if not noisy:
-                return Secrets(answers, None, None)
-            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
-            rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
-            laws = _zipf(rank, self.zipf_exponent)
-            tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
-            return Secrets(answers, laws, tables)
-
         def right(task: Secrets, prompt: Array) -> Array:
             assert task.right is not None
             return task.right[prompt]
@@ -155,7 +157,7 @@ class Sequence:
             return verifiers.law(paid.astype(jnp.float32), verifier)
 
         return Environment(
-            init=init,
+            init=self._init,
             prompt=prompt,
             label=label,
             reward=reward,

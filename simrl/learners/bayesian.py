@@ -11,6 +11,7 @@ convention does not speak of it: it is charged 2 FLOPs for each answer and guess
 and the addition of Bayes' rule. What it really does is counted from its program like all else.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,8 +73,7 @@ class Bayesian:
         choose = _best if self.guess == "best" else _drawn
 
         def init(keys: Any) -> Posterior:
-            uniform = jnp.full((num_prompts, num_answers), 1 / num_answers)
-            return Posterior(jnp.log(uniform))
+            return Posterior(jnp.zeros((num_prompts, num_answers)) - math.log(num_answers))
 
         def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
             told = environment.reward(words, task, prompt, answer)

@@ -25,7 +25,8 @@ from simrl.measures.sequences import (
     mark,
     weighted,
 )
-from simrl.measures.verdicts import Verdict, divergence_terms, verifier_divergences
+from simrl.measures.simplex import divide, log_of
+from simrl.measures.verdicts import Verdict, verifier_divergences
 
 MAX_PATTERNS = 2**18  # guesses times patterns of hits that are all gone through
 MAX_JOINT = MAX_LISTED_GUESSES  # answers that are sorted for what a group is told together
@@ -164,7 +165,7 @@ def _hit_law(probs: Array, guess: Array, world: World) -> Array:
 def _of_patterns(laws: Array, patterns: Array, world: World) -> Information:
     """Bits [G] of guesses whose patterns have these laws [G, 2^L]; `patterns` [G] at the truth."""
     if world.rates is not None:
-        return _of_reports(laws, patterns, messages.reports(world.rates).astype(laws.dtype))
+        return _of_reports(laws, patterns, world.rates)
     table = messages.table(world)
     groups = [jnp.sum(laws[:, table == k], axis=1) for k in range(messages.num_messages(world))]
     law = choice_from_probs(jnp.stack(groups, axis=1))
@@ -173,25 +174,29 @@ def _of_patterns(laws: Array, patterns: Array, world: World) -> Information:
     return Information(expected / NATS_PER_BIT, -told / NATS_PER_BIT)
 
 
-def _of_reports(laws: Array, patterns: Array, reports: Array) -> Information:
-    """The same where a verifier reports on each position, by `reports` [2, 2].
+def _of_reports(laws: Array, patterns: Array, rates: messages.Rates) -> Information:
+    """The same where a verifier reports on each position, and errs.
 
-    `expected` is a difference of entropies: right to rounding of the larger of the two.
+    Report after report, given those before: sums of divergences, of which none is negative.
     """
     num, length = len(laws), laws.shape[1].bit_length() - 1
-    entropies = -jnp.sum(weighted(reports, jnp.log(reports)), axis=1)  # of one report
-    shown, given, luck = laws, jnp.ones((num, 1), laws.dtype), jnp.zeros(num, laws.dtype)
+    alpha, beta = (jnp.asarray(rate, laws.dtype) for rate in rates)
+    reports = messages.reports(rates).astype(laws.dtype)
+    shown, given = laws, jnp.ones((num, 1), laws.dtype)
+    expected = realised = jnp.zeros(num, laws.dtype)
     for t in range(length):
-        by_position = shown.reshape(num, 2**t, 2, -1)
-        true = laws.reshape(num, 2**t, 2, -1)
-        luck += jnp.sum(true, axis=(1, 3)) @ entropies
+        by_position = shown.reshape(num, 2**t, 2, -1)  # [., earlier reports, hit or miss here, .]
+        miss, hit = jnp.moveaxis(jnp.sum(by_position, axis=-1), -1, 0)
+        right, wrong = divide(hit, hit + miss), divide(miss, hit + miss)
+        passed = Verdict(log_of(right, wrong), log_of(wrong, right))
+        if_right, if_wrong = verifier_divergences(passed, alpha, beta)
+        expected += jnp.sum(weighted(hit, if_right) + weighted(miss, if_wrong), axis=1)
+        here = listing.symbol(patterns, t, length, 2)
+        own = jnp.where(here[:, None] == 1, if_right, if_wrong)
+        realised += jnp.sum(weighted(given, own), axis=1)
         both = [jnp.sum(by_position * reports[:, said, None], axis=2) for said in (0, 1)]
         shown = jnp.stack(both, axis=2).reshape(num, -1)
-        row = reports[listing.symbol(patterns, t, length, 2)]
-        given = (given[:, :, None] * row[:, None]).reshape(num, -1)
-    law = choice_from_probs(shown)
-    expected = -jnp.sum(weighted(law.p, law.log_p), axis=1) - luck
-    realised = jnp.sum(divergence_terms(given, law.log_p, law.p - given), axis=1)
+        given = (given[:, :, None] * reports[here][:, None]).reshape(num, -1)
     return Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
 
 

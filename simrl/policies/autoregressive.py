@@ -34,7 +34,7 @@ class Autoregressive:
         def sample(words: Array, params: Array, prompt: Array) -> Array:
             prefix, answer = jnp.int32(0), []
             for t in range(length):
-                probs = jax.nn.softmax(params[prompt, first[t] + prefix])
+                probs = jax.nn.softmax(jnp.asarray(params)[prompt, first[t] + prefix])
                 chosen = keys.choose(words[t], keys.cumulative(probs))
                 prefix = prefix * size + chosen
                 answer.append(chosen)
@@ -43,7 +43,7 @@ class Autoregressive:
         def log_probs(params: Array, prompt: Array, answer: Array) -> Array:
             prefixes = [listing.code(answer[:t], size) for t in range(length)]
             rows = jnp.stack(prefixes) + jnp.array(first[:-1])
-            return jax.nn.log_softmax(params[prompt, rows], axis=-1)
+            return jax.nn.log_softmax(jnp.asarray(params)[prompt, rows], axis=-1)
 
         def log_prob(params: Array, prompt: Array, answer: Array) -> Array:
             return log_probs(params, prompt, answer)[jnp.arange(length), answer]
