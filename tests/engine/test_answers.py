@@ -66,7 +66,7 @@ def test_any_of_them_is_paid(name):
         assert tuple(environment.label(words[0], task, prompt).tolist()) in right
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", ["arms, noisy", "one token", "answers"])
 def test_measures_are_those_of_the_merged_policy(name):
     """Of a group of guesses two are right but not the same."""
     trial = build(WORLDS[name], simrl.PolicyGradient(group_size=3))
@@ -114,7 +114,7 @@ def test_measures_are_those_of_the_merged_policy(name):
         np.testing.assert_allclose(found["expected_update"][0], entropy, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["arms", "arms, noisy", "one token"])
+@pytest.mark.parametrize("name", ["arms, noisy", "one token"])
 def test_moments_of_arms_are_those_of_every_batch(name):
     environment = WORLDS[name].build()
     task, logits = environment.init(jax.random.key(1)), some_logits(environment.shape, seed=5)
@@ -134,7 +134,7 @@ def test_moments_of_arms_are_those_of_every_batch(name):
         learner = build(WORLDS[name], simrl.PolicyGradient(specs.ADVANTAGES[advantage], 3)).learner
         state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
         truth = oracle.batch_truth(samples, 3, advantage)
-        found = learner.moments(state, task)
+        found = jax.jit(learner.moments)(state, task)
         np.testing.assert_allclose(found, (truth.trace_covariance, truth.squared_norm), rtol=1e-4)
     whole = build(WORLDS["answers"], simrl.PolicyGradient(group_size=2)).learner
     assert whole.moments is None

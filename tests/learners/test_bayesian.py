@@ -20,9 +20,8 @@ from tests.oracles.information import list_answers, message
 ALPHA, BETA = 0.1, 0.25
 NOISY = {"verifier": "noisy", "false_positive": ALPHA, "false_negative": BETA}
 TOLD = {  # name -> (world, learner)
-    "exact": (simrl.Sequence(3, 2), simrl.Bayesian("posterior", 2, 3)),
     "fraction": (simrl.Sequence(3, 2, "fraction", num_prompts=2), simrl.Bayesian("best", 2, 3)),
-    "prefix": (simrl.Sequence(3, 2, "prefix"), simrl.Bayesian()),
+    "prefix": (simrl.Sequence(3, 2, "prefix"), simrl.Bayesian("posterior", 2)),
     "reward_to_go": (simrl.Sequence(3, 2, "reward_to_go"), simrl.Bayesian()),
     "exact, noisy": (simrl.Sequence(2, 2, **NOISY), simrl.Bayesian("best", 2)),
     "token, noisy": (simrl.Sequence(2, 2, "token", num_prompts=2, **NOISY), simrl.Bayesian()),
@@ -182,7 +181,7 @@ def test_guesses_of_a_group():
 def test_what_it_is_charged():
     trial = build(*TOLD["fraction"])
     task, start = trial.environment.init(jax.random.key(0)), trial.learner.init(streams(0))
-    info = trial.learner.step(streams(0), start, task)[1]
+    info = jax.jit(trial.learner.step)(streams(0), start, task)[1]
     assert info.flops.tolist() == [[0, 2 * 9 * 2]] * 3  # N = 9, two guesses a group
     assert info.num_samples.tolist() == [2, 2, 2]
     assert info.num_tokens.tolist() == [4, 4, 4]

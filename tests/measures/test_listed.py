@@ -52,10 +52,9 @@ def oracle(law, guess_law, shape, channel, rates=(0, 0)):
     return found
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("x64", "shape"), [(False, SHAPES[0]), (True, SHAPES[1])])
 def test_information_is_that_of_every_truth_and_guess(x64, shape):
     laws = list(joint_laws(shape[1] ** shape[0], 3))
-    other = laws[::-1]
     worlds = [World(*shape, channel) for channel in CHANNELS]
     worlds += [World(*shape, channel, RATES) for channel in ("exact", "token")]
 
@@ -67,8 +66,9 @@ def test_information_is_that_of_every_truth_and_guess(x64, shape):
             for given in (None, guess)
         ]
 
-    for law, guess in zip(laws, other, strict=True):
-        found = told(jnp.asarray(safe_log(law)), jnp.asarray(safe_log(guess)))
+    for law, guess in zip(laws, laws[::-1], strict=True):
+        with jax.enable_x64(x64):
+            found = told(jnp.asarray(safe_log(law)), jnp.asarray(safe_log(guess)))
         wanted = [
             oracle(law, given, shape, world.channel, world.rates or (0, 0))
             for world in worlds
@@ -77,31 +77,35 @@ def test_information_is_that_of_every_truth_and_guess(x64, shape):
         np.testing.assert_allclose(found, wanted, rtol=TOLERANCE[x64])
 
 
-@pytest.mark.parametrize("channel", ["label", *CHANNELS])
-def test_of_independent_positions_it_is_what_it_was(float64, channel):
-    rng = np.random.default_rng(1)
-    log_probs = jax.nn.log_softmax(2 * jnp.asarray(rng.normal(size=(3, 4))))
-    answer = jnp.array([2, 0, 3])
-    code = listing.code(answer, 4)
-    law = listing.joint(log_probs)
-    wanted = information.sequence_information(log_probs, answer, channel)
-    if channel == "label":
-        found = information.sequence_information(law[None], code[None], channel)
-    else:
-        found = listed.listed_information(law, code, World(3, 4, channel))
-    np.testing.assert_allclose(found, wanted, rtol=1e-10)
+@jax.jit
+def of_positions(log_probs, answer):
+    """Channel -> information of independent positions [2, 3], listed and not."""
+    law, code = listing.joint(log_probs), listing.code(answer, 3)
+    found = {"label": information.sequence_information(law[None], code[None], "label")}
+    for channel in CHANNELS:
+        found[channel] = listed.listed_information(law, code, World(2, 3, channel))
+    closed = {
+        channel: information.sequence_information(log_probs, answer, channel) for channel in found
+    }
+    return found, closed
 
 
-@pytest.mark.parametrize("name", ["sure", "one position sure", "two sequences share all"])
+def test_of_independent_positions_it_is_what_it_was(float64):
+    logits = 2 * np.random.default_rng(1).normal(size=(2, 3))
+    found, closed = of_positions(jax.nn.log_softmax(logits), jnp.array([2, 0]))
+    for channel, wanted in closed.items():
+        np.testing.assert_allclose(found[channel], wanted, rtol=1e-10, err_msg=channel)
+
+
+@pytest.mark.parametrize("name", ["sure", "two sequences share all"])
 def test_float32_keeps_its_digits_where_an_answer_is_nearly_sure(name):
     logits = np.float32(EXTREME[name])
-    law = listing.joint(jax.nn.log_softmax(logits))
     prior = belief(decimal_softmax(logits))
-    for channel in CHANNELS:
-        for code, truth in ((0, (0, 0)), (4, (1, 1))):
-            found = listed.listed_information(law, jnp.int32(code), World(2, 3, channel))
+    for truth in ((0, 0), (1, 1)):
+        found, _ = of_positions(jax.nn.log_softmax(logits), jnp.array(truth))
+        for channel in CHANNELS:
             wanted = [float(x) for x in reports.on_policy(prior, truth, channel)]
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, err_msg=channel)
+            np.testing.assert_allclose(found[channel], wanted, rtol=1e-4, err_msg=channel)
 
 
 def test_samples_agree_with_the_exact_figure():
@@ -154,20 +158,22 @@ def test_joint_information_of_a_group(float64, channel):
 
 @pytest.mark.parametrize("reward", CHANNELS)
 def test_messages_are_read_off_the_rewards_of_the_world(reward):
-    world = simrl.Sequence(vocab_size=3, length=3, reward=reward)
-    environment, shape = world.build(), World(3, 3, reward)
+    environment, shape = simrl.Sequence(3, 3, reward).build(), World(3, 3, reward)
     task = environment.init(jax.random.key(1))
-    truth = listing.code(task.answers[0], 3)
-    codes = jnp.arange(27)
-    guesses, words = listing.decode(codes, 3, 3), jnp.zeros(3, jnp.uint32)
-    told = jax.vmap(environment.reward, (None, None, None, 0))(words, task, 0, guesses)
-    heard = jax.vmap(lambda credit: messages.heard(credit, shape))(told.credit)
-    np.testing.assert_array_equal(heard, messages.message(codes, truth, shape))
-    pairs = {
-        (int(said), message(reward, tuple(guess), tuple(task.answers[0].tolist())))
-        for said, guess in zip(heard, guesses.tolist(), strict=True)
-    }
-    assert len(pairs) == len({said for said, _ in pairs}) == len({told for _, told in pairs})
+    codes, secret = jnp.arange(27), tuple(task.answers[0].tolist())
+
+    @jax.jit
+    def told():
+        guesses, words = listing.decode(codes, 3, 3), jnp.zeros(3, jnp.uint32)
+        paid = jax.vmap(environment.reward, (None, None, None, 0))(words, task, 0, guesses)
+        heard = jax.vmap(lambda credit: messages.heard(credit, shape))(paid.credit)
+        return guesses, heard, messages.message(codes, listing.code(task.answers[0], 3), shape)
+
+    guesses, heard, caused = told()
+    np.testing.assert_array_equal(heard, caused)
+    literal = [message(reward, tuple(guess), secret) for guess in guesses.tolist()]
+    pairs = set(zip(heard.tolist(), literal, strict=True))
+    assert len(pairs) == len(set(heard.tolist())) == len(set(literal)) > 1
 
 
 def test_numbers_of_answers():
