@@ -68,13 +68,13 @@ def test_any_of_them_is_paid(name):
 
 @pytest.mark.parametrize("name", ["arms, noisy", "one token", "answers"])
 def test_measures_are_those_of_the_merged_policy(name):
-    """Of a group of guesses two are right but not the same."""
+    """Of a group of three guesses two are right, and not the first that is."""
     trial = build(WORLDS[name], simrl.PolicyGradient(group_size=3))
     environment, learner = trial.environment, trial.learner
     task, logits = environment.init(jax.random.key(1)), some_logits(environment.shape, seed=4)
     rights = right_sets(environment, task)
     wrong = next(a for a in list_answers(*environment.shape[1:]) if a not in rights[0])
-    guesses = [rights[0][1], wrong, rights[0][0]]
+    guesses = [rights[0][1], wrong, rights[0][-1]]
     prompts = jnp.arange(environment.shape.num_prompts)
 
     @jax.jit

@@ -15,7 +15,8 @@ from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import SpecError
 from tests.contracts.worlds import build, streams
-from tests.oracles.information import list_answers, message
+from tests.oracles import feedback as reports
+from tests.oracles.information import list_answers, message, mutual_information
 
 ALPHA, BETA = 0.1, 0.25
 NOISY = {"verifier": "noisy", "false_positive": ALPHA, "false_negative": BETA}
@@ -127,6 +128,26 @@ def test_it_keeps_all_that_it_is_told(told):
     # The truth is as likely as the belief says: what is expected is what is realised on average.
     luck = (seen["realised"] - seen["expected"]).sum(axis=(1, 2))
     assert abs(luck.mean()) < 4 * luck.std(ddof=1) / np.sqrt(SEEDS) + 1e-5
+
+
+def test_information_is_that_of_the_guesses_it_makes(told):
+    """The best answer, not a draw from the posterior: they differ where the verifier errs."""
+    name, trial, (_, (_, _, log_probs, seen)) = told
+    if trial.environment.verifier is None:
+        return
+    channel, others = trial.environment.channel, 0
+    answers = list_answers(*trial.environment.shape[1:])
+    for seed in range(6):
+        posterior = np.exp(np.float64(log_probs[seed, 1, 0]))
+        best = posterior > 0.999 * posterior.max()
+        prior, bits = dict(zip(answers, posterior / posterior.sum(), strict=True)), []
+        for guess in answers:
+            table = reports.guess_table(prior, guess, channel, None, ALPHA, BETA)
+            bits.append(mutual_information(table))
+        wanted = np.mean(np.array(bits)[best])
+        np.testing.assert_allclose(seen["expected"][seed, 2, 0], wanted, rtol=1e-4)
+        others += abs(posterior @ bits - wanted) > 1e-3
+    assert others > 0, name
 
 
 def test_a_secret_of_n_is_hit_and_known_when_theory_says():
