@@ -94,14 +94,17 @@ def misfits(spec: Any, environment: Environment) -> list[str]:
     found: list[str] = []
     for part, given in ((spec.policy, environment.shape), (spec.learner, environment)):
         found += part.misfits(given) if hasattr(part, "misfits") else []
-    asked = ", ".join(sorted(OF_GRADIENTS.intersection(spec.measures)))
-    if found or not asked:
+    if found or not spec.measures:
         return found
     if environment.right is not None and "cosine" in spec.measures:
         return ["measures cosine needs one right answer, whose score it compares with"]
-    learner = spec.learner.build(environment, spec.policy.build(environment.shape))
-    follows = learner.estimate is not None
-    return [] if follows else [f"measures {asked} need a learner that follows a gradient"]
+    policy = spec.policy.build(environment.shape)
+    if environment.noisy and policy.listed is not None and "known_channel" in spec.measures:
+        return ["measures known_channel needs a policy whose positions are independent"]
+    asked = ", ".join(sorted(OF_GRADIENTS.intersection(spec.measures)))
+    if not asked or spec.learner.build(environment, policy).estimate is not None:
+        return []
+    return [f"measures {asked} need a learner that follows a gradient"]
 
 
 def length_problems(spec: Any) -> list[str]:

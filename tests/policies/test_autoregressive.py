@@ -184,6 +184,10 @@ def test_noisy_labels_and_noisy_verifiers(logits):
         ({"environment": simrl.Sequence(100, 3, num_prompts=2)}, "at most 1000000, not 2000000"),
         ({"learner": {"name": "policy_gradient", "surrogate": "natural"}}, "table of logits"),
         ({"engine": "jump"}, "the policy must be tabular"),
+        (
+            {"environment": simrl.Sequence(labels="zipf"), "measures": ("known_channel",)},
+            "positions are independent",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_refused_in_one_line(changes, reason):
