@@ -16,6 +16,7 @@ from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.bayesian import Bayesian
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.grouped import Grouped
@@ -27,6 +28,7 @@ from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
+from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.spec import Phases, Spec, SpecError, own
@@ -84,7 +86,9 @@ __all__ = [
     "ActorCritic",
     "Advantage",
     "Affine",
+    "Autoregressive",
     "Bandit",
+    "Bayesian",
     "Constant",
     "Distillation",
     "Environment",

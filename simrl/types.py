@@ -80,6 +80,8 @@ class Environment(NamedTuple):
     trailing: bool = False
     # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
     # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
+    right: Callable[[Task, Array], Array] | None = None
+    # (task, prompt) -> the right answers [A, L] where there are several; `exact` rewards alone
     by_prompt: bool = False
     # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
     # of theirs alone: what the fused path asks for where there are several prompts
@@ -98,6 +100,9 @@ class Policy(NamedTuple):
     pretrain: Callable[[Params, Array], Params] | None = None
     # (params, right answers [M, L]) -> params to start with; None: those of `init`
     inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
+    listed: Callable[[Params, Array], Array] | None = None
+    # (params, prompt) -> log-probabilities [N] of all N = V^L answers by their numbers
+    # (simrl.listing); None: positions are independent, and one `log_probs` tells all
 
 
 class Rollout(NamedTuple):
@@ -220,7 +225,8 @@ class Learner(NamedTuple):
 
     init: Callable[[Any], State]  # keys -> state
     step: Callable[[Any, State, Task], tuple[State, Info]]
-    belief: Callable[[State, Array], Array]  # (state, prompt) -> log-probabilities [L, V], nats
+    belief: Callable[[State, Array], Array]
+    # (state, prompt) -> log-probabilities [L, V], nats; [1, N] of whole answers if `listed`
     estimate: Callable[[Any, State, Task], Params]  # one draw of the gradient estimate (ascent)
     moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
     kind: str  # "supervised" | "policy_gradient": which column of the information table applies
@@ -241,6 +247,9 @@ class Learner(NamedTuple):
     prospect: Callable[[State], Any] | None = None
     # state -> simrl.measures.best_arm.Prospect of the next sample, by the learner's own posterior
     partial: bool = False  # some guesses are stopped midway: what they tell has no closed form
+    listed: bool = False  # positions are not independent: the belief is by whole answers
+    proposal: Callable[[State, Array], Array] | None = None
+    # (state, prompt) -> log-probabilities [1, N] of a guess; None: it is drawn from the belief
 
 
 class Trial(NamedTuple):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl.measures import regret
-from simrl.types import Array, Environment, Learner, State, Task, Trial
+from simrl.types import Array, Environment, Learner, Policy, State, Task, Trial
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -16,6 +16,7 @@ ASKED = {
     "information_ratio": "squared regret and information of a sample by the learner's posterior",
 }  # measures that a spec can ask for besides those that are always there
 
+OF_GRADIENTS = {"bias", "redraws", "cosine", "two_batch"}
 RATIO = ("expected_regret", "squared_expected_regret", "information_gain")
 
 
@@ -31,9 +32,21 @@ def quantities(trial: Trial) -> list[str]:
     return names
 
 
-def problems(environment: Environment, learner: Learner, measures: tuple[str, ...]) -> list[str]:
+def problems(
+    environment: Environment, policy: Policy, learner: Learner, measures: tuple[str, ...]
+) -> list[str]:
     """What is asked for and not defined here, one line each."""
     found = []
+    gradients = ", ".join(sorted(OF_GRADIENTS.intersection(measures)))
+    if gradients and not learner.has_gradient:
+        found.append(f"measures {gradients} need a learner that follows a gradient")
+    if "cosine" in measures and environment.right is not None:
+        found.append("measures cosine needs one right answer, whose score it compares with")
+    if "known_channel" in measures and environment.noisy:
+        if policy.listed is not None:
+            found.append("measures known_channel needs a policy whose positions are independent")
+        if learner.kind == "supervised" and (learner.ledger or {}).get("reference"):
+            found.append("measures known_channel is about labels; a teacher tells their whole law")
     whole = environment.channel == "exact" or environment.shape.length == 1
     paid = environment.reward_law is not None or (environment.channel is not None and whole)
     if "regret" in measures and not paid:

@@ -11,18 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.measures import information, lumps
+from simrl.measures import information, listed, lumps
 from simrl.measures.information import Information
+from simrl.measures.messages import World
 from simrl.types import Array, Entries
 
 
-def measure_of(channel: str, num_prompts: int, entries: Entries | None = None) -> Callable:
+def measure_of(
+    channel: str, num_prompts: int, entries: Entries | None = None, world: World | None = None
+) -> Callable:
     """The measure for guesses that add up as `channel`: "label", "exact" or "token".
 
-    `entries`: those of the belief, where they are not the answers themselves.
+    `entries`: those of the belief, where they are not the answers themselves. `world`: where whole
+    answers are listed, for any channel.
     """
     if entries is not None:
         return partial(_of_lumps, entries)
+    if world is not None and channel not in ("label", "exact"):
+        return partial(_of_messages, world)
     return partial(_MEASURES[channel], num_prompts)
 
 
@@ -83,6 +89,13 @@ def _of_lumps(
 ) -> Information:
     """The same of the entries [N, 1] of a lumped belief; they all belong to its one prompt."""
     return lumps.joint_information(log_probs[0], entries.counts, 0, guesses[:, 0])
+
+
+def _of_messages(
+    world: World, log_probs: Array, answer: Array, guesses: Array, owners: Array, mine: Array
+) -> Information:
+    """The same of listed answers, the guesses [N, 1], that are told what `world` tells."""
+    return listed.joint_information(log_probs[0], answer[0], guesses[:, 0], mine, world)
 
 
 _MEASURES: dict[str, Callable] = {"label": _of_labels, "exact": _of_guesses, "token": _of_tokens}

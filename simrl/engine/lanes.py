@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from simrl import columnwise, keys
-from simrl.engine import fused, jumps, looks, observe, stretches, train
+from simrl import columnwise, keys, listing
+from simrl.engine import answers, fused, jumps, looks, observe, stretches, train
 from simrl.engine.stretches import Course
 from simrl.measures import flops
 from simrl.types import Array, Trial
@@ -92,6 +92,8 @@ def width_for(trial: Trial) -> int:
     num_prompts, length, vocab_size = trial.environment.shape
     if trial.learner.lumps is not None:
         vocab_size = trial.learner.lumps.entries.num_entries
+    elif answers.are_listed(trial):
+        length, vocab_size = 1, listing.num_answers(trial.environment.shape)
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
     fused = trial.path == "fused"
     fitting = max((FUSED_BYTES if fused else CACHE_BYTES) // (4 * floats), 1)

@@ -5,49 +5,41 @@ bits per trajectory (one answer), joint information in bits per group of an upda
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from simrl import keys
-from simrl.engine import asked, joint
+from simrl.engine import answers, asked, joint
+from simrl.engine.answers import Truth as Truth
 from simrl.measures import feedback, guesses, information, lumps
-from simrl.types import Array, Entries, Info, State, Task, Trial, Verifier
+from simrl.types import Array, Info, State, Task, Trial, Verifier
 
 ASKED = asked.ASKED  # measures that a spec can ask for besides those that are always there
-
-
-class Truth(NamedTuple):
-    """The right answers [M, L] and the label laws [M, L, V] of one task.
-
-    Where answers are lumped, entries stand for symbols here and in beliefs.
-    """
-
-    answers: Array
-    laws: Array
-    entries: Entries | None = None
 
 
 def truth(trial: Trial, task: Task) -> Truth:
     """The right answer to every prompt: the likeliest label."""
     if trial.learner.lumps is not None:
-        entries, answers = trial.learner.lumps.entries, jnp.zeros((1, 1), jnp.int32)
-        return Truth(answers, jax.nn.one_hot(answers, entries.num_entries), entries)
+        entries, right = trial.learner.lumps.entries, jnp.zeros((1, 1), jnp.int32)
+        return Truth(right, jax.nn.one_hot(right, entries.num_entries), entries)
+    if answers.are_listed(trial):
+        return answers.truth(trial, task)
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
     return Truth(jnp.argmax(laws, axis=-1).astype(jnp.int32), laws)
 
 
 def beliefs(trial: Trial, state: State) -> Array:
-    """Log-probabilities [M, L, V] for every prompt, nats; of one answer where they are lumped."""
+    """Log-probabilities [M, L, V], nats; of one answer where they are lumped; [M, 1, N] listed."""
     if trial.learner.lumps is not None:
         return trial.learner.lumps.log_probs(state)[None, None]
-    return whole_beliefs(trial, state)
+    whole = whole_beliefs(trial, state)
+    return answers.beliefs(trial, whole) if answers.are_listed(trial) else whole
 
 
 def whole_beliefs(trial: Trial, state: State) -> Array:
-    """Log-probabilities [M, L, V] of every answer, lumped or not, nats."""
+    """The learner's own log-probabilities, [M, L, V] or [M, 1, N], of every answer, nats."""
     prompts = jnp.arange(trial.environment.shape.num_prompts)
     return jax.vmap(trial.learner.belief, (None, 0))(state, prompts)
 
@@ -56,6 +48,7 @@ def log_odds(log_probs: Array, known: Truth) -> Array:
     """Log-odds [M] of the whole answer being right, nats."""
     if known.entries is not None:
         log_probs = lumps.log_masses(log_probs, known.entries.counts)
+    log_probs = answers.merged(log_probs, known)
     return jax.vmap(information.sequence_log_odds)(log_probs, known.answers)
 
 
@@ -81,7 +74,7 @@ def channel_of(trial: Trial) -> str | None:
         return "label"
     _, length, vocab_size = environment.shape
     unlisted = vocab_size**length > information.MAX_LISTED_GUESSES and length > 1
-    if environment.channel == "fraction" and unlisted:
+    if environment.channel == "fraction" and unlisted and not answers.are_listed(trial):
         return None
     return environment.channel
 
@@ -96,6 +89,8 @@ def information_form(trial: Trial) -> str | None:
     environment = trial.environment
     if trial.learner.partial:
         return None
+    if answers.are_listed(trial):
+        return answers.information_form(trial)
     if verifier_of(trial) is not None:
         _, length, vocab_size = environment.shape
         listed = length == 1 or vocab_size**length <= information.MAX_LISTED_GUESSES
@@ -116,6 +111,8 @@ def information_form(trial: Trial) -> str | None:
 def joint_channel(trial: Trial) -> str | None:
     """How the guesses of a group add up: as whole answers, position by position, or not known."""
     channel = channel_of(trial)
+    if answers.are_listed(trial):
+        return answers.joint_channel(trial, channel)
     if channel in ("label", "exact") or channel is None:
         return channel
     if trial.environment.shape.length == 1:
@@ -161,11 +158,15 @@ def of_state(
     """
     log_probs = beliefs(trial, state)
     odds = log_odds(log_probs, known) if odds is None else odds
+    whole = log_probs
+    log_probs = answers.merged(log_probs, known)
     values = {"pass_rate": jax.nn.sigmoid(odds)}
     if trial.learner.has_belief:
         values["nominal"] = _nominal(trial, log_probs, known, odds)
     if information_form(trial) is not None:
-        values |= _information(trial, log_probs, known, task, (key, num_draws))
+        listed = answers.are_listed(trial)
+        about = partial(answers.informed, trial, state) if listed else partial(_of_one, trial, task)
+        values |= about(log_probs, known, (key, num_draws))
     if trial.environment.noisy:
         values["gap"] = jax.vmap(information.label_gap)(known.laws, log_probs)
         values["observed_pass_rate"] = _observed_pass_rate(log_probs, known)
@@ -175,11 +176,11 @@ def of_state(
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
         values["squared_norm"] = jnp.broadcast_to(norm, odds.shape)
-    return values | asked.of_state(trial, state, task, (log_probs, odds), known.laws)
+    return values | asked.of_state(trial, state, task, (whole, odds), known.laws)
 
 
-def _information(
-    trial: Trial, log_probs: Array, known: Truth, task: Task, draws: tuple[Array, int]
+def _of_one(
+    trial: Trial, task: Task, log_probs: Array, known: Truth, draws: tuple[Array, int]
 ) -> dict[str, Array]:
     """Expected and realised bits [M] of one sample at each prompt, by `information_form`."""
     environment, form = trial.environment, information_form(trial)
@@ -214,13 +215,7 @@ def _information(
             own, log_probs, answer, channel, num_draws, confusion=law, **rates
         )
 
-    found = jax.vmap(sampled)(prompts, log_probs, known.answers, laws)
-    return {
-        "expected": found.expected,
-        "realised": found.realised,
-        "expected_error": found.expected_standard_error,
-        "realised_error": found.realised_standard_error,
-    }
+    return answers.estimated(jax.vmap(sampled)(prompts, log_probs, known.answers, laws))
 
 
 def _nominal(trial: Trial, log_probs: Array, known: Truth, odds: Array) -> Array:
@@ -244,6 +239,8 @@ def _observed_log_odds(trial: Trial, log_probs: Array, known: Truth) -> Array:
     rates = trial.environment.verifier or ()
     if trial.environment.channel != "token":
         return feedback.observed_log_odds(log_odds(log_probs, known), *rates)
+    if answers.are_listed(trial):
+        return answers.observed_log_odds(trial, log_probs, known)
     by_position = information.log_odds(log_probs, known.answers)
     seen = feedback.observed_log_odds(by_position, *rates)
     return jax.vmap(information.joint_log_odds)(seen)
@@ -276,7 +273,11 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
 
     For each prompt, over all guesses (labels) at it in the update: repeats tell nothing new.
     """
-    guesses = info.answers.reshape(-1, info.answers.shape[-1])  # [N, L]
+    made = info.answers
+    if answers.are_listed(trial):
+        log_probs = answers.merged(log_probs, known)
+        made = answers.guessed(trial, known, info.prompts, made)
+    guesses = made.reshape(-1, made.shape[-1])  # [N, L]
     size = info.answers.shape[1]
     prompts = jnp.arange(log_probs.shape[0])
     mine = jnp.repeat(info.prompts, size) == prompts[:, None]  # [M, N]
@@ -285,7 +286,8 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
     if channel is not None:
         # Repeats are found once for all prompts: a guess is the same only at the same prompt.
         owners = jnp.repeat(info.prompts, size)
-        told_of = joint.measure_of(channel, len(prompts), known.entries)
+        world = answers.world_of(trial) if answers.are_listed(trial) else None
+        told_of = joint.measure_of(channel, len(prompts), known.entries, world)
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys
-from simrl.engine import observe
+from simrl.engine import answers, observe
 from simrl.measures import gradients
 from simrl.types import Array, State, Task, Trial
 
@@ -46,7 +46,7 @@ def of_estimate(
         found |= _of_moments(moments, "" if unknown else "redrawn_")
         found |= _of_leaves(moments)
     if "cosine" in trial.measures and trial.learner.score is not None:
-        direction = trial.learner.score(state, known.answers)
+        direction = trial.learner.score(state, answers.symbols(trial, known))
         cosine = gradients.cosine_moments(
             estimate, direction, keys.fold_in(key, COSINE), num_redraws
         )

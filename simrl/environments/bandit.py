@@ -1,6 +1,7 @@
 """Bandits: one choice among K arms, one reward.
 
-Kinds: `one_right` pays 1 for one arm and 0 elsewhere ("The sky is ..." with K words); `gaussian`
+Kinds: `one_right` pays 1 for one arm, or any of `num_right`, and 0 elsewhere ("The sky is ..."
+with K words); `gaussian`
 draws arm means from N(mean, spread^2) and adds N(0, noise^2) to each reward (Sutton & Barto 2018,
 section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1; `given`
 takes the arm means from `rewards`, the same for every seed, and adds N(0, noise^2).
@@ -35,6 +36,7 @@ class Bandit:
     num_arms: int = field(default=10, metadata={"static": True})
     num_contexts: int = field(default=1, metadata={"static": True})
     rewards: tuple[float, ...] = ()  # of the given kind: the mean reward of each arm
+    num_right: int = field(default=1, metadata={"static": True})
     mean: float = 0.0
     spread: float = 1.0
     noise: float = 1.0
@@ -49,6 +51,12 @@ class Bandit:
             found.append(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if self.num_arms < 2:
             found.append(f"num_arms must be at least 2, not {self.num_arms}")
+        if not 1 <= self.num_right < max(self.num_arms, 2):
+            found.append(
+                f"num_right must be at least 1 and leave a wrong arm, not {self.num_right}"
+            )
+        if self.num_right > 1 and self.kind != "one_right":
+            found.append(f"num_right above 1 needs the kind one_right, not {self.kind}")
         if self.spread < 0 or self.noise < 0:
             found.append("spread and noise must not be negative")
         if self.kind in ("gaussian", "given") and self.verifier == "noisy":
@@ -101,13 +109,17 @@ def _prior(spec: Bandit) -> Prior | None:
 
 
 def _one_right(spec: Bandit, shape: Shape) -> Environment:
-    """One right arm. Arms are exchangeable under every learner, so arm 0 serves for all."""
-    verifier = _verifier(spec)
+    """Right arms. Arms are exchangeable under every learner, so the first serve for all."""
+    verifier, num = _verifier(spec), spec.num_right
 
     def reward(words: Array, task: Array, prompt: Array, answer: Array) -> Outcome:
-        hit = (answer == 0).astype(jnp.float32)
+        hit = (answer < num if num > 1 else answer == 0).astype(jnp.float32)
         told = hit if verifier is None else verifiers.verdict(words, hit, verifier)
         return Outcome(credit=told, success=hit[0])
+
+    def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
+        right = jnp.arange(shape.vocab_size) < num
+        return verifiers.law(right.astype(jnp.float32), verifier)
 
     return Environment(
         init=lambda key: jnp.int32(0),
@@ -118,9 +130,11 @@ def _one_right(spec: Bandit, shape: Shape) -> Environment:
         shape=shape,
         channel="exact",
         binary=True,
-        matching=verifier is None,
+        matching=verifier is None and num == 1,
         verifier=verifier,
-        trailing=True,
+        trailing=num == 1,
+        right=(lambda task, prompt: jnp.arange(num)[:, None]) if num > 1 else None,
+        reward_law=reward_law if num > 1 else None,
     )
 
 

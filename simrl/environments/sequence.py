@@ -10,6 +10,9 @@ a guess with a fresh label; `success` always speaks of the secret itself.
 
 Where labels are fixed and rewards are 0 or 1, a `noisy` verifier turns them over now and then
 (simrl.environments.verifiers): one coin for the whole answer, or one for each position of `token`.
+
+Where labels are fixed and the reward is `exact`, `num_right` distinct answers to each prompt, drawn
+uniformly, may be right: any of them is paid, and is a success.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, keys
+from simrl import choices, keys, listing
 from simrl.environments import verifiers
 from simrl.types import Array, Environment, Outcome, Shape
 
@@ -27,11 +30,12 @@ LABELS = ("fixed", "zipf")
 
 
 class Secrets(NamedTuple):
-    """The task: what is drawn once per seed. The last two are None where labels are fixed."""
+    """The task: what is drawn once per seed. Laws and tables are None where labels are fixed."""
 
-    answers: Array  # [M, L] int32
+    answers: Array  # [M, L] int32; the first of several
     laws: Array | None  # [M, L, V] label law
     tables: Array | None  # [M, L, V] int32, its inverse-CDF tables
+    right: Array | None = None  # [M, A, L] int32, all right answers, if several are
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +48,7 @@ class Sequence:
     reward: str = field(default="exact", metadata={"static": True})
     labels: str = field(default="fixed", metadata={"static": True})
     num_prompts: int = field(default=1, metadata={"static": True})
+    num_right: int = field(default=1, metadata={"static": True})
     zipf_exponent: float = 1.0
     verifier: str = field(default="exact", metadata={"static": True})
     false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
@@ -75,17 +80,45 @@ class Sequence:
         if self.verifier == "noisy" and self.labels != "fixed":
             found.append(f"verifier noisy needs fixed labels, not {self.labels!r}")
         rates = self.false_positive, self.false_negative
-        return found + verifiers.problems(self.verifier, *rates)
+        found += verifiers.problems(self.verifier, *rates)
+        return found or self._problems_of_several()
+
+    def _problems_of_several(self) -> list[str]:
+        """What is wrong with the number of right answers, where all else is well."""
+        shape = Shape(self.num_prompts, self.length, self.vocab_size)
+        if not 1 <= self.num_right < listing.num_answers(shape):
+            return [f"num_right must be at least 1 and leave a wrong answer, not {self.num_right}"]
+        if self.num_right == 1:
+            return []
+        if self.labels != "fixed" or (self.reward != "exact" and self.length > 1):
+            return ["num_right above 1 needs fixed labels and the reward exact"]
+        return listing.problems(shape, "num_right above 1")
 
     def _label_channel(self, task: Secrets, prompt: Array) -> Array:
         symbols = jnp.arange(self.vocab_size)
         law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
         return jnp.broadcast_to(law, (self.length, *law.shape))
 
+    def _init(self, key: Array) -> Secrets:
+        """Draw the secrets of one seed."""
+        if self.num_right > 1:
+            shape = Shape(self.num_prompts, self.length, self.vocab_size)
+            right = _subsets(keys.words(key, (self.num_prompts, self.num_right)), shape)
+            return Secrets(right[:, 0], None, None, right)
+        draw = keys.words(key, (self.num_prompts, self.length))
+        answers = keys.below(draw, self.vocab_size)
+        if self.labels == "fixed":
+            return Secrets(answers, None, None)
+        # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
+        rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
+        laws = _zipf(rank, self.zipf_exponent)
+        tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
+        return Secrets(answers, laws, tables)
+
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
-        noisy = self.labels == "zipf"
+        noisy, several = self.labels == "zipf", self.num_right > 1
         verifier = verifiers.build(self.verifier, self.false_positive, self.false_negative)
 
         def target(task: Secrets, prompt: Array) -> Array:
@@ -99,9 +132,13 @@ class Sequence:
             return choices.chosen(words, task.tables[prompt])
 
         def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
-            match = (answer == label(words, task, prompt)).astype(jnp.float32)
-            success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
-            paid = credit(match, self.reward)
+            if task.right is None:
+                match = (answer == label(words, task, prompt)).astype(jnp.float32)
+                success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
+                paid = credit(match, self.reward)
+            else:
+                success = jnp.any(jnp.all(answer == task.right[prompt], axis=1)).astype(jnp.float32)
+                paid = jnp.broadcast_to(success, answer.shape)
             if verifier is not None:
                 coins = words if self.reward == "token" else words[:1]
                 paid = verifiers.verdict(coins, paid, verifier)
@@ -111,19 +148,16 @@ class Sequence:
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
             return keys.below(word, self.num_prompts) if self.num_prompts > 1 else jnp.int32(0)
 
-        def init(key: Array) -> Secrets:
-            draw = keys.words(key, (self.num_prompts, self.length))
-            answers = keys.below(draw, self.vocab_size)
-            if not noisy:
-                return Secrets(answers, None, None)
-            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
-            rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
-            laws = _zipf(rank, self.zipf_exponent)
-            tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
-            return Secrets(answers, laws, tables)
+        def right(task: Secrets, prompt: Array) -> Array:
+            assert task.right is not None
+            return task.right[prompt]
+
+        def reward_law(task: Secrets, prompt: Array) -> tuple[Array, Array]:
+            paid = jnp.any(jnp.arange(self.vocab_size) == right(task, prompt), axis=0)
+            return verifiers.law(paid.astype(jnp.float32), verifier)
 
         return Environment(
-            init=init,
+            init=self._init,
             prompt=prompt,
             label=label,
             reward=reward,
@@ -133,9 +167,11 @@ class Sequence:
             noisy=noisy,
             label_channel=self._label_channel if noisy else None,
             binary=self.binary,
-            matching=self.by_position and not noisy and verifier is None,
+            matching=self.by_position and not noisy and not several and verifier is None,
             verifier=verifier,
-            trailing=True,
+            trailing=not several,
+            right=right if several else None,
+            reward_law=reward_law if several and self.length == 1 else None,
             by_prompt=True,
         )
 
@@ -143,6 +179,25 @@ class Sequence:
 def _zipf(rank: Array, exponent: float) -> Array:
     """Probabilities [..., V] of symbols by their rank, from 0."""
     return jax.nn.softmax(-exponent * jnp.log1p(rank.astype(jnp.float32)))
+
+
+def _subsets(words: Array, shape: Shape) -> Array:
+    """Distinct answers [M, A, L] int32, every set of A as likely, from words [M, A].
+
+    Floyd's algorithm: the answer number N - A + i is taken where the draw out of those up to it
+    has been taken before (Bentley & Floyd 1987, "A sample of brilliance").
+    """
+    most, (_, num) = listing.num_answers(shape), words.shape
+
+    def subset(words: Array) -> Array:
+        def take(i: Array, taken: Array) -> Array:
+            last = most - num + i
+            draw = keys.below(words[i], last + 1)
+            return taken.at[i].set(jnp.where(jnp.any(taken == draw), last, draw))
+
+        return jax.lax.fori_loop(0, num, take, jnp.full((num,), -1, jnp.int32))
+
+    return listing.decode(jax.vmap(subset)(words), shape.length, shape.vocab_size)
 
 
 def credit(match: Array, reward: str) -> Array:

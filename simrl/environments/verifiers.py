@@ -50,3 +50,9 @@ def pass_chance(right: Array, verifier: Verifier) -> Array:
     """Chance [...] to pass of what is right with probability `right` [...]."""
     kept = right * (1 - verifier.false_negative)
     return kept + (1 - right) * verifier.false_positive
+
+
+def law(right: Array, verifier: Verifier | None) -> tuple[Array, Array]:
+    """Mean and variance [...] of the reward of what is right with probability `right` [...]."""
+    chance = right if verifier is None else pass_chance(right, verifier)
+    return chance, chance * (1 - chance)

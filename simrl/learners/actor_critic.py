@@ -138,6 +138,7 @@ class ActorCritic:
             squared_bias=(lambda state, task: jnp.zeros(())) if exact else None,
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
             partial=stops,
         )
 

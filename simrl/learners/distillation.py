@@ -49,6 +49,14 @@ class Distillation:
             found.append("group_size and num_groups must be at least 1")
         return found
 
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why the world's label law does not do for a teacher; None if it does."""
+        if environment.right is not None:
+            return "distillation needs labels of one right answer"
+        if self.divergence == "reverse" and not environment.noisy:
+            return "divergence reverse needs a teacher that rules nothing out: noisy labels"
+        return None
+
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
@@ -105,6 +113,7 @@ class Distillation:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
         )
 
 

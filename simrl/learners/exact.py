@@ -16,7 +16,9 @@ Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
 
 def statistics(environment: Environment, belief: Callable) -> Statistics | None:
     """Score statistics of a factorised belief in a world; None where they have no closed form."""
-    channel, verifier = environment.channel, environment.verifier
+    verifier = environment.verifier
+    # Where several answers are right it is arm by arm, or not known.
+    channel = environment.channel if environment.right is None else None
     reward_law: Any = environment.reward_law
     lucky = verifier is not None and not environment.binary
     if lucky or (channel is None and reward_law is None):

@@ -28,6 +28,7 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         "the policy must be tabular": not policy.tabular,
         "only policy gradient does": not hasattr(learner, "group_size"),
         "the reward must tell right from wrong of whole answers": not whole or environment.noisy,
+        "one answer must be right": environment.right is not None,
         "there must be one prompt and one group": shape.num_prompts != 1
         or getattr(learner, "num_groups", 1) != 1,
         "the optimizer must be sgd with a learning_rate alone": getattr(optimizer, "name", "")

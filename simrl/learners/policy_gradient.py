@@ -97,6 +97,7 @@ class PolicyGradient:
             squared_bias=squared_bias,
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
             fused=fast if surrogate.plain else None,
         )

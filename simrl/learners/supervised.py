@@ -39,6 +39,11 @@ class Supervised:
             found.append(f"smoothing must be at least 0 and less than 1, not {self.smoothing}")
         return found
 
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why it cannot learn in this world; None if it can."""
+        several = environment.right is not None
+        return "supervised needs labels of one right answer" if several else None
+
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
@@ -91,6 +96,7 @@ class Supervised:
             batch_size=groups * size,
             score=updates.answer_score(policy),
             ledger=lines,
+            listed=policy.listed is not None,
             fused=fused.supervised(
                 environment, policy, self.optimizer, (groups, size), self.smoothing
             ),

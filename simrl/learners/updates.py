@@ -130,7 +130,10 @@ def ascend(
 
 
 def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
-    """The learner's log-probabilities [L, V] over answers to a prompt."""
+    """The learner's log-probabilities over answers to a prompt: [L, V], or [1, N] if listed."""
+    by_answer = policy.listed
+    if by_answer is not None:
+        return lambda state, prompt: by_answer(state.params, prompt)[None]
 
     def log_probs(state: Learning, prompt: Array) -> Array:
         return policy.log_probs(state.params, prompt, jnp.zeros((length,), jnp.int32))

@@ -27,8 +27,8 @@ class Tabular:
     probs: tuple[float, ...] = ()  # of a given start: those of the V symbols
     pass_rate: float = 0.5  # of a pretrained start
 
-    def problems(self, vocab_size: int) -> list[str]:
-        """What is wrong with this specification, one line each."""
+    def problems(self, shape: Shape) -> list[str]:
+        """What is wrong with this specification for worlds of this shape, one line each."""
         if self.start not in STARTS:
             return [f"start must be one of {', '.join(STARTS)}, not {self.start!r}"]
         if self.spread < 0:
@@ -37,8 +37,9 @@ class Tabular:
             return [f"pass_rate must lie between 0 and 1, not {self.pass_rate}"]
         if self.start != "given":
             return [f"probs need the start given, not {self.start}"] if self.probs else []
-        if len(self.probs) != vocab_size:
-            return [f"probs must be one for each of {vocab_size} symbols, not {len(self.probs)}"]
+        if len(self.probs) != shape.vocab_size:
+            told = f"{shape.vocab_size} symbols, not {len(self.probs)}"
+            return [f"probs must be one for each of {told}"]
         if not min(self.probs) > 0 or not math.isclose(sum(self.probs), 1, rel_tol=1e-6):
             return [f"probs must be positive and sum to 1, not {self.probs}"]
         return []

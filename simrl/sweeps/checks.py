@@ -10,7 +10,6 @@ import numpy as np
 
 from simrl.engine import asked, clock, observe
 from simrl.learners import exact, jumping, lumping
-from simrl.learners.distillation import Distillation
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner, Surrogate
 
@@ -83,9 +82,6 @@ def match_problems(spec: Any) -> list[str]:
     surrogate = surrogate_problem(spec)
     if surrogate is not None:
         return [surrogate]
-    teacher = teacher_problem(spec)
-    if teacher is not None:
-        return [teacher]
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
@@ -106,9 +102,12 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
     reason = None if obstacle is None else obstacle(environment, policy)
     if reason is not None:
         return [f"learner: {reason}"]
-    if not {"regret", "information_ratio"}.intersection(spec.measures):
+    if policy.pretrain is not None and environment.right is not None:
+        return ["policy: the start pretrained needs one right answer"]
+    if not spec.measures:
         return []
-    return asked.problems(environment, spec.learner.build(environment, policy), spec.measures)
+    learner = spec.learner.build(environment, policy)
+    return asked.problems(environment, policy, learner, spec.measures)
 
 
 def surrogate_problem(spec: Any) -> str | None:
@@ -120,18 +119,6 @@ def surrogate_problem(spec: Any) -> str | None:
         return f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"
     if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
         return "surrogate natural needs a policy that is a table of logits"
-    return None
-
-
-def teacher_problem(spec: Any) -> str | None:
-    """Why the world's label law does not do for a teacher; None if it does."""
-    if not isinstance(spec.learner, Distillation):
-        return None
-    noisy = spec.environment.build().noisy
-    if spec.learner.divergence == "reverse" and not noisy:
-        return "divergence reverse needs a teacher that rules nothing out: noisy labels, not fixed"
-    if noisy and "known_channel" in spec.measures:
-        return "measures known_channel is about labels, and distillation is told their whole law"
     return None
 
 

@@ -16,6 +16,7 @@ from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, grouped, lumping, oracles, surrogates
 from simrl.learners.actor_critic import ActorCritic
+from simrl.learners.bayesian import Bayesian
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
 from simrl.learners.penalised import Penalised
@@ -25,18 +26,20 @@ from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
+from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import checks
 from simrl.types import Advantage, Environment, Learner, Policy, Surrogate, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
-POLICIES: dict[str, Any] = {"tabular": Tabular}
+POLICIES: dict[str, Any] = {"tabular": Tabular, "autoregressive": Autoregressive}
 LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "actor_critic": ActorCritic,
     "exact_gradient": ExactGradient,
     "distillation": Distillation,
+    "bayesian": Bayesian,
     "thompson": Thompson,
     "ucb1": UCB1,
 }
@@ -232,8 +235,9 @@ def validate(spec: Spec) -> None:
     found = checks.type_problems(spec)
     if not found:
         found += [f"environment: {line}" for line in spec.environment.problems()]
-        _, _, vocab_size = spec.environment.build().shape if not found else (1, 1, 2)
-        found += [f"policy: {line}" for line in spec.policy.problems(vocab_size)]
+    if not found:
+        shape = spec.environment.build().shape
+        found += [f"policy: {line}" for line in spec.policy.problems(shape)]
         found += [f"learner: {line}" for line in spec.learner.problems()]
         found += checks.run_problems(spec)
     if not found:

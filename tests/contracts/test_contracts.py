@@ -28,6 +28,7 @@ LEARNERS = [
     *(("policy_gradient", advantage) for advantage in specs.ADVANTAGES),
     *((name, "none") for name in specs.LEARNERS if name != "policy_gradient"),
 ]
+GRADIENT_FREE = ("bayesian", *COUNTING)  # tests/learners/test_bayesian.py, test_counting.py
 EVERY_ADVANTAGE = "sequence-token-zipf"
 # Rewards are nothing to a supervised learner: one world for each way to give labels.
 LABELS = ("bandit-one_right", "bandit-gaussian", "sequence-exact-fixed", "sequence-exact-zipf")
@@ -149,7 +150,7 @@ def cases():
             elif name == "exact_gradient":
                 chosen = world == "bandit-gaussian"
             else:
-                chosen = world in LABELS and name not in COUNTING
+                chosen = world in LABELS and name not in GRADIENT_FREE
             if chosen:
                 yield pytest.param(world, name, advantage, id=f"{world}-{name}-{advantage}")
 
