@@ -68,6 +68,10 @@ class Environment(NamedTuple):
     by_prompt: bool = False
     # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
     # of theirs alone: what the fused path asks for where there are several prompts
+    allowed: Callable[[Task, Array], Array] | None = None
+    # (task, prompt) -> [L, V] bool: symbols that the prompt does not rule out; for tables of logits
+    prompt_law: Callable[[Task], Array] | None = None
+    # task -> probabilities [M] of the prompts; None: uniform
 
 
 class Policy(NamedTuple):
@@ -116,6 +120,16 @@ class Surrogate(NamedTuple):
     plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
+
+
+class Curriculum(NamedTuple):
+    """Which prompts an update draws."""
+
+    init: Callable[[], State]  # () -> state
+    choose: Callable[[State, Array], Array]  # (state, words [G]) -> prompts [G] int32
+    update: Callable[[State, Array, Array], State]  # (state, prompts [G], success [G, B]) -> state
+    law: Callable[[State], Array]  # state -> probabilities [M] by which `choose` draws
+    oracle: bool = False  # `choose` and `law` are given the policy's exact pass rates [M] instead
 
 
 class Info(NamedTuple):

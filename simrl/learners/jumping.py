@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from simrl.learners import leap, updates
+from simrl.learners.curricula import Uniform
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning
 from simrl.measures import flops
@@ -28,6 +29,7 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         "the policy must be tabular": not policy.tabular,
         "only policy gradient does": not hasattr(learner, "group_size"),
         "the reward must tell right from wrong of whole answers": not whole or environment.noisy,
+        "no prompt may rule out symbols": environment.allowed is not None,
         "there must be one prompt and one group": shape.num_prompts != 1
         or getattr(learner, "num_groups", 1) != 1,
         "the optimizer must be sgd with a learning_rate alone": getattr(optimizer, "name", "")
@@ -35,6 +37,9 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         or numbers != {"learning_rate"},
         "the surrogate must be score": not isinstance(
             getattr(learner, "surrogate", Score()), Score
+        ),
+        "the curriculum must be uniform": not isinstance(
+            getattr(learner, "curriculum", Uniform()), Uniform
         ),
         "the advantage must follow from the number of successes": not hasattr(
             getattr(learner, "advantage", None), "tables"

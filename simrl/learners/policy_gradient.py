@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import fused, jumping, rollouts, updates
+from simrl import keys as words_of
+from simrl.learners import curricula, fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
@@ -15,6 +16,7 @@ from simrl.measures import flops, scores, units
 from simrl.types import (
     Advantage,
     Array,
+    Curriculum,
     Environment,
     Info,
     Jump,
@@ -38,13 +40,15 @@ class PolicyGradient:
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=Optimizer)
     surrogate: Any = field(default_factory=Score)
+    curriculum: Any = field(default_factory=curricula.Uniform)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         found = self.optimizer.problems()
         if self.group_size < 1 or self.num_groups < 1:
             return [*found, "group_size and num_groups must be at least 1"]
-        return found + self.advantage.problems(self.group_size) + self.surrogate.problems()
+        found += self.advantage.problems(self.group_size)
+        return found + self.surrogate.problems() + self.curriculum.problems()
 
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
@@ -55,9 +59,11 @@ class PolicyGradient:
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
         lines = _bill(surrogate, policy.num_active_params)
+        course = _course(self.curriculum.build(environment), environment, belief, groups)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
-            drawn = rollouts.draw(keys, environment, policy, state.params, task, (groups, size))
+            told = environment, policy, state.params, task, (groups, size)
+            drawn = rollouts.draw(keys, *told, course.prompts(keys, state, task))
             return drawn, *rollouts.weigh(advantage, state.advantage, drawn)
 
         def estimate(keys: Any, state: Learning, task: Task) -> Params:
@@ -68,7 +74,8 @@ class PolicyGradient:
         def init(keys: Any) -> Learning:
             params = updates.first_params(environment, policy, keys)
             start = params if surrogate.anchored else ()
-            return Learning(params, optimizer.init(params), advantage.init(), start)
+            opt_state = optimizer.init(params)
+            return Learning(params, opt_state, advantage.init(), start, course.init())
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             drawn, kept, weights = weighed(keys, state, task)
@@ -78,14 +85,15 @@ class PolicyGradient:
                 way = surrogate.direction(policy, state.params, drawn, weights, state.start)
                 return updates.ascend(optimizer, state, way, kept)
 
-            return _repeated(epoch, surrogate.num_epochs, state), info
+            return _repeated(epoch, surrogate.num_epochs, course.update(state, drawn)), info
 
         def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
             tables = self.advantage.tables(size)
             return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
 
         exact = policy.tabular and surrogate.score
-        found = _moments(environment, advantage, belief, (groups, size)) if exact else (None, None)
+        about = environment, advantage, belief, (groups, size)
+        found = _moments(*about, course.law) if exact else (None, None)
         return Learner(
             init=init,
             step=step,
@@ -101,9 +109,41 @@ class PolicyGradient:
             fused=fused.policy_gradient(
                 environment, policy, advantage, self.optimizer, (groups, size)
             )
-            if surrogate.plain
+            if surrogate.plain and course.is_uniform
             else None,
         )
+
+
+class _Course(NamedTuple):
+    """A curriculum tied to a learner's state."""
+
+    is_uniform: bool  # the world draws the prompts
+    init: Callable[[], State]
+    prompts: Callable[[Any, Learning, Task], Array | None]  # None: those that the world draws
+    update: Callable[[Learning, Rollout], Learning]
+    law: Callable[[Learning, Task], Array | None]  # of the prompts [M]; None: uniform
+
+
+def _course(
+    curriculum: Curriculum | None, environment: Environment, belief: Callable, num_groups: int
+) -> _Course:
+    def law(state: Learning, task: Task) -> Array | None:
+        return curricula.law(curriculum, environment, belief, state, task)
+
+    if curriculum is None:
+        nothing = lambda keys, state, task: None  # noqa: E731
+        return _Course(True, lambda: (), nothing, lambda state, drawn: state, law)
+
+    def prompts(keys: Any, state: Learning, task: Task) -> Array:
+        memory = curricula.memory(curriculum, environment, belief, state, task)
+        return curriculum.choose(memory, words_of.words(keys.prompt, (num_groups,)))
+
+    def update(state: Learning, drawn: Rollout) -> Learning:
+        success = curricula.heard(environment, drawn)
+        kept = curriculum.update(state.curriculum, drawn.prompt, success)
+        return state._replace(curriculum=kept)
+
+    return _Course(False, curriculum.init, prompts, update, law)
 
 
 def _bill(surrogate: Surrogate, num_params: int) -> dict[str, int]:
@@ -123,7 +163,11 @@ def _repeated(epoch: Callable, num_epochs: int, state: Learning) -> Learning:
 
 
 def _moments(
-    environment: Environment, advantage: Advantage, belief: Any, batch: tuple[int, int]
+    environment: Environment,
+    advantage: Advantage,
+    belief: Any,
+    batch: tuple[int, int],
+    law_of: Callable[[Learning, Task], Array | None],
 ) -> tuple[Any, Any]:
     """Exact moments and squared bias where the world and the advantage have them, else None.
 
@@ -156,15 +200,23 @@ def _moments(
             return found.trace_covariance, found.squared_norm
 
         prompts = jnp.arange(environment.shape.num_prompts)
-        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
+        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups, law_of(state, task))
 
     def squared_bias(state: Learning, task: Task) -> Array:
-        def of_prompt(prompt: Array) -> Array:
+        num_prompts = environment.shape.num_prompts
+        mine, given = law_of(state, task), updates.prompt_law(environment, task)
+        even = jnp.ones((num_prompts,))
+        if mine is not None:
+            given = even / num_prompts if given is None else given
+        # Of an even law the share of a prompt is taken last.
+        shares = even if mine is None else mine, even if given is None else given
+
+        def of_prompt(prompt: Array, mine: Array, given: Array) -> Array:
             one = statistics(state, task, prompt)
             found = batch_moments(state.advantage, one, size)
-            return jnp.sum((found.mean - one.mean) ** 2)
+            return jnp.sum((mine * found.mean - given * one.mean) ** 2)
 
-        prompts = jnp.arange(environment.shape.num_prompts)
-        return jnp.mean(jax.vmap(of_prompt)(prompts)) / environment.shape.num_prompts
+        found = jax.vmap(of_prompt)(jnp.arange(num_prompts), *shares)
+        return jnp.mean(found) / num_prompts if mine is None else jnp.sum(found)
 
     return moments, squared_bias

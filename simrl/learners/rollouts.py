@@ -16,11 +16,16 @@ def draw(
     params: Params,
     task: Task,
     batch: tuple[int, int],
+    prompts: Array | None = None,
 ) -> Rollout:
-    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G]."""
+    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G].
+
+    `prompts` [G]: other than those that the world draws.
+    """
     groups, size = batch
     length = environment.shape.length
-    prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
+    if prompts is None:
+        prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
     sample_words = updates.group_words(keys.sample, groups, size, length)
     reward_words = updates.group_words(keys.reward, groups, size, length)
 

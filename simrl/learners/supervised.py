@@ -67,7 +67,8 @@ class Supervised:
                 one = gradients.supervised_moments(probs, environment.target(task, prompt))
                 return one.trace_covariance / size, one.squared_norm
 
-            return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups)
+            law = updates.prompt_law(environment, task)
+            return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups, law)
 
         return Learner(
             init=init,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import clock, observe
-from simrl.learners import jumping, lumping
+from simrl.learners import curricula, jumping, lumping, updates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
@@ -79,10 +79,32 @@ def match_problems(spec: Any) -> list[str]:
         policy = spec.policy.build(spec.environment.build().shape)
         if not policy.tabular:
             return ["surrogate natural needs a policy that is a table of logits"]
+    found = prompt_problems(spec, spec.environment.build())
+    if found:
+        return found
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
     return length_problems(spec)
+
+
+def prompt_problems(spec: Any, environment: Environment) -> list[str]:
+    """What does not go with prompts that rule out symbols, or that are not drawn uniformly."""
+    graded, learner = environment.allowed is not None, spec.learner
+    if graded and not spec.policy.build(environment.shape).tabular:
+        return ["revealed and vocab_sizes need a policy that is a table of logits"]
+    name = getattr(getattr(learner, "optimizer", None), "name", "sgd")
+    if graded and name not in updates.KEEPING:
+        return [f"revealed and vocab_sizes need one of {', '.join(updates.KEEPING)}, not {name}"]
+    natural = isinstance(learner, PolicyGradient) and learner.surrogate.build().tabular
+    if natural and graded:
+        return ["surrogate natural needs prompts that rule out no symbols"]
+    course = getattr(learner, "curriculum", None)
+    if isinstance(course, curricula.Band) and environment.noisy:
+        return ["a curriculum needs fixed labels: of fresh ones none tells what is right"]
+    if natural and (environment.prompt_law is not None or isinstance(course, curricula.Band)):
+        return ["surrogate natural needs prompts that are drawn uniformly"]
+    return []
 
 
 def length_problems(spec: Any) -> list[str]:

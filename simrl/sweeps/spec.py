@@ -14,7 +14,7 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages, grouped, lumping, surrogates
+from simrl.learners import advantages, curricula, grouped, lumping, surrogates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -26,6 +26,7 @@ ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
 LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
+CURRICULA: dict[str, Any] = {**curricula.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
@@ -33,6 +34,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "learner": LEARNERS,
     "advantage": ADVANTAGES,
     "surrogate": SURROGATES,
+    "curriculum": CURRICULA,
 }
 
 
@@ -161,6 +163,8 @@ def put(thing: Any, path: str, value: Any) -> Any:
     if head not in names:
         kind = type(thing).__name__
         raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}")
+    if isinstance(value, list) and isinstance(getattr(thing, head), tuple):
+        value = tuple(value)
     if rest:
         value = put(getattr(thing, head), rest, value)
     elif head in FAMILIES:
@@ -196,6 +200,7 @@ def resolved(spec: Spec) -> Spec:
     if isinstance(learner, PolicyGradient):
         learner = put(learner, "advantage", learner.advantage)
         learner = put(learner, "surrogate", learner.surrogate)
+        learner = put(learner, "curriculum", learner.curriculum)
     if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
         learner = put(learner, "optimizer", learner.optimizer)
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
