@@ -15,6 +15,8 @@ from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners.advantages import Affine, Constant, RunningMean
+from simrl.learners.curricula import Band
+from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
@@ -24,6 +26,7 @@ from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.spec import Phases, Spec, SpecError, own
 from simrl.types import (
     Advantage,
+    Curriculum,
     Environment,
     Info,
     Learner,
@@ -71,9 +74,12 @@ _LAZY = {
 __all__ = [
     "Advantage",
     "Affine",
+    "Band",
     "Bandit",
     "Constant",
+    "Curriculum",
     "Environment",
+    "FilteredPolicyGradient",
     "Grouped",
     "Info",
     "Learner",

@@ -135,7 +135,7 @@ class Curriculum(NamedTuple):
 class Info(NamedTuple):
     """What one update lets others look at."""
 
-    prompts: Array  # [G] int32: the prompts drawn
+    prompts: Array  # [G] int32: the prompts drawn; -1: this group was not drawn after all
     answers: Array  # [G, B, L] int32: guesses (policy gradient) or labels (supervised)
     success: Array  # [G, B] float: guesses that were right (labels: 1)
     num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
@@ -224,6 +224,7 @@ class Learner(NamedTuple):
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
     # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
     # `step`
+    discards: bool = False  # what `Info.dead` counts is thrown away before training
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
 

@@ -132,6 +132,20 @@ class Sequence:
         law = _zipf((symbols - symbols[:, None]) % self.vocab_size, self.zipf_exponent)
         return jnp.broadcast_to(law, (self.length, *law.shape))
 
+    def _draw(self, key: Array) -> Secrets:
+        draw = keys.words(key, (self.num_prompts, self.length))
+        even = self.frequencies == "uniform"
+        sizes = self._vocab_sizes()[:, None] if self.vocab_sizes else self.vocab_size
+        answers = keys.below(draw, sizes)
+        law = None if even else keys.cumulative(self._frequencies())
+        if self.labels == "fixed":
+            return Secrets(answers, None, None, law)
+        # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
+        rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
+        laws = _zipf(rank, self.zipf_exponent)
+        tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
+        return Secrets(answers, laws, tables, law)
+
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
@@ -168,21 +182,8 @@ class Sequence:
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
             return keys.below(word, self.num_prompts) if self.num_prompts > 1 else jnp.int32(0)
 
-        def init(key: Array) -> Secrets:
-            draw = keys.words(key, (self.num_prompts, self.length))
-            sizes = self._vocab_sizes()[:, None] if self.vocab_sizes else self.vocab_size
-            answers = keys.below(draw, sizes)
-            law = None if even else keys.cumulative(self._frequencies())
-            if not noisy:
-                return Secrets(answers, None, None, law)
-            # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
-            rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
-            laws = _zipf(rank, self.zipf_exponent)
-            tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
-            return Secrets(answers, laws, tables, law)
-
         return Environment(
-            init=init,
+            init=self._draw,
             prompt=prompt,
             label=label,
             reward=reward,

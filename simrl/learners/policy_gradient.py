@@ -94,6 +94,9 @@ class PolicyGradient:
         exact = policy.tabular and surrogate.score
         about = environment, advantage, belief, (groups, size)
         found = _moments(*about, course.law) if exact else (None, None)
+        quick = fused.policy_gradient(
+            environment, policy, advantage, self.optimizer, (groups, size)
+        )
         return Learner(
             init=init,
             step=step,
@@ -106,11 +109,7 @@ class PolicyGradient:
             score=updates.answer_score(policy),
             ledger=lines,
             jump=None if jumping.obstacle(environment, policy, self) else jump,
-            fused=fused.policy_gradient(
-                environment, policy, advantage, self.optimizer, (groups, size)
-            )
-            if surrogate.plain and course.is_uniform
-            else None,
+            fused=quick if surrogate.plain and course.is_uniform else None,
         )
 
 

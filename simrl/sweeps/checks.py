@@ -139,6 +139,8 @@ def total_problems(spec: Any, learner: Learner, counted: int) -> list[str]:
 
 def jump_problem(spec: Any, environment: Environment) -> str | None:
     """Why the loop cannot jump over updates that change nothing; None if it can."""
+    if not isinstance(spec.learner, PolicyGradient):
+        return "only policy gradient does"
     return jumping.obstacle(environment, spec.policy.build(environment.shape), spec.learner)
 
 

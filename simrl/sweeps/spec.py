@@ -15,6 +15,7 @@ import numpy as np
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, curricula, grouped, lumping, surrogates
+from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
@@ -24,7 +25,11 @@ from simrl.types import Advantage, Environment, Learner, Policy, Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular}
-LEARNERS: dict[str, Any] = {"supervised": Supervised, "policy_gradient": PolicyGradient}
+LEARNERS: dict[str, Any] = {
+    "supervised": Supervised,
+    "policy_gradient": PolicyGradient,
+    "filtered_policy_gradient": FilteredPolicyGradient,
+}
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 CURRICULA: dict[str, Any] = {**curricula.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED}
@@ -197,10 +202,9 @@ def resolved(spec: Spec) -> Spec:
     for family in ("environment", "policy", "learner"):
         spec = put(spec, family, getattr(spec, family))
     learner = spec.learner
-    if isinstance(learner, PolicyGradient):
-        learner = put(learner, "advantage", learner.advantage)
-        learner = put(learner, "surrogate", learner.surrogate)
-        learner = put(learner, "curriculum", learner.curriculum)
+    for family in ("advantage", "surrogate", "curriculum"):
+        if dataclasses.is_dataclass(learner) and hasattr(learner, family):
+            learner = put(learner, family, getattr(learner, family))
     if dataclasses.is_dataclass(learner) and hasattr(learner, "optimizer"):
         learner = put(learner, "optimizer", learner.optimizer)
     thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())

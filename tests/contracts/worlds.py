@@ -44,6 +44,7 @@ def streams(seed, step=0):
 def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
     sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
+    sizes["filtered_policy_gradient"] = {"group_size": 2, "max_groups": 1}
     value = {"name": name, **sizes.get(name, {}), **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
