@@ -19,6 +19,8 @@ from simrl.learners.curricula import Band
 from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.grouped import Grouped
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.replay import PrefixReplay
+from simrl.learners.self_play import SelfPlay
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
@@ -88,9 +90,11 @@ __all__ = [
     "Phases",
     "Policy",
     "PolicyGradient",
+    "PrefixReplay",
     "Progress",
     "Rollout",
     "RunningMean",
+    "SelfPlay",
     "Sequence",
     "Shape",
     "Spec",

@@ -225,6 +225,7 @@ class Learner(NamedTuple):
     # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
     # `step`
     discards: bool = False  # what `Info.dead` counts is thrown away before training
+    compares: bool = False  # it is told which of two guesses is better, not what the world pays
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
 

@@ -54,7 +54,7 @@ class PolicyGradient:
         """The learner for this world and policy."""
         optimizer = self.optimizer.build()
         length = environment.shape.length
-        groups, size = self.num_groups, self.group_size
+        groups, size = batch = self.num_groups, self.group_size
         advantage = self.advantage.build(size, length)
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
@@ -94,9 +94,7 @@ class PolicyGradient:
         exact = policy.tabular and surrogate.score
         about = environment, advantage, belief, (groups, size)
         found = _moments(*about, course.law) if exact else (None, None)
-        quick = fused.policy_gradient(
-            environment, policy, advantage, self.optimizer, (groups, size)
-        )
+        quick = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
         return Learner(
             init=init,
             step=step,

@@ -105,9 +105,9 @@ def prompt_law(environment: Environment, task: Task) -> Array | None:
 
 
 def ascend(
-    optimizer: optax.GradientTransformation, state: Learning, gradient: Params, advantage: State
-) -> Learning:
-    """One optimiser step up the gradient."""
+    optimizer: optax.GradientTransformation, state: Any, gradient: Params, advantage: State
+) -> Any:
+    """One optimiser step up the gradient, of a `Learning` or what has its first fields."""
     descent = jax.tree.map(jnp.negative, gradient)
     updates, opt_state = optimizer.update(descent, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)

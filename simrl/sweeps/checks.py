@@ -11,6 +11,8 @@ import numpy as np
 from simrl.engine import clock, observe
 from simrl.learners import curricula, jumping, lumping, updates
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.replay import PrefixReplay
+from simrl.learners.self_play import SelfPlay
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner
 
@@ -91,7 +93,8 @@ def match_problems(spec: Any) -> list[str]:
 def prompt_problems(spec: Any, environment: Environment) -> list[str]:
     """What does not go with prompts that rule out symbols, or that are not drawn uniformly."""
     graded, learner = environment.allowed is not None, spec.learner
-    if graded and not spec.policy.build(environment.shape).tabular:
+    policy = spec.policy.build(environment.shape)
+    if graded and not policy.tabular:
         return ["revealed and vocab_sizes need a policy that is a table of logits"]
     name = getattr(getattr(learner, "optimizer", None), "name", "sgd")
     if graded and name not in updates.KEEPING:
@@ -99,6 +102,11 @@ def prompt_problems(spec: Any, environment: Environment) -> list[str]:
     natural = isinstance(learner, PolicyGradient) and learner.surrogate.build().tabular
     if natural and graded:
         return ["surrogate natural needs prompts that rule out no symbols"]
+    fixed = not environment.noisy
+    if isinstance(learner, PrefixReplay) and not (fixed and policy.tabular):
+        return ["prefix_replay needs fixed labels and a policy that is a table of logits"]
+    if isinstance(learner, SelfPlay) and not (fixed and environment.verifier is None):
+        return ["self_play needs fixed labels and a verifier that never errs"]
     course = getattr(learner, "curriculum", None)
     if isinstance(course, curricula.Band) and environment.noisy:
         return ["a curriculum needs fixed labels: of fresh ones none tells what is right"]

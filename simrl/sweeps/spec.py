@@ -17,6 +17,8 @@ from simrl.environments.sequence import Sequence
 from simrl.learners import advantages, curricula, grouped, lumping, surrogates
 from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.learners.replay import PrefixReplay
+from simrl.learners.self_play import SelfPlay
 from simrl.learners.supervised import Supervised
 from simrl.learners.updates import Optimizer
 from simrl.policies.tabular import Tabular
@@ -29,6 +31,8 @@ LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "filtered_policy_gradient": FilteredPolicyGradient,
+    "prefix_replay": PrefixReplay,
+    "self_play": SelfPlay,
 }
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED}
 CURRICULA: dict[str, Any] = {**curricula.NAMED}

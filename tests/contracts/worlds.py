@@ -25,11 +25,12 @@ SMALL = {
         for reward in sequence.REWARDS
     ],
 }  # fmt: skip
+NOT_NAMED = ("verifier", "frequencies")
 # A world that is registered and not listed above is met as it comes; verifiers that err are met in
 # test_verifiers.
 WORLDS = {
     "-".join(
-        [name, *(v for k, v in vars(world).items() if isinstance(v, str) and k != "verifier")]
+        [name, *(v for k, v in vars(world).items() if isinstance(v, str) and k not in NOT_NAMED)]
     ): world
     for name, kind in specs.ENVIRONMENTS.items()
     for world in SMALL.get(name, [kind()])
@@ -45,6 +46,7 @@ def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
     sizes = {"supervised": {"batch_size": 2}, "policy_gradient": {"group_size": 2}}
     sizes["filtered_policy_gradient"] = {"group_size": 2, "max_groups": 1}
+    sizes |= {"prefix_replay": {"group_size": 2}, "self_play": {"group_size": 2}}
     value = {"name": name, **sizes.get(name, {}), **changes}
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
