@@ -17,13 +17,17 @@ from simrl.environments.sequence import Sequence
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.bayesian import Bayesian
+from simrl.learners.curricula import Band
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
+from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.grouped import Grouped
 from simrl.learners.oracles import Oracle
 from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.ppo import PPO
+from simrl.learners.replay import PrefixReplay
+from simrl.learners.self_play import SelfPlay
 from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
@@ -34,6 +38,7 @@ from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.spec import Phases, Spec, SpecError, own
 from simrl.types import (
     Advantage,
+    Curriculum,
     Environment,
     Info,
     Learner,
@@ -87,12 +92,15 @@ __all__ = [
     "Advantage",
     "Affine",
     "Autoregressive",
+    "Band",
     "Bandit",
     "Bayesian",
     "Constant",
+    "Curriculum",
     "Distillation",
     "Environment",
     "ExactGradient",
+    "FilteredPolicyGradient",
     "Grouped",
     "Info",
     "Learner",
@@ -103,10 +111,12 @@ __all__ = [
     "Phases",
     "Policy",
     "PolicyGradient",
+    "PrefixReplay",
     "Prior",
     "Progress",
     "Rollout",
     "RunningMean",
+    "SelfPlay",
     "Sequence",
     "Shape",
     "Spec",

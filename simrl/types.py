@@ -86,6 +86,10 @@ class Environment(NamedTuple):
     # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
     # of theirs alone: what the fused path asks for where there are several prompts
     prior: Prior | None = None  # of the arms, where counting pulls tells all that is told of them
+    allowed: Callable[[Task, Array], Array] | None = None
+    # (task, prompt) -> [L, V] bool: symbols that the prompt does not rule out; for tables of logits
+    prompt_law: Callable[[Task], Array] | None = None
+    # task -> probabilities [M] of the prompts; None: uniform
 
 
 class Policy(NamedTuple):
@@ -146,10 +150,20 @@ class Surrogate(NamedTuple):
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
 
 
+class Curriculum(NamedTuple):
+    """Which prompts an update draws."""
+
+    init: Callable[[], State]  # () -> state
+    choose: Callable[[State, Array], Array]  # (state, words [G]) -> prompts [G] int32
+    update: Callable[[State, Array, Array], State]  # (state, prompts [G], success [G, B]) -> state
+    law: Callable[[State], Array]  # state -> probabilities [M] by which `choose` draws
+    oracle: bool = False  # `choose` and `law` are given the policy's exact pass rates [M] instead
+
+
 class Info(NamedTuple):
     """What one update lets others look at."""
 
-    prompts: Array  # [G] int32: the prompts drawn
+    prompts: Array  # [G] int32: the prompts drawn; -1: this group was not drawn after all
     answers: Array  # [G, B, L] int32: guesses, or labels (supervised alone has no guesses)
     success: Array  # [G, B] float: guesses that were right (labels: 1)
     num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
@@ -239,6 +253,8 @@ class Learner(NamedTuple):
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
     # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
     # `step`
+    discards: bool = False  # what `Info.dead` counts is thrown away before training
+    compares: bool = False  # it is told which of two guesses is better, not what the world pays
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
     draws: bool = True  # asks the world for labels or rewards; what it answers is told apart

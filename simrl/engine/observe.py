@@ -68,7 +68,8 @@ def verifier_of(trial: Trial) -> Verifier | None:
 def channel_of(trial: Trial) -> str | None:
     """The information channel of the learner's feedback, None where it has no closed form."""
     environment = trial.environment
-    if environment.noisy or verifier_of(trial) is not None or trial.learner.partial:
+    unknown = trial.learner.partial or trial.learner.compares
+    if environment.noisy or verifier_of(trial) is not None or unknown:
         return None
     if trial.learner.kind == "supervised":
         return "label"
@@ -98,7 +99,8 @@ def information_form(trial: Trial) -> str | None:
     if not environment.noisy:
         if channel_of(trial) is not None:
             return "closed"
-        return None if environment.channel is None else "sampled"
+        unknown = environment.channel is None or trial.learner.compares
+        return None if unknown else "sampled"
     if "known_channel" not in trial.measures or environment.label_channel is None:
         return None
     by_position = environment.channel in ("token", "reward_to_go")

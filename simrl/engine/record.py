@@ -170,6 +170,8 @@ def _ledger_lines(trial: Trial, found: Observed) -> Observed:
         for line, rate in rates.items():
             charged = tokens if line in ("critic", "reference") else tokens - dead
             lines[f"{place}.flops_{line}"] = charged * rate
-        if "decode" in rates:
+        if trial.learner.discards:
+            lines[f"{place}.flops_discarded"] = dead * rates["decode"]
+        elif "decode" in rates:
             lines[f"{place}.flops_dead"] = dead * (rates["decode"] + rates["training"])
     return lines

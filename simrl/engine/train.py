@@ -202,6 +202,7 @@ def spend(spent: Array, info: Info, counted: int, times: Array | None = None) ->
     if times is not None:
         cost = phases.multiply_counts(cost, times)
     if spent.shape[0] == 1:
+        cost = jnp.where(info.prompts[:, None, None] >= 0, cost, jnp.uint32(0))
         return phases.add_words(spent, phases.sum_words(cost)[None])
     return phases.scatter_words(spent, info.prompts, cost)
 

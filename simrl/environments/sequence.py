@@ -8,6 +8,13 @@ Labels are `fixed` (always the secret) or `zipf`: every position is drawn anew f
 ranks, p(rank r) ~ r^-zipf_exponent, whose first rank is the secret's symbol. The reward compares
 a guess with a fresh label; `success` always speaks of the secret itself.
 
+Prompts may be of graded difficulty: the prompt itself tells the first `revealed[m]` symbols of the
+answer to prompt m, or that only the first `vocab_sizes[m]` symbols come into question. A policy
+that is a table knows what its prompt tells from the start (simrl.learners.updates.first_params);
+tokens that are told are charged like the others. Prompts are drawn uniformly or by a Zipf law over
+m, p(m) ~ (m + 1)^-frequency_exponent. A pass rate over prompts is their plain mean, whatever the
+frequencies: the accuracy over the set, not the expected reward of a draw.
+
 Where labels are fixed and rewards are 0 or 1, a `noisy` verifier turns them over now and then
 (simrl.environments.verifiers): one coin for the whole answer, or one for each position of `token`.
 
@@ -27,6 +34,7 @@ from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
 LABELS = ("fixed", "zipf")
+FREQUENCIES = ("uniform", "zipf")
 
 
 class Secrets(NamedTuple):
@@ -36,12 +44,13 @@ class Secrets(NamedTuple):
     laws: Array | None  # [M, L, V] label law
     tables: Array | None  # [M, L, V] int32, its inverse-CDF tables
     right: Array | None = None  # [M, A, L] int32, all right answers, if several are
+    frequencies: Array | None = None  # [M] int32, inverse-CDF table of prompts not drawn uniformly
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Sequence:
-    """M prompts, drawn uniformly, each with a secret of L symbols out of V."""
+    """M prompts, each with a secret of L symbols out of V."""
 
     vocab_size: int = field(default=8, metadata={"static": True})
     length: int = field(default=3, metadata={"static": True})
@@ -53,6 +62,12 @@ class Sequence:
     verifier: str = field(default="exact", metadata={"static": True})
     false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
     false_negative: float = 0.0  # and a 1 as 0
+    revealed: tuple[int, ...] = field(default=(), metadata={"static": True})
+    # how many first symbols each prompt tells; (): none
+    vocab_sizes: tuple[int, ...] = field(default=(), metadata={"static": True})
+    # how many first symbols come into question, told by each prompt; (): all
+    frequencies: str = field(default="uniform", metadata={"static": True})
+    frequency_exponent: float = 1.0  # read by zipf alone
 
     @property
     def binary(self) -> bool:
@@ -80,7 +95,7 @@ class Sequence:
         if self.verifier == "noisy" and self.labels != "fixed":
             found.append(f"verifier noisy needs fixed labels, not {self.labels!r}")
         rates = self.false_positive, self.false_negative
-        found += verifiers.problems(self.verifier, *rates)
+        found += verifiers.problems(self.verifier, *rates) + self._prompt_problems()
         return found or self._problems_of_several()
 
     def _problems_of_several(self) -> list[str]:
@@ -92,7 +107,43 @@ class Sequence:
             return []
         if self.labels != "fixed" or (self.reward != "exact" and self.length > 1):
             return ["num_right above 1 needs fixed labels and the reward exact"]
+        if self.revealed or self.vocab_sizes:
+            return ["num_right above 1 needs prompts that rule out no symbols"]
         return listing.problems(shape, "num_right above 1")
+
+    def _prompt_problems(self) -> list[str]:
+        found = []
+        ranges = {
+            "revealed": (self.revealed, 0, self.length - 1),
+            "vocab_sizes": (self.vocab_sizes, 2, self.vocab_size),
+        }
+        for name, (given, low, high) in ranges.items():
+            whole = all(isinstance(n, int) and low <= n <= high for n in given)
+            if given and (len(given) != self.num_prompts or not whole):
+                found.append(
+                    f"{name} must be {self.num_prompts} whole numbers in {low} ... {high}, one for "
+                    f"each prompt, not {given}"
+                )
+        if (self.revealed or self.vocab_sizes) and self.labels != "fixed":
+            found.append(f"revealed and vocab_sizes need fixed labels, not {self.labels!r}")
+        if self.frequencies not in FREQUENCIES:
+            known = ", ".join(FREQUENCIES)
+            found.append(f"frequencies must be one of {known}, not {self.frequencies!r}")
+        return found
+
+    def _frequencies(self) -> Array:
+        return _zipf(jnp.arange(self.num_prompts), self.frequency_exponent)
+
+    def _vocab_sizes(self) -> Array:
+        """[M] int32."""
+        return jnp.asarray(self.vocab_sizes or (self.vocab_size,) * self.num_prompts, jnp.int32)
+
+    def _allowed(self, task: Secrets, prompt: Array) -> Array:
+        symbols = jnp.arange(self.vocab_size)
+        revealed = jnp.asarray(self.revealed or (0,) * self.num_prompts, jnp.int32)
+        told = jnp.arange(self.length)[:, None] < revealed[prompt]
+        mine = symbols == task.answers[prompt][:, None]
+        return jnp.where(told, mine, symbols < self._vocab_sizes()[prompt])
 
     def _label_channel(self, task: Secrets, prompt: Array) -> Array:
         symbols = jnp.arange(self.vocab_size)
@@ -101,24 +152,28 @@ class Sequence:
 
     def _init(self, key: Array) -> Secrets:
         """Draw the secrets of one seed."""
+        law = None if self.frequencies == "uniform" else keys.cumulative(self._frequencies())
         if self.num_right > 1:
             shape = Shape(self.num_prompts, self.length, self.vocab_size)
             right = _subsets(keys.words(key, (self.num_prompts, self.num_right)), shape)
-            return Secrets(right[:, 0], None, None, right)
+            return Secrets(right[:, 0], None, None, right, law)
         draw = keys.words(key, (self.num_prompts, self.length))
-        answers = keys.below(draw, self.vocab_size)
+        sizes = self._vocab_sizes()[:, None] if self.vocab_sizes else self.vocab_size
+        answers = keys.below(draw, sizes)
         if self.labels == "fixed":
-            return Secrets(answers, None, None)
+            return Secrets(answers, None, None, None, law)
         # Rank 1 is the secret's symbol, rank 2 the next one, and so on around.
         rank = (jnp.arange(self.vocab_size) - answers[..., None]) % self.vocab_size
         laws = _zipf(rank, self.zipf_exponent)
         tables = jax.vmap(jax.vmap(keys.cumulative))(laws)
-        return Secrets(answers, laws, tables)
+        return Secrets(answers, laws, tables, None, law)
 
     def build(self) -> Environment:
         """The environment; its task is a `Secrets`."""
         shape = Shape(self.num_prompts, self.length, self.vocab_size)
         noisy, several = self.labels == "zipf", self.num_right > 1
+        even = self.frequencies == "uniform"
+        graded = bool(self.revealed or self.vocab_sizes)
         verifier = verifiers.build(self.verifier, self.false_positive, self.false_negative)
 
         def target(task: Secrets, prompt: Array) -> Array:
@@ -126,14 +181,9 @@ class Sequence:
                 return jax.nn.one_hot(task.answers[prompt], self.vocab_size)
             return task.laws[prompt]
 
-        def label(words: Array, task: Secrets, prompt: Array) -> Array:
-            if task.tables is None:
-                return task.answers[prompt]
-            return choices.chosen(words, task.tables[prompt])
-
         def reward(words: Array, task: Secrets, prompt: Array, answer: Array) -> Outcome:
             if task.right is None:
-                match = (answer == label(words, task, prompt)).astype(jnp.float32)
+                match = (answer == _label(words, task, prompt)).astype(jnp.float32)
                 success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
                 paid = credit(match, self.reward)
             else:
@@ -145,21 +195,22 @@ class Sequence:
             return Outcome(credit=paid, success=success)
 
         def prompt(word: Array, task: Secrets) -> Array:
+            if task.frequencies is not None:
+                whole = task.frequencies[-1]
+                # `keys.choose`, in additions: the fused path takes it lane by lane.
+                below = task.frequencies <= keys.threshold(word, whole)
+                return jnp.sum(below, dtype=jnp.int32)
             # A constant where there is no choice: the compiler then drops the draw and the gathers.
             return keys.below(word, self.num_prompts) if self.num_prompts > 1 else jnp.int32(0)
 
-        def right(task: Secrets, prompt: Array) -> Array:
-            assert task.right is not None
-            return task.right[prompt]
-
         def reward_law(task: Secrets, prompt: Array) -> tuple[Array, Array]:
-            paid = jnp.any(jnp.arange(self.vocab_size) == right(task, prompt), axis=0)
+            paid = jnp.any(jnp.arange(self.vocab_size) == _right(task, prompt), axis=0)
             return verifiers.law(paid.astype(jnp.float32), verifier)
 
         return Environment(
             init=self._init,
             prompt=prompt,
-            label=label,
+            label=_label,
             reward=reward,
             target=target,
             shape=shape,
@@ -170,10 +221,30 @@ class Sequence:
             matching=self.by_position and not noisy and not several and verifier is None,
             verifier=verifier,
             trailing=not several,
-            right=right if several else None,
+            right=_right if several else None,
             reward_law=reward_law if several and self.length == 1 else None,
             by_prompt=True,
+            allowed=self._allowed if graded else None,
+            prompt_law=None if even else _prompt_law,
         )
+
+
+def _label(words: Array, task: Secrets, prompt: Array) -> Array:
+    if task.tables is None:
+        return task.answers[prompt]
+    return choices.chosen(words, task.tables[prompt])
+
+
+def _right(task: Secrets, prompt: Array) -> Array:
+    assert task.right is not None  # it is asked for with several alone
+    return task.right[prompt]
+
+
+def _prompt_law(task: Secrets) -> Array:
+    """Probabilities [M] of the prompts."""
+    assert task.frequencies is not None  # it is given with them alone
+    weights = jnp.diff(task.frequencies, prepend=0)
+    return weights / task.frequencies[-1]
 
 
 def _zipf(rank: Array, exponent: float) -> Array:

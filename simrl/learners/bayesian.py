@@ -61,6 +61,8 @@ class Bayesian:
         """Why it cannot learn in this world; None if it can."""
         if environment.channel is None or environment.noisy or environment.right is not None:
             return "bayesian needs fixed labels and rewards that tell of one right answer"
+        if environment.allowed is not None:
+            return "bayesian needs prompts that rule out no symbols: its prior is uniform"
         return next(iter(listing.problems(environment.shape, "bayesian")), None)
 
     def build(self, environment: Environment, policy: Policy) -> Learner:

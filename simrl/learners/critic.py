@@ -159,6 +159,10 @@ def moments(
             whole = gradients.constant_moments(one, size, baseline)
             return whole.trace_covariance, whole.squared_norm
 
-        return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups)
+        return updates.over_prompts(
+            *jax.vmap(of_prompt)(jnp.arange(num_prompts)),
+            groups,
+            updates.prompt_law(environment, task),
+        )
 
     return found

@@ -101,7 +101,9 @@ class Distillation:
                 return jnp.sum((jnp.exp(log_probs) * (excess - mean)) ** 2)
 
             norms = jax.vmap(of_prompt)(jnp.arange(num_prompts))
-            return updates.over_prompts(jnp.zeros_like(norms), norms, groups)
+            return updates.over_prompts(
+                jnp.zeros_like(norms), norms, groups, updates.prompt_law(environment, task)
+            )
 
         return Learner(
             init=init,

@@ -78,10 +78,12 @@ def moments(
     statistics: Statistics | None,
     batch: tuple[int, int],
     added: Callable[[State, Array], Array] | None = None,
+    law_of: Callable[[State, Task], Array | None] = lambda state, task: None,
 ) -> tuple[Any, Any]:
     """Exact moments and squared bias where the world and the advantage have them, else None.
 
-    `added` (state, prompt) is a part of the estimate that is no matter of luck, or None.
+    `added` (state, prompt) is a part of the estimate that is no matter of luck, or None; `law_of`
+    (state, task) the probabilities [M] with which prompts are drawn, None: uniform.
     An advantage with a memory sees several groups in turn, which its moments do not describe.
     """
     groups, size = batch
@@ -99,15 +101,23 @@ def moments(
                 return found.trace_covariance, found.squared_norm
             return found.trace_covariance, jnp.sum((found.mean + added(state, prompt)) ** 2)
 
-        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups)
+        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups, law_of(state, task))
 
     def squared_bias(state: Any, task: Task) -> Array:
-        def of_prompt(prompt: Array) -> Array:
-            one = statistics(state, task, prompt)
-            found = batch_moments(state.advantage, one, size)
-            bias = found.mean - one.mean
-            return jnp.sum((bias if added is None else bias + added(state, prompt)) ** 2)
+        mine, given = law_of(state, task), updates.prompt_law(environment, task)
+        even = jnp.ones(prompts.shape)
+        if mine is not None:
+            given = even / len(prompts) if given is None else given
+        # Of an even law the share of a prompt is taken last.
+        shares = even if mine is None else mine, even if given is None else given
 
-        return jnp.mean(jax.vmap(of_prompt)(prompts)) / len(prompts)
+        def of_prompt(prompt: Array, mine: Array, given: Array) -> Array:
+            one = statistics(state, task, prompt)
+            mean = batch_moments(state.advantage, one, size).mean
+            mean = mean if added is None else mean + added(state, prompt)
+            return jnp.sum((mine * mean - given * one.mean) ** 2)
+
+        found = jax.vmap(of_prompt)(prompts, *shares)
+        return jnp.mean(found) / len(prompts) if mine is None else jnp.sum(found)
 
     return moments, squared_bias

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from simrl.learners import leap, updates
+from simrl.learners.curricula import Uniform
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning
 from simrl.measures import flops
@@ -29,6 +30,7 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         "only policy gradient does": not hasattr(learner, "group_size"),
         "the reward must tell right from wrong of whole answers": not whole or environment.noisy,
         "one answer must be right": environment.right is not None,
+        "no prompt may rule out symbols": environment.allowed is not None,
         "there must be one prompt and one group": shape.num_prompts != 1
         or getattr(learner, "num_groups", 1) != 1,
         "the optimizer must be sgd with a learning_rate alone": getattr(optimizer, "name", "")
@@ -38,11 +40,27 @@ def obstacle(environment: Environment, policy: Policy, learner: Any) -> str | No
         "the surrogate must be score": not isinstance(
             getattr(learner, "surrogate", Score()), Score
         ),
+        "the curriculum must be uniform": not isinstance(
+            getattr(learner, "curriculum", Uniform()), Uniform
+        ),
         "the advantage must follow from the number of successes": not hasattr(
             getattr(learner, "advantage", None), "tables"
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def build(environment: Environment, policy: Policy, learner: Any) -> Callable | None:
+    """The `jump` of a policy-gradient specification; None where there is an `obstacle`."""
+    if obstacle(environment, policy, learner):
+        return None
+
+    def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
+        made = environment, policy, learner.optimizer.build()
+        tables = learner.advantage.tables(learner.group_size)
+        return jump_of(*made, tables)(keys, state, task, most)
+
+    return jump
 
 
 def jump_of(

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from simrl.learners import exact, fused, jumping, rollouts, updates
+from simrl.learners import curricula, exact, fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
@@ -13,7 +13,6 @@ from simrl.types import (
     Array,
     Environment,
     Info,
-    Jump,
     Learner,
     Params,
     Policy,
@@ -33,13 +32,15 @@ class PolicyGradient:
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=Optimizer)
     surrogate: Any = field(default_factory=Score)
+    curriculum: Any = field(default_factory=curricula.Uniform)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         found = self.optimizer.problems()
         if self.group_size < 1 or self.num_groups < 1:
             return [*found, "group_size and num_groups must be at least 1"]
-        return found + self.advantage.problems(self.group_size) + self.surrogate.problems()
+        found += self.advantage.problems(self.group_size)
+        return found + self.surrogate.problems() + self.curriculum.problems()
 
     def build(self, environment: Environment, policy: Policy) -> Learner:
         """The learner for this world and policy."""
@@ -51,9 +52,11 @@ class PolicyGradient:
         surrogate = self.surrogate.build()
         statistics = exact.statistics(environment, belief) if policy.tabular else None
         lines = rollouts.bill(surrogate, policy.num_active_params)
+        course = curricula.course(self.curriculum.build(environment), environment, belief, groups)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
-            drawn = rollouts.draw(keys, environment, policy, state.params, task, batch)
+            told = environment, policy, state.params, task, batch
+            drawn = rollouts.draw(keys, *told, course.prompts(keys, state, task))
             drawn = exact.told(advantage, statistics, state, task, drawn)
             return drawn, *rollouts.weigh(advantage, state.advantage, drawn)
 
@@ -64,26 +67,22 @@ class PolicyGradient:
         def init(keys: Any) -> Learning:
             params = updates.first_params(environment, policy, keys)
             start = params if surrogate.anchored else ()
-            return Learning(params, optimizer.init(params), advantage.init(), start)
+            opt_state = optimizer.init(params)
+            return Learning(params, opt_state, advantage.init(), start, course.init())
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             drawn, kept, weights = weighed(keys, state, task)
             # A penalty is a gradient also where the rewards leave none.
             dead = weights if surrogate.penalty is None else None
             info = updates.report(lines, drawn.prompt, drawn.answers, drawn.success, size, dead)
-            after = rollouts.climb(optimizer, surrogate, policy, drawn, weights, state, kept)
+            known = course.update(state, drawn)
+            after = rollouts.climb(optimizer, surrogate, policy, drawn, weights, known, kept)
             return after, info
 
-        def jump(keys: Any, state: Learning, task: Task, most: Array) -> Jump:
-            tables = self.advantage.tables(size)
-            return jumping.jump_of(environment, policy, optimizer, tables)(keys, state, task, most)
-
+        added = exact.penalty(surrogate, belief)
+        known = statistics if surrogate.score else None
         moments, squared_bias = exact.moments(
-            environment,
-            advantage,
-            statistics if surrogate.score else None,
-            batch,
-            exact.penalty(surrogate, belief),
+            environment, advantage, known, batch, added, course.law
         )
         fast = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
         return Learner(
@@ -98,6 +97,6 @@ class PolicyGradient:
             score=updates.answer_score(policy),
             ledger=lines,
             listed=policy.listed is not None,
-            jump=None if jumping.obstacle(environment, policy, self) else jump,
-            fused=fast if surrogate.plain else None,
+            jump=jumping.build(environment, policy, self),
+            fused=fast if surrogate.plain and course.is_uniform else None,
         )

@@ -31,11 +31,18 @@ def draw(
     params: Params,
     task: Task,
     batch: tuple[int, int],
+    prompts: Array | None = None,
+    given: tuple[Array, Array] | None = None,
 ) -> Rollout:
-    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G]."""
+    """Rollouts of G groups of B answers: every field of the Rollout with a leading axis [G].
+
+    `prompts` [G]: other than those that the world draws. `given`: an answer [G, L] to each, and how
+    many of its first symbols [G, B] a rollout starts from; for policies factorised over positions.
+    """
     groups, size = batch
     length = environment.shape.length
-    prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
+    if prompts is None:
+        prompts = updates.draw_prompts(keys.prompt, environment, task, groups)
     sample_words = updates.group_words(keys.sample, groups, size, length)
     reward_words = updates.group_words(keys.reward, groups, size, length)
 
@@ -45,13 +52,16 @@ def draw(
         paid = jnp.asarray(told.credit, float)
         return Outcome(jnp.broadcast_to(paid, (length,)), jnp.asarray(told.success, float))
 
-    def group(prompt: Array, words: Array, noise: Array) -> Rollout:
+    def group(prompt: Array, words: Array, noise: Array, given: Any) -> Rollout:
         answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+        if given is not None:
+            known, sizes = given
+            answers = jnp.where(jnp.arange(length) < sizes[:, None], known, answers)
         outcome = jax.vmap(verdict, (0, None, None, 0))(noise, task, prompt, answers)
         log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
         return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
 
-    return jax.vmap(group)(prompts, sample_words, reward_words)
+    return jax.vmap(group)(prompts, sample_words, reward_words, given)
 
 
 def weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State, Array]:

@@ -84,7 +84,8 @@ class Supervised:
                 trace, norm = _one_label(probs, law, self.smoothing)
                 return trace / size, norm
 
-            return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups)
+            law = updates.prompt_law(environment, task)
+            return updates.over_prompts(*jax.vmap(of_prompt)(jnp.arange(num_prompts)), groups, law)
 
         return Learner(
             init=init,

@@ -71,6 +71,11 @@ class Optimizer:
         return schedules.build(self.name, self.schedule, self.clip, numbers)
 
 
+RULED_OUT = -1e4  # logit, nats: its power is 0 in float32 and in float64
+KEEPING = ("sgd", "adam", "adagrad", "amsgrad", "nadam", "rmsprop")
+# optax optimisers that leave alone what has no gradient
+
+
 class Learning(NamedTuple):
     """The state every gradient learner here carries."""
 
@@ -78,17 +83,27 @@ class Learning(NamedTuple):
     optimizer: Any
     advantage: State
     start: Params = ()  # the first params, where an update reads them
+    curriculum: State = ()
 
 
 def first_params(environment: Environment, policy: Policy, streams: Any) -> Params:
-    """The params that a learner starts with in this world, whose task is that of the same seed."""
-    params = policy.init(streams.start)
-    if policy.pretrain is None:
-        return params
-    task = environment.init(streams.task)
-    prompts = jnp.arange(environment.shape.num_prompts)
-    laws = jax.vmap(environment.target, (None, 0))(task, prompts)
-    return policy.pretrain(params, jnp.argmax(laws, axis=-1))
+    """The params that a learner starts with in this world, whose task is that of the same seed.
+
+    Where prompts rule out symbols, a table starts with their logits at RULED_OUT: their
+    probability is 0, and so is every gradient there, with which sgd and adam leave them as they
+    are; a position that a prompt reveals has a score of 0.
+    """
+    start = policy.init(streams.start)
+    if policy.pretrain is None and environment.allowed is None:
+        return start
+    task, prompts = environment.init(streams.task), jnp.arange(environment.shape.num_prompts)
+    if policy.pretrain is not None:
+        laws = jax.vmap(environment.target, (None, 0))(task, prompts)
+        start = policy.pretrain(start, jnp.argmax(laws, axis=-1))
+    if environment.allowed is None:
+        return start
+    allowed = jax.vmap(environment.allowed, (None, 0))(task, prompts)
+    return jnp.where(allowed, start, RULED_OUT)
 
 
 def draw_prompts(stream: Array, environment: Environment, task: Task, num_groups: int) -> Array:
@@ -119,14 +134,19 @@ def weighted_score(
     return jax.grad(objective)(params)
 
 
+def prompt_law(environment: Environment, task: Task) -> Array | None:
+    """Probabilities [M] of the prompts that the world gives; None: uniform."""
+    return None if environment.prompt_law is None else environment.prompt_law(task)
+
+
 def ascend(
-    optimizer: optax.GradientTransformation, state: Learning, gradient: Params, advantage: State
-) -> Learning:
-    """One optimiser step up the gradient."""
+    optimizer: optax.GradientTransformation, state: Any, gradient: Params, advantage: State
+) -> Any:
+    """One optimiser step up the gradient, of a `Learning` or what has its first fields."""
     descent = jax.tree.map(jnp.negative, gradient)
     updates, opt_state = optimizer.update(descent, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    return Learning(params, opt_state, advantage, state.start)
+    return state._replace(params=params, optimizer=opt_state, advantage=advantage)
 
 
 def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
@@ -180,12 +200,18 @@ def report(
     )
 
 
-def over_prompts(trace: Array, squared_norm: Array, num_groups: int) -> tuple[Array, Array]:
-    """Trace of covariance and squared mean of an average over G groups with uniform prompts.
+def over_prompts(
+    trace: Array, squared_norm: Array, num_groups: int, law: Array | None = None
+) -> tuple[Array, Array]:
+    """Trace of covariance and squared mean of an average over G groups of prompts drawn by a law.
 
     trace, squared_norm [M]: those of one group's estimator for each prompt, whose parameters are
-    disjoint. Law of total covariance; equal to trace / G when M = 1.
+    disjoint. `law` [M]: probabilities of the prompts; None: uniform. Law of total covariance; equal
+    to trace / G when M = 1.
     """
+    if law is not None:
+        between = jnp.sum(law * (1 - law) * squared_norm)
+        return (jnp.sum(law * trace) + between) / num_groups, jnp.sum(law**2 * squared_norm)
     num_prompts = trace.shape[0]
     between = (1 - 1 / num_prompts) * jnp.mean(squared_norm)
     return (jnp.mean(trace) + between) / num_groups, jnp.mean(squared_norm) / num_prompts

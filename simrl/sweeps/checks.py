@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import asked, clock, observe
-from simrl.learners import exact, jumping, lumping
+from simrl.learners import curricula, exact, jumping, lumping, updates
+from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner, Surrogate
 
@@ -74,14 +75,16 @@ def match_problems(spec: Any) -> list[str]:
     advantage: Any = getattr(spec.learner, "advantage", None)
     if getattr(advantage, "binary_only", False) and not spec.environment.build().binary:
         return [f"advantage {advantage.rule} needs rewards that are 0 or 1"]
-    if getattr(advantage, "oracle", False) and not _has_statistics(spec):
-        return [f"advantage {advantage.rule} needs a tabular policy and a closed law of rewards"]
     unfit = fit_problems(spec, spec.environment.build())
     if unfit:
         return unfit
-    surrogate = surrogate_problem(spec)
-    if surrogate is not None:
-        return [surrogate]
+    oracle = getattr(advantage, "oracle", False)
+    if oracle and not (isinstance(spec.learner, PolicyGradient) and _has_statistics(spec)):
+        told = "policy_gradient, a tabular policy and a closed law of rewards"
+        return [f"advantage {advantage.rule} needs {told}"]
+    found = surrogate_problems(spec) or prompt_problems(spec, spec.environment.build())
+    if found:
+        return found
     if spec.engine == "jump":
         problem = jump_problem(spec, spec.environment.build())
         return [] if problem is None else [f"engine jump is not exact here: {problem}"]
@@ -110,16 +113,35 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
     return asked.problems(environment, policy, learner, spec.measures)
 
 
-def surrogate_problem(spec: Any) -> str | None:
-    """Why the surrogate does not do for the policy; None if it does."""
+def surrogate_problems(spec: Any) -> list[str]:
+    """Why the surrogate does not do for the policy."""
     if not hasattr(spec.learner, "surrogate"):
-        return None
+        return []
     built = spec.learner.surrogate.build()
     if not isinstance(built, Surrogate):
-        return f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"
+        return [f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"]
     if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
-        return "surrogate natural needs a policy that is a table of logits"
-    return None
+        return ["surrogate natural needs a policy that is a table of logits"]
+    return []
+
+
+def prompt_problems(spec: Any, environment: Environment) -> list[str]:
+    """What does not go with prompts that rule out symbols, or that are not drawn uniformly."""
+    graded, learner = environment.allowed is not None, spec.learner
+    if graded and not spec.policy.build(environment.shape).tabular:
+        return ["revealed and vocab_sizes need a policy that is a table of logits"]
+    name = getattr(getattr(learner, "optimizer", None), "name", "sgd")
+    if graded and name not in updates.KEEPING:
+        return [f"revealed and vocab_sizes need one of {', '.join(updates.KEEPING)}, not {name}"]
+    natural = hasattr(learner, "surrogate") and learner.surrogate.build().tabular
+    if natural and graded:
+        return ["surrogate natural needs prompts that rule out no symbols"]
+    course = getattr(learner, "curriculum", None)
+    if isinstance(course, curricula.Band) and environment.noisy:
+        return ["a curriculum needs fixed labels: of fresh ones none tells what is right"]
+    if natural and (environment.prompt_law is not None or isinstance(course, curricula.Band)):
+        return ["surrogate natural needs prompts that are drawn uniformly"]
+    return []
 
 
 def length_problems(spec: Any) -> list[str]:
@@ -154,6 +176,8 @@ def total_problems(spec: Any, learner: Learner, counted: int) -> list[str]:
 
 def jump_problem(spec: Any, environment: Environment) -> str | None:
     """Why the loop cannot jump over updates that change nothing; None if it can."""
+    if not isinstance(spec.learner, PolicyGradient):
+        return "only policy gradient does"
     return jumping.obstacle(environment, spec.policy.build(environment.shape), spec.learner)
 
 

@@ -14,14 +14,17 @@ import numpy as np
 
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.learners import advantages, grouped, lumping, oracles, surrogates
+from simrl.learners import advantages, curricula, grouped, lumping, oracles, surrogates
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.bayesian import Bayesian
 from simrl.learners.distillation import Distillation
 from simrl.learners.exact_gradient import ExactGradient
+from simrl.learners.filtering import FilteredPolicyGradient
 from simrl.learners.penalised import Penalised
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.learners.ppo import PPO
+from simrl.learners.replay import PrefixReplay
+from simrl.learners.self_play import SelfPlay
 from simrl.learners.supervised import Supervised
 from simrl.learners.thompson import Thompson
 from simrl.learners.ucb import UCB1
@@ -37,6 +40,9 @@ LEARNERS: dict[str, Any] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "actor_critic": ActorCritic,
+    "filtered_policy_gradient": FilteredPolicyGradient,
+    "prefix_replay": PrefixReplay,
+    "self_play": SelfPlay,
     "exact_gradient": ExactGradient,
     "distillation": Distillation,
     "bayesian": Bayesian,
@@ -44,6 +50,7 @@ LEARNERS: dict[str, Any] = {
     "ucb1": UCB1,
 }
 ADVANTAGES: dict[str, Any] = {**advantages.NAMED, **grouped.NAMED, **oracles.NAMED}
+CURRICULA: dict[str, Any] = {**curricula.NAMED}
 SURROGATES: dict[str, Any] = {**surrogates.NAMED, "penalised": Penalised(), "ppo": PPO()}
 FAMILIES: dict[str, dict[str, Any]] = {
     "environment": ENVIRONMENTS,
@@ -51,6 +58,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "learner": LEARNERS,
     "advantage": ADVANTAGES,
     "surrogate": SURROGATES,
+    "curriculum": CURRICULA,
 }
 THINGS = Environment | Policy | Advantage | Surrogate | Learner
 
@@ -180,6 +188,8 @@ def put(thing: Any, path: str, value: Any) -> Any:
     if head not in names:
         kind = type(thing).__name__
         raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}")
+    if isinstance(value, list) and isinstance(getattr(thing, head), tuple):
+        value = tuple(value)
     if rest:
         value = put(getattr(thing, head), rest, value)
     elif head in FAMILIES:

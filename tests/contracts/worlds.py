@@ -32,11 +32,12 @@ SMALL = {
         for reward in sequence.REWARDS
     ],
 }  # fmt: skip
+NOT_NAMED = ("verifier", "frequencies")
 # A world that is registered and not listed above is met as it comes; verifiers that err are met in
 # test_verifiers.
 WORLDS = {
     "-".join(
-        [name, *(v for k, v in vars(world).items() if isinstance(v, str) and k != "verifier")]
+        [name, *(v for k, v in vars(world).items() if isinstance(v, str) and k not in NOT_NAMED)]
     ): world
     for name, kind in specs.ENVIRONMENTS.items()
     for world in SMALL.get(name, [kind()])
@@ -53,6 +54,8 @@ def learner_spec(name, advantage="none", **changes):
     """A registered learner with small batches."""
     size = {"supervised": "batch_size", "exact_gradient": ""}.get(name, "group_size")
     value = {"name": name, **({size: 2} if size else {}), **changes}
+    if name == "filtered_policy_gradient":
+        value["max_groups"] = 1
     if name == "policy_gradient":
         one = advantage == "pass_at_k_leave_one_out"  # of a group of 2, k can only be 1
         value["advantage"] = {"name": advantage, "k": 1} if one else advantage

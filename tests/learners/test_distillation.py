@@ -129,7 +129,7 @@ def test_a_student_that_reads_its_prefix_is_taught_along_its_own_answers():
 
 def test_what_distillation_refuses():
     for divergence, world, measures, line in (
-        ("reverse", FIXED, (), "noisy labels, not fixed"),
+        ("reverse", FIXED, (), "rules nothing out: noisy labels"),
         ("forward", WORLD, ("known_channel",), "known_channel is about labels"),
         ("sideways", FIXED, (), "forward, reverse, not 'sideways'"),
     ):

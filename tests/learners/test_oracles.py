@@ -109,7 +109,7 @@ def test_a_policy_that_is_sure_has_a_baseline():
 def test_worlds_without_a_law_of_rewards_are_refused(changes):
     environment = simrl.Bandit("gaussian", 3).build()._replace(reward_law=None)
     spec = specs.resolved(simrl.Spec(environment=environment, **changes))
-    with pytest.raises(simrl.SpecError, match="needs a tabular"):
+    with pytest.raises(simrl.SpecError, match="a tabular policy"):
         specs.validate(spec)
 
 

@@ -1,0 +1,126 @@
+"""Hints from own successes: rollouts that start from the first symbols of an answer that was right.
+
+A curriculum of starts near the goal (Florensa et al. 2017, reverse curriculum generation; Salimans
+& Chen 2018, learning from a single demonstration; backplay), but without a demonstrator: the
+learner is told nothing but the verdicts of its own guesses. It keeps the first answer of each
+prompt that it was told is right, and before there is one its rollouts are plain. With probability
+`hint` a rollout starts from the first k symbols of that answer, k uniform in 0 ... L - 1; the given
+symbols are neither decoded, nor trained on, nor charged.
+
+Updates are not unbiased for the expected reward of plain guesses: moments are left to redraws, and
+what a phase counts as successes are those of hinted guesses too.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simrl import keys as words_of
+from simrl.learners import curricula, rollouts, updates
+from simrl.learners.advantages import Affine
+from simrl.learners.updates import Optimizer
+from simrl.measures import flops, phases
+from simrl.types import Array, Environment, Info, Learner, Params, Policy, Rollout, State, Task
+
+
+class Replaying(NamedTuple):
+    """The state: that of every gradient learner, and an answer for each prompt."""
+
+    params: Params
+    optimizer: Any
+    advantage: State
+    answers: Array  # [M, L] int32, means nothing where none is known
+    known: Array  # [M] bool
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PrefixReplay:
+    """Policy gradient of which a share of rollouts starts from the prefix of a right answer."""
+
+    advantage: Any = field(default_factory=lambda: Affine(1.0, 1.0))
+    hint: float = 0.5  # probability that a rollout starts from a prefix, once there is an answer
+    group_size: int = field(default=32, metadata={"static": True})
+    num_groups: int = field(default=1, metadata={"static": True})
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = self.optimizer.problems()
+        if not 0 <= self.hint <= 1:
+            found.append(f"hint must lie in [0, 1], not {self.hint}")
+        if self.group_size < 1 or self.num_groups < 1:
+            return [*found, "group_size and num_groups must be at least 1"]
+        return found + self.advantage.problems(self.group_size)
+
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why it cannot learn in this world by a policy; None if it can."""
+        if environment.noisy or not policy.tabular:
+            return "prefix_replay needs fixed labels and a policy that is a table of logits"
+        return None
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world and policy."""
+        optimizer, length = self.optimizer.build(), environment.shape.length
+        batch = self.num_groups, self.group_size
+        advantage = self.advantage.build(self.group_size, length)
+        lines = flops.ledger_lines(policy.num_active_params, 1, "policy_gradient")
+
+        def ascent(
+            keys: Any, state: Replaying, task: Task
+        ) -> tuple[Params, State, Rollout, Array, Array]:
+            prompts = updates.draw_prompts(keys.prompt, environment, task, batch[0])
+            words = words_of.words(keys.label, (2, *batch))
+            hinted = (words_of.uniform(words[0]) < self.hint) & state.known[prompts][:, None]
+            given = jnp.where(hinted, words_of.below(words[1], length), 0)
+            about = environment, policy, state.params, task, batch, prompts
+            drawn = rollouts.draw(keys, *about, (state.answers[prompts], given))
+            kept, weights = rollouts.weigh(advantage, state.advantage, drawn)
+            free = jnp.arange(length) >= given[..., None]
+            weights = jnp.where(free, weights, 0)
+            way = updates.weighted_score(policy, state.params, prompts, drawn.answers, weights)
+            return way, kept, drawn, weights, free
+
+        def init(keys: Any) -> Replaying:
+            params = updates.first_params(environment, policy, keys)
+            answers = jnp.zeros((environment.shape.num_prompts, length), jnp.int32)
+            known = jnp.zeros(answers.shape[:1], bool)
+            return Replaying(params, optimizer.init(params), advantage.init(), answers, known)
+
+        def step(keys: Any, state: Replaying, task: Task) -> tuple[Replaying, Info]:
+            way, kept, drawn, weights, free = ascent(keys, state, task)
+            info = updates.report(
+                lines, drawn.prompt, drawn.answers, drawn.success, batch[1], weights
+            )
+            tokens = jnp.sum(free, axis=(1, 2), dtype=jnp.uint32)
+            charge = jnp.asarray(phases.words_of(sum(lines.values())))
+            info = info._replace(num_tokens=tokens, flops=phases.multiply_words(charge, tokens))
+            state = _remember(state, drawn, curricula.heard(environment, drawn))
+            return updates.ascend(optimizer, state, way, kept), info
+
+        return Learner(
+            init=init,
+            step=step,
+            belief=updates.belief(policy, length),
+            estimate=lambda keys, state, task: ascent(keys, state, task)[0],
+            moments=None,
+            kind="policy_gradient",
+            batch_size=batch[0] * batch[1],
+            score=updates.answer_score(policy),
+        )
+
+
+def _remember(state: Replaying, drawn: Rollout, success: Array) -> Replaying:
+    """With the first success [G, B] at each prompt that had none."""
+
+    def group(kept: tuple, told: tuple) -> tuple[tuple, None]:
+        (answers, known), (prompt, guesses, right) = kept, told
+        new = jnp.any(right > 0) & ~known[prompt]
+        answer = jnp.where(new, guesses[jnp.argmax(right)], answers[prompt])
+        return (answers.at[prompt].set(answer), known.at[prompt].max(new)), None
+
+    told = drawn.prompt, drawn.answers, success
+    answers, known = jax.lax.scan(group, (state.answers, state.known), told)[0]
+    return state._replace(answers=answers, known=known)

@@ -1,0 +1,96 @@
+"""Self-play duels: two guesses of one policy at the same prompt, of which the better one wins.
+
+The verdict is who won, by the world's own score of each guess (the mean of its credit), ties by a
+fair coin; nothing else is told. The winner is paid 1, the loser 0, and both guesses are learned
+from by REINFORCE (Williams 1992) with the baseline 1/2, the pass rate of the game, which is 1/2 by
+construction. So a game that is always even goes on teaching as long as scores differ: what its
+verdicts tell of the answer is not the entropy of an even coin (simrl.measures.duels). The mean
+update is the gradient of the chance to win against a copy that stands still.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simrl import keys as words_of
+from simrl.learners import rollouts, updates
+from simrl.learners.updates import Learning, Optimizer
+from simrl.measures import flops
+from simrl.types import Array, Environment, Info, Learner, Params, Policy, Rollout, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SelfPlay:
+    """Each update: `num_groups` prompts, `group_size` / 2 duels at each, one optimiser step."""
+
+    group_size: int = field(default=32, metadata={"static": True})  # guesses: two a duel
+    num_groups: int = field(default=1, metadata={"static": True})
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def problems(self) -> list[str]:
+        """What is wrong with this specification, one line each."""
+        found = self.optimizer.problems()
+        if self.group_size < 2 or self.group_size % 2:
+            found.append(f"group_size must be even, two guesses a duel, not {self.group_size}")
+        if self.num_groups < 1:
+            found.append("num_groups must be at least 1")
+        return found
+
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why it cannot learn in this world; None if it can."""
+        if environment.noisy or environment.verifier is not None:
+            return "self_play needs fixed labels and a verifier that never errs"
+        return None
+
+    def build(self, environment: Environment, policy: Policy) -> Learner:
+        """The learner for this world and policy."""
+        optimizer, length = self.optimizer.build(), environment.shape.length
+        batch = self.num_groups, self.group_size
+        lines = flops.ledger_lines(policy.num_active_params, 1, "policy_gradient")
+
+        def ascent(keys: Any, state: Learning, task: Task) -> tuple[Params, Rollout, Array]:
+            drawn = rollouts.draw(keys, environment, policy, state.params, task, batch)
+            coins = words_of.words(keys.label, (batch[0], batch[1] // 2))
+            weights = jnp.broadcast_to(verdicts(drawn.credit, coins)[..., None], drawn.credit.shape)
+            way = updates.weighted_score(policy, state.params, drawn.prompt, drawn.answers, weights)
+            return way, drawn, weights
+
+        def init(keys: Any) -> Learning:
+            params = updates.first_params(environment, policy, keys)
+            return Learning(params, optimizer.init(params), ())
+
+        def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
+            way, drawn, weights = ascent(keys, state, task)
+            told = drawn.prompt, drawn.answers, drawn.success, self.group_size, weights
+            return updates.ascend(optimizer, state, way, ()), updates.report(lines, *told)
+
+        return Learner(
+            init=init,
+            step=step,
+            belief=updates.belief(policy, length),
+            estimate=lambda keys, state, task: ascent(keys, state, task)[0],
+            moments=None,
+            kind="policy_gradient",
+            batch_size=batch[0] * batch[1],
+            score=updates.answer_score(policy),
+            ledger=lines,
+            listed=policy.listed is not None,
+            compares=True,
+        )
+
+
+def verdicts(credit: Array, coins: Array) -> Array:
+    """Weights [G, B] of guesses: 1/2 won, -1/2 lost; guess 2i plays guess 2i + 1.
+
+    `credit` [G, B, L]; `coins` [G, B / 2] words, for ties.
+    """
+    groups, size, _ = credit.shape
+    score = jnp.mean(credit, axis=-1).reshape(groups, size // 2, 2)
+    first, second = score[..., 0], score[..., 1]
+    heads = words_of.uniform(coins) < 0.5
+    won = jnp.where(first == second, heads, first > second)
+    weight = jnp.where(won, 0.5, -0.5)
+    return jnp.stack([weight, -weight], axis=-1).reshape(groups, size)
