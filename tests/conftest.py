@@ -1,12 +1,32 @@
 """Two host devices, and the compiled runs that many tests read."""
 
 import dataclasses
+import os
 
 import pytest
 
 import simrl
+from simrl.engine import lanes
 
+EMITTERS = "xla_cpu_use_fusion_emitters"
 simrl.use_cpu_cores(2)  # before any test touches JAX
+
+
+def pytest_configure(config):
+    """XLA's older emitters make slower programs in four fifths of the time: workers use them.
+
+    If this XLA has two kinds: an unknown flag would end the process.
+    """
+    in_charge = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
+    if in_charge and lanes._is_known(EMITTERS, False):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{EMITTERS}=false"
+
+
+@pytest.fixture
+def users_programs(monkeypatch):
+    """The programs that users run, for tests of what is said of their last bits."""
+    monkeypatch.setitem(lanes.CPU_OPTIONS, EMITTERS, True)
+
 
 SEEDS = 192
 GUESSING = simrl.Spec(

@@ -122,13 +122,14 @@ def _compiled(
 
     def wrap(function: Callable) -> Callable:
         @cache
-        def made(platform: str) -> Callable:
-            options = _known(options_on_cpu) if platform == "cpu" else None
-            return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
+        def made(options: tuple[tuple[str, bool | int | str], ...]) -> Callable:
+            given = dict(options) or None
+            return jax.jit(function, static_argnums=static_argnums, compiler_options=given)
 
         @wraps(function)
         def call(setup: Setup, *rest: Any) -> Any:
-            return made(setup.mesh.devices.flat[0].platform)(setup, *rest)
+            on_cpu = setup.mesh.devices.flat[0].platform == "cpu"
+            return made(tuple(_known(options_on_cpu).items()) if on_cpu else ())(setup, *rest)
 
         return call
 

@@ -99,6 +99,7 @@ def test_a_jump_stops_at_the_budget():
     assert abs((hits == 0).mean() - never) < 4 * np.sqrt(never * (1 - never) / 256)
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_jumps_keep_their_bits():
     spec = spec_of(*WORLDS["sequence"], engine="jump")
     assert_jumps_keep_their_bits(spec)

@@ -97,6 +97,7 @@ def test_seeds_that_cannot_stop_are_not_waited_for(momentum, monkeypatch):
     assert_same_bits(found, other)
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_adam_over_prompts_keeps_its_bits(several):
     spec = change(several, log_points=2)
     alone = simrl.run(spec, SOME, devices=2)
@@ -104,6 +105,7 @@ def test_adam_over_prompts_keeps_its_bits(several):
     assert_same_bits(alone, simrl.run(spec, SOME, devices=1))
 
 
+@pytest.mark.usefixtures("users_programs")
 @pytest.mark.parametrize(
     ("world", "advantage"),
     [

@@ -119,6 +119,7 @@ def test_beliefs_list_every_answer():
     assert len(np.unique(belief[:, -1].argmax(axis=-1))) > 50  # each seed has its own secret
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_lumps_keep_their_bits():
     spec = spec_of(2000, "group_normalised", 8)
     assert_jumps_keep_their_bits(spec)

@@ -120,6 +120,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.usefixtures("users_programs")
 @pytest.mark.parametrize(("name", "engine"), [("bandit", "fused"), ("exact", "plain")])
 def test_packed_seeds_keep_their_bits(name, engine, narrow, launched):
     spec = dataclasses.replace(SPECS[name], engine=engine, log_points=12)
