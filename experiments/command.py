@@ -71,11 +71,13 @@ class Clock:
         wall = time.monotonic() - self.began
         if self.seeds == 0:
             return f"{wall:.0f} s; every block was there already"
-        running = max(wall - self.compiling, 1e-9)
+        told = f"{self.seeds:,} seed-runs, {self.updates:,} updates"
+        if self.compiling >= wall:  # two threads compile
+            return f"{wall:.0f} s, nearly all of them lowering and compiling; {told}"
+        rate = self.updates / (wall - self.compiling)
         return (
             f"{wall:.0f} s, of which {self.compiling:.0f} s lowering and compiling; "
-            f"{self.seeds:,} seed-runs, {self.updates:,} updates, {self.updates / running:,.0f} "
-            "updates/s of the rest"
+            f"{told}, {rate:,.0f} updates/s of the rest"
         )
 
 
