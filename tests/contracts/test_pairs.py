@@ -1,0 +1,99 @@
+"""Every registered learner in every kind of world, by every policy: it runs, or one line says why.
+
+What is accepted is traced, not compiled: a start, an update and the measures of a state.
+"""
+
+import jax
+import pytest
+
+import simrl
+from simrl import keys
+from simrl.engine import observe, train
+from simrl.sweeps import pools
+from simrl.sweeps import spec as specs
+
+ERRS = {"verifier": "noisy", "false_positive": 0.1, "false_negative": 0.2}
+WORLDS = {
+    "one right": simrl.Bandit(num_arms=3),
+    "several right arms": simrl.Bandit(num_arms=4, num_right=2),
+    "gaussian": simrl.Bandit("gaussian", 3),
+    "contexts": simrl.Bandit("bernoulli", 3, num_contexts=2),
+    "given": simrl.Bandit("given", 3, rewards=(1.0, 0.5, 0.0)),
+    "exact": simrl.Sequence(2, 2, num_prompts=2),
+    "fraction": simrl.Sequence(2, 2, "fraction"),
+    "labels": simrl.Sequence(2, 2, "token", "zipf"),
+    "verifier": simrl.Sequence(2, 2, "exact", **ERRS),
+    "several right": simrl.Sequence(2, 2, num_right=2),
+    "graded": simrl.Sequence(3, 2, num_prompts=2, revealed=(1, 0), frequencies="zipf"),
+}
+RUNS = {
+    # what some pairs are for: these are not refused
+    ("policy_gradient", "tabular"): set(WORLDS),
+    ("supervised", "tabular"): set(WORLDS) - {"several right arms", "several right"},
+    ("bayesian", "tabular"): {"one right", "exact", "fraction", "verifier"},
+    ("thompson", "tabular"): {"gaussian"},
+    ("exact_gradient", "tabular"): {"gaussian", "contexts", "given"},
+    ("policy_gradient", "autoregressive"): set(WORLDS) - {"graded"},
+}
+
+
+def started(spec):
+    """The loop's start, an update and what is measured, traced for their shapes."""
+    trial = specs.build(specs.parts(spec))
+    streams = keys.streams(jax.random.key(0), 0)
+
+    def run():
+        begun = train.start(trial, pools.rules_of(spec), streams)
+        state, info = trial.learner.step(streams, begun.state, begun.task)
+        known = observe.truth(trial, begun.task)
+        seen = observe.of_state(trial, state, begun.task, known, jax.random.key(1))
+        told = observe.of_update(trial, observe.beliefs(trial, state), known, info)
+        return begun, state, seen, told
+
+    begun, state, seen, told = jax.eval_shape(run)
+    assert jax.tree.structure(begun.state) == jax.tree.structure(state)
+    prompts = trial.environment.shape.num_prompts
+    assert {leaf.shape for leaf in (seen | told).values()} == {(prompts,)}
+    assert set(seen | told) <= {*observe.quantities(trial), "pass_rate"} | {
+        name for name in seen if name.endswith("_error")
+    }
+
+
+@pytest.mark.parametrize("policy", specs.POLICIES)
+@pytest.mark.parametrize("learner", specs.LEARNERS)
+def test_it_runs_or_one_line_says_why(learner, policy):
+    accepted = set()
+    for name, world in WORLDS.items():
+        spec = simrl.Spec(world, learner, policy, engine="plain", observe_every=1)
+        try:
+            (cell,) = simrl.Sweep(spec).cells()
+        except simrl.SpecError as error:
+            assert str(error)
+            assert "\n" not in str(error)
+            continue
+        started(cell.spec)
+        accepted.add(name)
+    assert accepted == RUNS.get((learner, policy), accepted)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("surrogate", name) for name in specs.SURROGATES if name != "score"),
+        *(("curriculum", name) for name in specs.CURRICULA if name != "uniform"),
+    ],
+)
+def test_options_of_policy_gradient_run_or_one_line_says_why(option):
+    refused = []
+    for name in ("gaussian", "exact", "labels", "verifier", "graded"):
+        learner = {"name": "policy_gradient", option[0]: option[1]}
+        try:
+            (cell,) = simrl.Sweep(simrl.Spec(WORLDS[name], learner, engine="plain")).cells()
+        except simrl.SpecError as error:
+            assert "\n" not in str(error)
+            refused.append(name)
+            continue
+        started(cell.spec)
+    assert refused == {"natural": ["graded"], "band": ["labels"], "oracle_band": ["labels"]}.get(
+        option[1], []
+    )
