@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from experiments import search
+from experiments import search, search_runs
 
 
 def test_slopes_of_power_laws_and_their_errors():
@@ -30,7 +30,7 @@ def test_a_bayesian_that_knows_without_a_hit_is_right_one_guess_later():
             "N": ("cell", [10]),
         },
     )
-    found = search.searches(cell)
+    found = search_runs.searches(cell)
     assert found["Bayesian, known", 10].counts.tolist() == [3, 9]
     assert found["Bayesian, hit", 10].counts.tolist() == [3, 10]
     assert found["Bayesian, hit", 10].predicted == 5.5

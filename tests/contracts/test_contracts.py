@@ -31,6 +31,8 @@ LEARNERS = [
 WITHOUT_MOMENTS = ("actor_critic", "filtered_policy_gradient", "prefix_replay", "self_play")
 GRADIENT_FREE = ("bayesian", *COUNTING)  # tests/learners/test_bayesian.py, test_counting.py
 EVERY_ADVANTAGE = "sequence-token-zipf"
+# The code of another one with another number: test_grouped, test_oracles have them.
+VARIANTS = ("group_normalised_sample", "maxrl_centred", "pass_at_k", "expected_reward")
 # Rewards are nothing to a supervised learner: one world for each way to give labels.
 LABELS = ("bandit-one_right", "bandit-gaussian", "sequence-exact-fixed", "sequence-exact-zipf")
 ALONE = ("bandit-gaussian", "sequence-exact-fixed", EVERY_ADVANTAGE)
@@ -147,11 +149,13 @@ def cases():
         for name, advantage in LEARNERS:
             if name == "policy_gradient":
                 other = not isinstance(specs.ADVANTAGES[advantage], simrl.Affine)
+                other = other and advantage not in VARIANTS
                 chosen = advantage == "leave_one_out" or (other and world == EVERY_ADVANTAGE)
             elif name == "exact_gradient":
                 chosen = world == "bandit-gaussian"
             else:
-                chosen = world in LABELS and name not in GRADIENT_FREE
+                worlds = LABELS if name == "supervised" else ALONE
+                chosen = world in worlds and name not in GRADIENT_FREE
             if chosen:
                 yield pytest.param(world, name, advantage, id=f"{world}-{name}-{advantage}")
 
