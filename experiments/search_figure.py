@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.search_runs import GROUP, METHODS, SEARCHERS, SIZES, TAKEN, Guesses
+from experiments.search_runs import GROUP, METHODS, PASS_RATES, SEARCHERS, SIZES, TAKEN, Guesses
 from experiments.verdicts import error_of
 from simrl import plots
 from simrl.measures import gradients
@@ -55,7 +55,11 @@ def grouped(groups: pd.DataFrame, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set(xlabel="pass rate p", ylabel="c in E[update] = c ∇p")
-    ax.legend(frameon=False, loc="upper right", ncols=2, fontsize=6)
+    ticks = (0.25, 0.5, 1, 2, 4, 8)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xticks(PASS_RATES, [f"{p:g}" for p in PASS_RATES])
+    ax.legend(frameon=False, loc="lower left", fontsize=7)
 
 
 def figure(found: dict[tuple[str, int], Guesses], groups: pd.DataFrame) -> Figure:
