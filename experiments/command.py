@@ -81,6 +81,12 @@ class Clock:
         )
 
 
+def farewell(console: Console, clock: Clock, out: Path) -> None:
+    """The last two lines of an experiment."""
+    console.print(clock.summary(), highlight=False)
+    console.print(f"tables (csv) and figures (pdf, png) are in {out}", highlight=False)
+
+
 class Programs:
     """The programs compiled from now on: their names and seconds, in order.
 

@@ -174,8 +174,7 @@ def main() -> None:
     command.show(found, f"{title}program makes {min(seeds, CHECKED):,} runs", console)
     with plots.paper():
         plots.save(figure(table), arguments.out / "figure")
-    console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figure (pdf, png) are in {arguments.out}", highlight=False)
+    command.farewell(console, clock, arguments.out)
 
 
 if __name__ == "__main__":

@@ -135,8 +135,7 @@ def main() -> None:
     efficiency_map_figure.save(draw, arguments.out)
     worlds = efficiency_map_worlds.supplement(table, faint)
     efficiency_map_figure.save(worlds, arguments.out, "figure_worlds")
-    console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figures (pdf, png) are in {arguments.out}", highlight=False)
+    command.farewell(console, clock, arguments.out)
 
 
 COLUMNS = {

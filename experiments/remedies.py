@@ -179,6 +179,5 @@ def run(made: Any, seeds: int, rate_seeds: int, arguments: Any, title: str) -> p
     rows.to_csv(out / "table.csv", index=False)
     simrl.hitting_table(compared).to_csv(out / "rates.csv", index=False)
     plots.save(figure(rows), out / "figure")
-    console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figure (pdf, png) are in {out}", highlight=False)
+    command.farewell(console, clock, out)
     return rows

@@ -151,8 +151,7 @@ def main() -> None:
     command.show(shown(groups), title, console)
     with plots.paper():
         plots.save(search_figure.figure(found, groups), arguments.out / "figure")
-    console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figure (pdf, png) are in {arguments.out}", highlight=False)
+    command.farewell(console, clock, arguments.out)
 
 
 if __name__ == "__main__":

@@ -207,8 +207,7 @@ def main() -> None:
     table.to_csv(arguments.out / "table.csv", index=False)
     with plots.paper():
         plots.save(figure(table), arguments.out / "figure")
-    console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figure (pdf, png) are in {arguments.out}", highlight=False)
+    command.farewell(console, clock, arguments.out)
 
 
 if __name__ == "__main__":

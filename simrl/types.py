@@ -262,7 +262,8 @@ class Learner(NamedTuple):
     has_belief: bool = True  # False: `belief` is a choice that is certain, and no bits are told
     prospect: Callable[[State], Any] | None = None
     # state -> simrl.measures.best_arm.Prospect of the next sample, by the learner's own posterior
-    partial: bool = False  # some guesses are stopped midway: what they tell has no closed form
+    partial: bool = False
+    # some guesses are stopped midway, or begun for the learner: what they tell has no closed form
     listed: bool = False  # positions are not independent: the belief is by whole answers
     proposal: Callable[[State, Array], Array] | None = None
     # (state, prompt) -> log-probabilities [1, N] of a guess; None: it is drawn from the belief

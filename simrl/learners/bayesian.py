@@ -13,6 +13,7 @@ and the addition of Bayes' rule. What it really does is counted from its program
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,9 @@ import jax.numpy as jnp
 
 from simrl import keys as streams
 from simrl import listing
-from simrl.learners import updates
+from simrl.learners import rollouts, updates
 from simrl.measures import messages, phases
-from simrl.types import Array, Environment, Info, Learner, Outcome, Policy, Task
+from simrl.types import Array, Environment, Info, Learner, Policy, Task
 
 GUESSES = ("best", "posterior")
 TIE = 1e-4  # nats: answers so near the best are as good; rounding alone may part what is equal
@@ -77,11 +78,6 @@ class Bayesian:
         def init(keys: Any) -> Posterior:
             return Posterior(jnp.zeros((num_prompts, num_answers)) - math.log(num_answers))
 
-        def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
-            told = environment.reward(words, task, prompt, answer)
-            credit = jnp.broadcast_to(jnp.asarray(told.credit, float), (length,))
-            return Outcome(credit, jnp.asarray(told.success, float))
-
         def log_likelihood(credit: Array, guesses: Array) -> Array:
             """[N] of everything that the guesses [B] were told, credit [B, L]."""
 
@@ -97,7 +93,7 @@ class Bayesian:
             guesses = jax.vmap(choose)(words[..., 0], state.log_probs[prompts])
             answers = listing.decode(guesses, length, vocab_size)
             noise = updates.group_words(keys.reward, groups, size, length)
-            over_group = jax.vmap(verdict, (0, None, None, 0))
+            over_group = jax.vmap(partial(rollouts.verdict, environment), (0, None, None, 0))
             told = jax.vmap(over_group, (0, None, 0, 0))(noise, task, prompts, answers)
             evidence = jax.vmap(log_likelihood)(told.credit, guesses)
             after = state.log_probs.at[prompts].add(evidence)

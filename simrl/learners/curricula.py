@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from simrl import keys
 from simrl.learners import updates
 from simrl.measures import information
-from simrl.types import Array, Curriculum, Environment, Rollout, State, Task
+from simrl.types import Array, Curriculum, Environment, Policy, Rollout, State, Task
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +36,10 @@ class Uniform:
     def build(self, environment: Environment) -> None:
         """No curriculum."""
         return
+
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Every world draws prompts."""
+        return None
 
 
 @jax.tree_util.register_dataclass
@@ -86,6 +90,21 @@ class Band:
             return jax.lax.scan(group, state, (prompts, jnp.mean(success, axis=-1)))[0]
 
         return Curriculum(init, choose, update, law, self.oracle)
+
+    def obstacle(self, environment: Environment, policy: Policy) -> str | None:
+        """Why it cannot choose prompts in this world; None if it can."""
+        if environment.noisy:
+            return "a curriculum needs fixed labels: of fresh ones none tells what is right"
+        if not self.oracle and not tells_success(environment):
+            return "curriculum band needs rewards that tell what is right"
+        if self.oracle and (environment.right is not None or policy.listed is not None):
+            return "curriculum oracle_band needs one right answer and independent positions"
+        return None
+
+
+def tells_success(environment: Environment) -> bool:
+    """Whether a reward tells if the whole answer is right, but for a verifier's errors."""
+    return environment.channel is not None and not environment.noisy
 
 
 def memory(

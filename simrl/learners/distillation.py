@@ -79,8 +79,7 @@ class Distillation:
             return jax.grad(_objective(policy, value, prompts, answers, laws))(state.params)
 
         def init(keys: Any) -> Learning:
-            params = updates.first_params(environment, policy, keys)
-            return Learning(params, optimizer.init(params), ())
+            return updates.first_state(environment, policy, optimizer, keys)
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             prompts, answers, laws = draw(keys, state, task)

@@ -52,8 +52,7 @@ class ExactGradient:
             return means.reshape(num_prompts, length, num_arms) / num_prompts
 
         def init(keys: Any) -> Learning:
-            params = updates.first_params(environment, policy, keys)
-            return Learning(params, optimizer.init(params), ())
+            return updates.first_state(environment, policy, optimizer, keys)
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             nothing = jnp.zeros((num_prompts, num_arms, length), jnp.int32)

@@ -83,8 +83,7 @@ class FilteredPolicyGradient:
             return way, kept, drawn, sieve
 
         def init(keys: Any) -> Learning:
-            params = updates.first_params(environment, policy, keys)
-            return Learning(params, optimizer.init(params), advantage.init())
+            return updates.first_state(environment, policy, optimizer, keys, advantage.init())
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             way, kept, drawn, sieve = ascent(keys, state, task)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import updates
+from simrl.learners.surrogates import Score
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 
@@ -117,11 +117,5 @@ class Penalised:
 
     def build(self) -> Surrogate:
         """The surrogate."""
-
-        def direction(
-            policy: Policy, params: Params, drawn: Rollout, weights: Array, start: Params
-        ) -> Params:
-            return updates.weighted_score(policy, params, drawn.prompt, drawn.answers, weights)
-
-        score = Surrogate(direction, score=True)
+        score = Score().build()._replace(plain=False)
         return with_penalties(score, Penalties(self.entropy, self.kl_to_start))

@@ -59,6 +59,8 @@ class PrefixReplay:
         """Why it cannot learn in this world by a policy; None if it can."""
         if environment.noisy or not policy.tabular:
             return "prefix_replay needs fixed labels and a policy that is a table of logits"
+        if not curricula.tells_success(environment):
+            return "prefix_replay needs rewards that tell what is right"
         return None
 
     def build(self, environment: Environment, policy: Policy) -> Learner:
@@ -109,6 +111,7 @@ class PrefixReplay:
             kind="policy_gradient",
             batch_size=batch[0] * batch[1],
             score=updates.answer_score(policy),
+            partial=True,
         )
 
 

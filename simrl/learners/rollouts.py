@@ -1,5 +1,6 @@
 """What learners by guessing share: groups of guesses, their verdicts and their weights."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -46,22 +47,28 @@ def draw(
     sample_words = updates.group_words(keys.sample, groups, size, length)
     reward_words = updates.group_words(keys.reward, groups, size, length)
 
-    def verdict(words: Array, task: Task, prompt: Array, answer: Array) -> Outcome:
-        # An own world may pay one number for the whole answer, or whole numbers.
-        told = environment.reward(words, task, prompt, answer)
-        paid = jnp.asarray(told.credit, float)
-        return Outcome(jnp.broadcast_to(paid, (length,)), jnp.asarray(told.success, float))
+    told_of = partial(verdict, environment)
 
     def group(prompt: Array, words: Array, noise: Array, given: Any) -> Rollout:
         answers = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
         if given is not None:
             known, sizes = given
             answers = jnp.where(jnp.arange(length) < sizes[:, None], known, answers)
-        outcome = jax.vmap(verdict, (0, None, None, 0))(noise, task, prompt, answers)
+        outcome = jax.vmap(told_of, (0, None, None, 0))(noise, task, prompt, answers)
         log_prob = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
         return Rollout(prompt, answers, outcome.credit, outcome.success, log_prob)
 
     return jax.vmap(group)(prompts, sample_words, reward_words, given)
+
+
+def verdict(
+    environment: Environment, words: Array, task: Task, prompt: Array, answer: Array
+) -> Outcome:
+    """What a world says of one answer [L], as credit [L] and success [], both floats."""
+    # An own world may pay one number for the whole answer, or whole numbers.
+    told = environment.reward(words, task, prompt, answer)
+    paid = jnp.broadcast_to(jnp.asarray(told.credit, float), answer.shape)
+    return Outcome(paid, jnp.asarray(told.success, float))
 
 
 def weigh(advantage: Advantage, state: State, rollouts: Rollout) -> tuple[State, Array]:

@@ -59,8 +59,7 @@ class SelfPlay:
             return way, drawn, weights
 
         def init(keys: Any) -> Learning:
-            params = updates.first_params(environment, policy, keys)
-            return Learning(params, optimizer.init(params), ())
+            return updates.first_state(environment, policy, optimizer, keys)
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             way, drawn, weights = ascent(keys, state, task)

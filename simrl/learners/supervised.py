@@ -68,8 +68,7 @@ class Supervised:
             return grad, prompts, labels
 
         def init(keys: Any) -> Learning:
-            params = updates.first_params(environment, policy, keys)
-            return Learning(params, optimizer.init(params), ())
+            return updates.first_state(environment, policy, optimizer, keys)
 
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             grad, prompts, labels = gradient(keys, state, task)

@@ -106,6 +106,14 @@ def first_params(environment: Environment, policy: Policy, streams: Any) -> Para
     return jnp.where(allowed, start, RULED_OUT)
 
 
+def first_state(
+    environment: Environment, policy: Policy, optimizer: Any, streams: Any, kept: State = ()
+) -> Learning:
+    """The state that a gradient learner starts with; `kept`: the memory of its advantage."""
+    params = first_params(environment, policy, streams)
+    return Learning(params, optimizer.init(params), kept)
+
+
 def draw_prompts(stream: Array, environment: Environment, task: Task, num_groups: int) -> Array:
     """The prompts [G] int32 of one update."""
     words = keys.words(stream, (num_groups,))

@@ -128,17 +128,21 @@ def surrogate_problems(spec: Any) -> list[str]:
 def prompt_problems(spec: Any, environment: Environment) -> list[str]:
     """What does not go with prompts that rule out symbols, or that are not drawn uniformly."""
     graded, learner = environment.allowed is not None, spec.learner
-    if graded and not spec.policy.build(environment.shape).tabular:
+    policy = spec.policy.build(environment.shape)
+    if graded and not policy.tabular:
         return ["revealed and vocab_sizes need a policy that is a table of logits"]
+    if graded and getattr(learner, "smoothing", None) is not None:
+        return ["smoothing teaches symbols that revealed and vocab_sizes rule out"]
     name = getattr(getattr(learner, "optimizer", None), "name", "sgd")
     if graded and name not in updates.KEEPING:
         return [f"revealed and vocab_sizes need one of {', '.join(updates.KEEPING)}, not {name}"]
     natural = hasattr(learner, "surrogate") and learner.surrogate.build().tabular
     if natural and graded:
         return ["surrogate natural needs prompts that rule out no symbols"]
-    course = getattr(learner, "curriculum", None)
-    if isinstance(course, curricula.Band) and environment.noisy:
-        return ["a curriculum needs fixed labels: of fresh ones none tells what is right"]
+    course = getattr(learner, "curriculum", curricula.Uniform())
+    obstacle = course.obstacle(environment, policy)
+    if obstacle is not None:
+        return [obstacle]
     if natural and (environment.prompt_law is not None or isinstance(course, curricula.Band)):
         return ["surrogate natural needs prompts that are drawn uniformly"]
     return []

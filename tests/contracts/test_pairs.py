@@ -34,6 +34,7 @@ RUNS = {
     ("thompson", "tabular"): {"gaussian"},
     ("exact_gradient", "tabular"): {"gaussian", "contexts", "given"},
     ("policy_gradient", "autoregressive"): set(WORLDS) - {"graded"},
+    ("prefix_replay", "tabular"): set(WORLDS) - {"gaussian", "contexts", "given", "labels"},
 }
 
 
@@ -98,6 +99,22 @@ def test_options_of_policy_gradient_run_or_one_line_says_why(option):
             refused.append(name)
         else:
             started(cell.spec)
-    assert refused == {"natural": ["graded"], "band": ["labels"], "oracle_band": ["labels"]}.get(
-        option[1], []
-    )
+    why = {"natural": ["graded"], "band": ["gaussian", "labels"], "oracle_band": ["labels"]}
+    assert refused == why.get(option[1], [])
+
+
+@pytest.mark.parametrize(
+    ("world", "learner", "policy", "line"),
+    [
+        ("gaussian", {"curriculum": "band"}, "tabular", "rewards that tell what is right"),
+        ("exact", {"curriculum": "oracle_band"}, "autoregressive", "independent positions"),
+        ("several right", {"curriculum": "oracle_band"}, "tabular", "one right answer"),
+        ("gaussian", {"name": "prefix_replay"}, "tabular", "rewards that tell what is right"),
+        ("graded", {"name": "supervised", "smoothing": 0.1}, "tabular", "smoothing teaches"),
+        ("exact", {"advantage": "expected_reward"}, "autoregressive", "a tabular policy"),
+    ],
+)
+def test_what_would_be_wrong_is_refused(world, learner, policy, line):
+    spec = simrl.Spec(WORLDS[world], {"name": "policy_gradient", **learner}, policy)
+    with pytest.raises(simrl.SpecError, match=line):
+        simrl.Sweep(spec).cells()

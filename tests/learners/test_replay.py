@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import simrl
+from simrl.engine import observe
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import build, some_logits, streams
 from tests.oracles import enumeration
@@ -73,3 +74,10 @@ def test_before_a_success_it_is_policy_gradient():
         np.testing.assert_array_equal(new.answers, task.answers if won else blank.answers)
         met.add(won)
     assert met == {False, True}
+
+
+def test_nothing_is_said_of_what_a_hinted_guess_tells():
+    """It is no draw from the policy, which the formulas of expected and realised are about."""
+    trial = build(simrl.Sequence(2, 3, "exact"), simrl.PrefixReplay())
+    assert observe.information_form(trial) is None
+    assert observe.joint_channel(trial) is None

@@ -43,6 +43,7 @@ def test_the_mean_is_the_gradient_of_the_chance_to_win():
     np.testing.assert_array_equal(info.flops[:, 0, 1], 8 * 2 * 4)
     seen = observe.of_state(trial, state, task, observe.truth(trial, task), jax.random.key(1))
     assert "expected" not in seen  # it is not told what the world pays
+    np.testing.assert_array_equal(seen["nominal"], 0.5)  # an even coin for two guesses
     np.testing.assert_allclose(seen["pass_rate"], samples.weight @ (pay == 1), rtol=1e-5)
 
 
