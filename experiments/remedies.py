@@ -22,6 +22,7 @@ from simrl import plots
 PLAIN = "outcome"  # the remedy that is none
 PASS_RATE = 0.9
 COSTS = ("samples", "flops")
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of a ratio
 # Does it help? Not if it is dearer, or the same by its interval, or leaves seeds on the way.
 HELPS, DEARER, SAME, MISSING = "helps", "no, dearer", "no, the same", "no, missing"
 
@@ -129,6 +130,10 @@ def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
             look: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 0.9, "color": colour}
             ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=told, **look)
     ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
     ax.set_yticks(place, rows["remedy"])
     ax.set_ylim(-0.7, len(rows) - 0.3)
     return ax
