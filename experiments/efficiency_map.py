@@ -6,6 +6,8 @@ gradient is noisy early, supervised learning's late. Measured here in four world
 learning and three policy gradients, each at its best of 8 learning rates.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -13,6 +15,7 @@ from rich.console import Console
 
 import simrl
 from experiments import command, efficiency_map_figure, efficiency_map_worlds
+from experiments.efficiency_map_forms import closed_forms
 
 SEEDS, RATE_SEEDS = 4096, 256
 QUICK_SEEDS, QUICK_RATE_SEEDS = 128, 32
@@ -101,7 +104,8 @@ def best(data: xr.Dataset) -> list[int]:
     """
     hits = simrl.hitting_table(data)
     hits = hits[hits["pass_rate"] == 0.9].reset_index(drop=True)
-    excess = [_mean_excess(cell) for _, cell in simrl.each_cell(data)]
+    sums = data[["phase_gap", "phase_trajectories"]]
+    excess = [_mean_excess(cell) for _, cell in simrl.each_cell(sums)]
     noisy = (hits["world"] == NOISY_WORLD) & (hits["learner"] == "supervised")
     score = np.where(noisy, excess, hits["samples_mean"])
     order = hits.assign(score=score, late=np.where(noisy, 0, hits["num_censored"]))
@@ -123,7 +127,9 @@ def main() -> None:
     with command.Watch("learning rates", console, clock) as watch:
         compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
     chosen = best(compared)
-    with command.Watch("all seeds", console, clock) as watch:
+    with command.Watch("all seeds", console, clock) as watch, ThreadPoolExecutor(1) as meanwhile:
+        # The lines of the figures, which will ask for them.
+        meanwhile.map(closed_forms, efficiency_map_figure.CLEAN.values())
         data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
     table, hits = simrl.phase_table(data), simrl.hitting_table(data)
     show(table, hits, console)

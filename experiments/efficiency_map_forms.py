@@ -5,6 +5,7 @@ learning from one right answer keeps both; a policy gradient keeps neither exact
 drift apart most under rewards by token and late under a baseline.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ class Forms(NamedTuple):
     noise: dict[str, np.ndarray]
 
 
+@cache
 def closed_forms(world: World) -> Forms:
     """The lines of a world; a supervised sample is one labelled token, a guess is one sample."""
     odds = jnp.linspace(-7.4, 4.9, 161)

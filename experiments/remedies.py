@@ -2,7 +2,8 @@
 
 A remedy is a name and what it changes. All are run over the same learning rates; each is judged at
 its best one by samples and by FLOPs to a pass rate of .9, against the plain learner of its task and
-with the same seeds. `experiments.proxies` is a list of them.
+with the same seeds, none of which has had a part in choosing the rate. `experiments.proxies` and
+`experiments.difficulty` are lists of them.
 """
 
 from pathlib import Path
@@ -174,7 +175,8 @@ def run(made: Any, seeds: int, rate_seeds: int, arguments: Any, title: str) -> p
     console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.Watch("learning rates", console, clock) as watch:
-        compared = simrl.run(made, min(seeds, rate_seeds), progress=watch, **options)
+        others = range(seeds, seeds + min(seeds, rate_seeds))  # else the best would be the luckiest
+        compared = simrl.run(made, others, progress=watch, **options)
     with command.Watch("all seeds", console, clock) as watch:
         data = simrl.run(made, seeds, only=best(compared), progress=watch, **options)
     rows = compare(data)

@@ -265,7 +265,7 @@ def count_update(trial: Trial) -> tuple[flops.FlopCount, flops.FlopCount]:
     """
     environment, learner = trial.environment, trial.learner
     key = jax.random.key(0)
-    streams = keys.streams(key, jnp.uint32(0))
+    streams = jax.eval_shape(keys.streams, key, jnp.uint32(0))
     task = jax.eval_shape(environment.init, key)
     state = jax.eval_shape(learner.init, streams)
     whole = flops.count_flops(learner.step, streams, state, task)

@@ -111,8 +111,14 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     stem = Path(path)
     stem.parent.mkdir(parents=True, exist_ok=True)
     made = [stem.with_name(f"{stem.name}.{ending}") for ending in ("pdf", "png")]
-    with paper():
-        # No creation date: the same figure is the same file.
-        figure.savefig(made[0], metadata={"CreationDate": None})
-        figure.savefig(made[1], dpi=300)
+    engine = figure.get_layout_engine()
+    with paper(figure_autolayout=False, figure_constrained_layout_use=False):
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # else each file is laid out anew: half of its time
+        try:
+            # No creation date: the same figure is the same file.
+            figure.savefig(made[0], metadata={"CreationDate": None})
+            figure.savefig(made[1], dpi=300)
+        finally:
+            figure.set_layout_engine(engine)
     return made

@@ -159,26 +159,35 @@ def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
 
 
 def _joined(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
-    """Cells that have not all the same variables, log points or phases."""
-    made = []
-    for part in parts:
-        whole = {k: (v.dims, np.concatenate(v.pieces)) for k, v in part.variables.items()}
-        made.append(xr.Dataset(whole, coords=part.coords))
-    # Counts stay integers where a cell has fewer log points or phases than another; what is not
-    # there was not hit.
-    whole_numbers = {str(k): 0 for part in made for k, v in part.items() if v.dtype.kind in "iub"}
-    whole_numbers["hit_step"] = -1
-    joined = xr.concat(
-        made,
-        dim="cell",
-        join="outer",
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        fill_value={**{str(k): np.nan for part in made for k in part}, **whole_numbers},
-    ).transpose("cell", ...)
-    rows = {str(k): (tuple(map(str, v.dims)), v.values) for k, v in joined.items()}
-    return rows, {str(k): v.values for k, v in joined.coords.items()}
+    """Cells that have not all the same variables, log points or phases, on a new dim.
+
+    Counts stay integers where a cell has fewer log points or phases than another, 0 there; what is
+    not there was not hit; other numbers are NaN. `xr.concat` would do it in three times the time.
+    """
+    coords = {name: _union(parts, name) for part in parts for name in part.coords}
+    whole: dict[str, tuple] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.variables):
+        rows = {i: p.variables.pop(name) for i, p in enumerate(parts) if name in p.variables}
+        dims = next(iter(rows.values())).dims
+        kind = np.result_type(*(row.pieces[0].dtype for row in rows.values()))
+        missing = (-1 if name == "hit_step" else 0) if kind.kind in "iub" else np.nan
+        sizes = [max(row.shape[axis] for row in rows.values()) for axis in range(len(dims))]
+        sizes = [len(coords.get(dim, range(n))) for dim, n in zip(dims, sizes, strict=True)]
+        values = np.full((len(parts), *sizes), missing, kind)
+        for i, row in rows.items():
+            own = parts[i].coords
+            places = [
+                np.searchsorted(coords[dim], own[dim]) if dim in own else np.arange(n)
+                for dim, n in zip(dims, row.shape, strict=True)
+            ]
+            values[i][np.ix_(*places)] = np.concatenate(row.pieces)
+        whole[name] = (("cell", *dims), values)
+    return whole, coords
+
+
+def _union(parts: list[Part], name: str) -> np.ndarray:
+    """Every value of a coordinate, in order."""
+    return np.unique(np.concatenate([p.coords[name] for p in parts if name in p.coords]))
 
 
 def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:

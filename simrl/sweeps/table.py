@@ -1,12 +1,13 @@
 """From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from simrl.sweeps.statistics import check, interval, pooled_ratio
+from simrl.sweeps.statistics import check, interval, pooled_ratios
 
 RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "pass_rate": ("pass_rate", "trajectories", "1"),
@@ -62,7 +63,8 @@ def curve_table(
     check(confidence, statistic)
     rows = []
     units = data[quantity].attrs.get("units", "1")
-    for labels, cell in each_cell(data):
+    needed = list(dict.fromkeys([quantity, "step", "total_samples", "total_step"]))
+    for labels, cell in each_cell(data[needed]):
         values, steps = cell[quantity].values, cell["step"].values
         per_step = cell["total_samples"].values / np.maximum(cell["total_step"].values, 1)
         for point in range(values.shape[1]):
@@ -77,22 +79,13 @@ def curve_table(
     return pd.DataFrame(rows)
 
 
-def phase_sums(cell: xr.Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numerator and denominator of a ratio per seed and phase, [N, P] each; NaN where undefined."""
-    top, bottom = (_phase_sum(cell, name) for name in RATIOS[column][:2])
-    if top is None or bottom is None:
-        nothing = np.full((cell.sizes["seed"], cell.sizes["phase"]), np.nan)
-        return nothing, nothing
-    return top, bottom
-
-
-def _phase_sum(cell: xr.Dataset, name: str) -> np.ndarray | None:
+def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     """One sum per seed and phase [N, P], or None if the Dataset does not have it."""
     stored, power = DERIVED.get(name, (name, 0.0))
     if f"phase_{stored}" not in cell:
         return None
-    sums = cell[f"phase_{stored}"].values.astype(np.float64)
-    return sums * cell["update_trajectories"].values[:, None] ** power if power else sums
+    sums = cell[f"phase_{stored}"].astype(np.float64)
+    return sums * cell["update_trajectories"][:, None] ** power if power else sums
 
 
 def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
@@ -103,19 +96,35 @@ def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     low, high (its t interval over the seeds that visited the phase) and num_seeds, their number. A
     phase nobody visited has num_seeds 0: it is stated as not reached.
     """
-    rows = []
-    for labels, cell in each_cell(data):
-        low, high = cell["phase_low"].values, cell["phase_high"].values
-        visited = cell["phase_trajectories"].values > 0
-        for column, (_, _, units) in RATIOS.items():
-            top, bottom = phase_sums(cell, column)
-            for phase in np.flatnonzero(~np.isnan(low)).tolist():
-                kept = visited[:, phase] & ~np.isnan(top[:, phase])
-                mean, below, above = pooled_ratio(top[kept, phase], bottom[kept, phase], confidence)
-                place = {"phase": phase, "phase_low": low[phase], "phase_high": high[phase]}
-                measured = {"mean": mean, "low": below, "high": above, "num_seeds": int(kept.sum())}
-                rows.append({**labels, **place, "quantity": column, "units": units, **measured})
-    return pd.DataFrame(rows)
+    needed = [str(name) for name in data if str(name).startswith("phase_")]
+    parts = []
+    for labels, cell in each_cell(data[[*needed, "update_trajectories"]]):
+        values = {str(name): array.values for name, array in cell.items()}
+        there = np.flatnonzero(~np.isnan(values["phase_low"]))
+        place = {name: values[name][there] for name in ("phase_low", "phase_high")}
+        visited = values["phase_trajectories"] > 0
+        for column, (above, below, units) in RATIOS.items():
+            top, bottom = _phase_sum(values, above), _phase_sum(values, below)
+            if top is None or bottom is None:
+                top = bottom = np.full(visited.shape, np.nan)
+            kept = visited & ~np.isnan(top)
+            ends = pooled_ratios(top, bottom, kept, confidence)
+            about = {"phase": there, **place, "quantity": column, "units": units}
+            measured = zip(("mean", "low", "high"), (end[there] for end in ends), strict=True)
+            count = {"num_seeds": kept.sum(axis=0)[there]}
+            parts.append({**labels, **about, **dict(measured), **count})
+    return _long(parts)
+
+
+def _long(parts: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of several parts, whose columns are arrays of one length or the same in all its rows."""
+    sizes = [max(np.size(value) for value in part.values()) for part in parts]
+    columns = {}
+    for name in parts[0] if parts else ():
+        own = [part[name] for part in parts]
+        whole = isinstance(own[0], np.ndarray)
+        columns[name] = np.concatenate(own) if whole else np.repeat(own, sizes)
+    return pd.DataFrame(columns)
 
 
 def hitting_table(
@@ -135,7 +144,8 @@ def hitting_table(
     check(confidence, statistic or "mean")
     added = statistic if statistic != "mean" else None
     rows = []
-    for labels, cell in each_cell(data):
+    needed = [str(name) for name in data if str(name).startswith("hit_")]
+    for labels, cell in each_cell(data[[*needed, "log_odds"]]):
         first, last = cell["log_odds"].values[:, 0], last_values(cell, "log_odds")
         for h, threshold in enumerate(cell["threshold"].values):
             if np.isnan(cell["hit_time"].values[:, h]).all():

@@ -98,7 +98,7 @@ def test_ratio_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     bottom = rng.gamma(2.0, size=(2000, 40))
     top = 0.7 * bottom + rng.normal(size=bottom.shape) * bottom**0.5
-    ends = [tables.pooled_ratio(t, b, 0.9)[1:] for t, b in zip(top, bottom, strict=True)]
+    ends = [simrl.pooled_ratio(t, b, 0.9)[1:] for t, b in zip(top, bottom, strict=True)]
     covered = np.mean([low <= 0.7 <= high for low, high in ends])
     assert abs(covered - 0.9) < 4 * np.sqrt(0.09 / 2000) + 0.01
 
