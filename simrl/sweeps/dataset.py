@@ -82,15 +82,8 @@ DRAWN = {  # prefix -> how
     "two_batch_": "from two batch sizes",
     "leaf_": "of one leaf of the parameters, by redrawing it",
 }
-TOLD = (
-    "absorbed",
-    "absorbed_label",
-    "success",
-    "expected_update",
-    "realised_update",
-    "duels",
-    "duel_wins",
-)
+TOLD = {"absorbed", "absorbed_label", "success", "expected_update", "realised_update"}
+TOLD |= {"duels", "duel_wins"}
 COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
     "seed": ("1", "number of the seed"),
     "log_point": ("1", "number of the log point, from 0"),
