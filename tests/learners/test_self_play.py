@@ -111,10 +111,16 @@ def test_sure_beliefs_keep_the_digits_of_their_bits(reward):
     probs = np.array([1 - rest.sum(), *rest])
     want, realised, _ = bits_by_listing(probs, listed_scores(2, 2, reward))
     listed = partial(duels.listed_information, world=messages.World(2, 2, reward))
-    got = jax.jit(jax.vmap(listed, (None, 0)))(jnp.log(jnp.float32(probs)), jnp.arange(4))
+    measure = jax.jit(jax.vmap(listed, (None, 0)))
+    got = measure(jnp.log(jnp.float32(probs)), jnp.arange(4))
     assert want < 1e-9
     np.testing.assert_allclose(got.expected[0], want, rtol=1e-4)
     np.testing.assert_allclose(got.realised, realised, rtol=1e-4)
+    none = measure(jnp.log(jnp.float32([1, 0, 0, 0])), jnp.arange(4))
+    assert not none.expected.any()
+    assert not none.realised.any()  # whatever is right: two guesses that are one are a tie
+    half = measure(jnp.log(jnp.float32([0.5, 0.5, 0, 0])), jnp.arange(2))
+    np.testing.assert_allclose([*half.expected, *half.realised], 0.5, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
