@@ -56,8 +56,8 @@ def problems(
     if "cosine" in measures and environment.right is not None:
         found.append("measures cosine needs one right answer, whose score it compares with")
     if "known_channel" in measures and environment.noisy:
-        if policy.listed is not None:
-            found.append("measures known_channel needs a policy whose positions are independent")
+        if policy.listed is not None or learner.listed:
+            found.append("measures known_channel needs beliefs whose positions are independent")
         if learner.kind == "supervised" and (learner.ledger or {}).get("reference"):
             found.append("measures known_channel is about labels; a teacher tells their whole law")
     whole = environment.channel == "exact" or environment.shape.length == 1

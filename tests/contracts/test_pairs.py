@@ -30,7 +30,7 @@ RUNS = {
     # what some pairs are for: these are not refused
     ("policy_gradient", "tabular"): set(WORLDS),
     ("supervised", "tabular"): set(WORLDS) - {"several right arms", "several right"},
-    ("bayesian", "tabular"): {"one right", "exact", "fraction", "verifier"},
+    ("bayesian", "tabular"): {"one right", "exact", "fraction", "labels", "verifier"},
     ("thompson", "tabular"): {"gaussian"},
     ("exact_gradient", "tabular"): {"gaussian", "contexts", "given"},
     ("policy_gradient", "autoregressive"): set(WORLDS) - {"graded"},
