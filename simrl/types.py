@@ -148,6 +148,7 @@ class Surrogate(NamedTuple):
     plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
+    whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
 
 
 class Curriculum(NamedTuple):
