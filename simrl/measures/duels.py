@@ -22,7 +22,7 @@ Array = jax.Array
 Chances = tuple[Array, Array, Array]  # that the first guess scores higher, lower, the same
 
 PAIRS = 2**24  # answers times pairs of guesses that are listed at most
-MAX_COMPARED = 2**18  # the same where states are measured again and again: 1 to 10 ns each
+MAX_COMPARED = 2**18  # the same where states are measured again and again: 1 to 20 ns each
 
 
 class DuelInformation(NamedTuple):

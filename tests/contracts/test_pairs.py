@@ -83,6 +83,19 @@ def test_it_runs_or_one_line_says_why(learner, policy):
     assert accepted == RUNS.get((learner, policy), accepted)
 
 
+@pytest.mark.parametrize("policy", specs.POLICIES)
+def test_duels_are_measured_or_one_line_says_why(policy):
+    accepted = set()
+    for name, world in WORLDS.items():
+        spec = simrl.Spec(world, "self_play", policy, engine="plain", measures=("duel",))
+        cell = accepted_cell(spec)
+        if cell is not None:
+            started(cell.spec)
+            accepted.add(name)
+    told = {"one right", "several right arms", "exact", "fraction", "several right"}
+    assert accepted == told | ({"graded"} if policy == "tabular" else set())
+
+
 @pytest.mark.parametrize(
     "option",
     [

@@ -10,7 +10,7 @@ import pytest
 
 import simrl
 from simrl import keys
-from simrl.engine import observe
+from simrl.engine import asked, observe
 from simrl.environments import sequence
 from simrl.learners.self_play import verdicts
 from simrl.measures import duels, messages
@@ -171,6 +171,14 @@ def test_the_first_guess_wins_every_second_duel(measured):
     np.testing.assert_allclose(rate["mean"], pooled[rate["phase"]])
     assert set(bits["units"]) == {"bit/duel"}
     assert bits["mean"].between(0.1, 0.9).all()
+
+
+def test_an_own_learner_may_not_tell_who_won():
+    trial = build(simrl.Sequence(2, 2), simrl.SelfPlay())._replace(measures=("duel",))
+    info = simrl.Info(*(jnp.zeros(()),) * 6)._replace(success=jnp.zeros((2, 6)))
+    counted = asked.of_update(trial, info, jnp.array([[True, False]]))
+    assert counted["duels"].tolist() == [3]
+    assert np.isnan(counted["duel_wins"]).all()
 
 
 @pytest.mark.parametrize(
