@@ -148,6 +148,7 @@ class Surrogate(NamedTuple):
     plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
+    whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
 
 
 class Curriculum(NamedTuple):
@@ -170,6 +171,7 @@ class Info(NamedTuple):
     num_tokens: Array  # [G] uint32: tokens decoded or labelled
     flops: Array  # [G, 2] uint32 words (high, low): each group's charge by the 2N/4N convention
     dead: Array | None = None  # [G] uint32: trajectories that left no gradient; None: not told
+    wins: Array | None = None  # [G] float: duels that the first of two guesses won; None: no duels
 
 
 class Jump(NamedTuple):
@@ -254,7 +256,8 @@ class Learner(NamedTuple):
     # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
     # `step`
     discards: bool = False  # what `Info.dead` counts is thrown away before training
-    compares: bool = False  # it is told which of two guesses is better, not what the world pays
+    compares: bool = False
+    # it is told which of two guesses, 2i and 2i + 1 of a group, is better, not what the world pays
     lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
     fused: Fused | None = None
     draws: bool = True  # asks the world for labels or rewards; what it answers is told apart

@@ -3,8 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from simrl.measures import regret
-from simrl.types import Array, Environment, Learner, Policy, State, Task, Trial
+from simrl import listing
+from simrl.engine import answers
+from simrl.engine.answers import Truth
+from simrl.measures import duels, regret
+from simrl.measures.messages import World
+from simrl.types import Array, Environment, Info, Learner, Policy, State, Task, Trial
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -14,9 +18,11 @@ ASKED = {
     "two_batch": "noise scale from gradients at two batch sizes, at log points",
     "regret": "expected regret of a sample: what the best answer is paid above the policy's",
     "information_ratio": "squared regret and information of a sample by the learner's posterior",
+    "duel": "how often the first of two guesses wins, and what the verdict tells of the answer",
 }  # measures that a spec can ask for besides those that are always there
 
 OF_GRADIENTS = {"bias", "redraws", "cosine", "two_batch"}
+DUEL, DUELS = ("duel_expected", "duel_realised"), ("duels", "duel_wins")
 RATIO = ("expected_regret", "squared_expected_regret", "information_gain")
 
 
@@ -29,7 +35,14 @@ def quantities(trial: Trial) -> list[str]:
         names += ["regret"]
     if "information_ratio" in trial.measures and trial.learner.prospect is not None:
         names += RATIO
+    if "duel" in trial.measures:
+        names += DUEL
     return names
+
+
+def told(trial: Trial) -> tuple[str, ...]:
+    """The names of what `of_update` measures, in order."""
+    return DUELS if "duel" in trial.measures else ()
 
 
 def problems(
@@ -43,8 +56,8 @@ def problems(
     if "cosine" in measures and environment.right is not None:
         found.append("measures cosine needs one right answer, whose score it compares with")
     if "known_channel" in measures and environment.noisy:
-        if policy.listed is not None:
-            found.append("measures known_channel needs a policy whose positions are independent")
+        if policy.listed is not None or learner.listed:
+            found.append("measures known_channel needs beliefs whose positions are independent")
         if learner.kind == "supervised" and (learner.ledger or {}).get("reference"):
             found.append("measures known_channel is about labels; a teacher tells their whole law")
     whole = environment.channel == "exact" or environment.shape.length == 1
@@ -53,27 +66,69 @@ def problems(
         found.append("measure regret needs arms, or a reward for whole answers that are right")
     if "information_ratio" in measures and learner.prospect is None:
         found.append("measure information_ratio needs thompson on a bandit of kind bernoulli")
-    return found
+    return found + (_duel_problems(environment, learner) if "duel" in measures else [])
+
+
+def _duel_problems(environment: Environment, learner: Learner) -> list[str]:
+    """Why the bits of a duel cannot be told, in one line at most."""
+    if not learner.compares:
+        return ["measure duel needs self_play, or a learner that compares two guesses"]
+    if environment.channel is None or environment.noisy or environment.verifier is not None:
+        return ["measure duel needs rewards that always tell how much of an answer is right"]
+    shape = environment.shape
+    world = World(shape.length, shape.vocab_size, environment.channel)
+    compared = shape.num_prompts * duels.num_compared(world)
+    if compared <= duels.MAX_COMPARED:
+        return []
+    power = "2 length" if world.whole else "3 length"
+    return [
+        f"measure duel lists pairs of guesses: num_prompts * vocab_size^({power}) must be at most "
+        f"{duels.MAX_COMPARED}, not {compared}"
+    ]
 
 
 def of_state(
-    trial: Trial, state: State, task: Task, belief: tuple[Array, Array], laws: Array
+    trial: Trial, state: State, task: Task, belief: tuple[Array, Array], known: Truth
 ) -> dict[str, Array]:
-    """Measures [M] of a state; `belief` its log-probabilities [M, L, V] and log-odds [M], nats.
-
-    `laws` [M, L, V] of the labels.
-    """
+    """Measures [M] of a state; `belief` its log-probabilities [M, L, V] and log-odds [M], nats."""
     names, shape = quantities(trial), belief[1].shape
     values = {}
     if "squared_bias" in names and trial.learner.squared_bias is not None:
         values["squared_bias"] = jnp.broadcast_to(trial.learner.squared_bias(state, task), shape)
     if "regret" in names:
-        values["regret"] = regret_of(trial.environment, task, belief, laws)
+        values["regret"] = regret_of(trial.environment, task, belief, known.laws)
     if "information_gain" in names and trial.learner.prospect is not None:
         ahead = trial.learner.prospect(state)
         found = ahead.regret, ahead.regret**2, ahead.information
         values |= {k: jnp.broadcast_to(v, shape) for k, v in zip(RATIO, found, strict=True)}
+    if "duel_expected" in names:
+        values |= duel_of(trial, belief[0], known)
     return values
+
+
+def duel_of(trial: Trial, log_probs: Array, known: Truth) -> dict[str, Array]:
+    """Expected and realised bits [M] of one duel at each prompt."""
+    right = known.answers[:, 0]
+    if not answers.are_listed(trial):
+        right = listing.code(known.answers, trial.environment.shape.vocab_size)
+        log_probs = answers.beliefs(trial, log_probs)
+    law, world = answers.merged(log_probs, known)[:, 0], answers.world_of(trial)
+    told = jax.vmap(lambda law, y: duels.listed_information(law, y, world))(law, right)
+    assert told.realised is not None
+    return dict(zip(DUEL, (told.expected, told.realised), strict=True))
+
+
+def of_update(trial: Trial, info: Info, mine: Array) -> dict[str, Array]:
+    """What is counted of an update at each prompt [M]; `mine` [M, G]: which groups are at it."""
+    if "duel" not in trial.measures:
+        return {}
+    # A learner of one's own may not tell who won.
+    wins = jnp.nan if info.wins is None else info.wins
+    counts = info.success.shape[1] / 2, wins
+    return {
+        name: jnp.sum(jnp.where(mine, count, 0.0), axis=1)
+        for name, count in zip(DUELS, counts, strict=True)
+    }
 
 
 def regret_of(

@@ -141,7 +141,7 @@ def quantities(trial: Trial) -> tuple[str, ...]:
 def told(trial: Trial) -> tuple[str, ...]:
     """The names of what `of_update` measures."""
     joint = () if joint_channel(trial) is None else ("expected_update", "realised_update")
-    return ("success", *joint)
+    return ("success", *joint, *asked.told(trial))
 
 
 def of_state(
@@ -178,7 +178,7 @@ def of_state(
         trace, norm = trial.learner.moments(state, task)
         values["trace_covariance"] = jnp.broadcast_to(trace, odds.shape)
         values["squared_norm"] = jnp.broadcast_to(norm, odds.shape)
-    return values | asked.of_state(trial, state, task, (whole, odds), known.laws)
+    return values | asked.of_state(trial, state, task, (whole, odds), known)
 
 
 def _of_one(
@@ -295,4 +295,4 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found
-    return values
+    return values | asked.of_update(trial, info, info.prompts == prompts[:, None])

@@ -2,9 +2,9 @@
 
 The ceiling of what feedback can teach: from a uniform prior, each guess multiplies the posterior by
 the probability, under each possible truth, of what was told (exact, token, reward_to_go, fraction
-or prefix; a verifier that errs by its rates). With exact match it crosses off refuted answers: of N
-it hits one after (N + 1)/2 guesses in the mean, and knows it after (N + 1)/2 - 1/N (THEORY.md,
-section 2).
+or prefix; a verifier that errs by its rates, labels that are drawn anew by their law). With exact
+match it crosses off refuted answers: of N it hits one after (N + 1)/2 guesses in the mean, and
+knows it after (N + 1)/2 - 1/N (THEORY.md, section 2).
 
 It has no parameters, follows no gradient, and leaves the policy of its spec unread. The 2N/4N
 convention does not speak of it: it is charged 2 FLOPs for each answer and guess, the multiplication
@@ -42,7 +42,9 @@ class Bayesian:
 
     `guess`: "best", the likeliest answer, ties broken at random, no answer twice in a group while
     another is possible; or "posterior", independent draws from the posterior (Thompson sampling).
-    The uniform prior is the law of the secrets of `sequence` and of the `one_right` bandit.
+    The uniform prior is the law of the secrets of `sequence` and of the `one_right` bandit. Labels
+    by a Zipf law are ranked from a secret that is uniform: the law is how they are told of, known
+    to all, and no prior; what is believed and known in the end is the secret.
     """
 
     guess: str = field(default="best", metadata={"static": True})
@@ -60,8 +62,10 @@ class Bayesian:
 
     def obstacle(self, environment: Environment, policy: Policy) -> str | None:
         """Why it cannot learn in this world; None if it can."""
-        if environment.channel is None or environment.noisy or environment.right is not None:
-            return "bayesian needs fixed labels and rewards that tell of one right answer"
+        if environment.channel is None or environment.right is not None:
+            return "bayesian needs rewards that tell of one right answer"
+        if environment.noisy and environment.label_channel is None:
+            return "bayesian needs fixed labels, or their law given each answer"
         if environment.allowed is not None:
             return "bayesian needs prompts that rule out no symbols: its prior is uniform"
         return next(iter(listing.problems(environment.shape, "bayesian")), None)
@@ -78,12 +82,17 @@ class Bayesian:
         def init(keys: Any) -> Posterior:
             return Posterior(jnp.zeros((num_prompts, num_answers)) - math.log(num_answers))
 
-        def log_likelihood(credit: Array, guesses: Array) -> Array:
+        labels = environment.label_channel if environment.noisy else None
+
+        def log_likelihood(task: Task, prompt: Array, credit: Array, guesses: Array) -> Array:
             """[N] of everything that the guesses [B] were told, credit [B, L]."""
+            law = messages.log_likelihood
+            if labels is not None:
+                law = partial(messages.noisy_log_likelihood, confusion=labels(task, prompt))
 
             def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
                 said = messages.heard(one[0], world)
-                return total + messages.log_likelihood(said, one[1], world, num_answers), None
+                return total + law(said, one[1], world, num_answers), None
 
             return jax.lax.scan(add, jnp.zeros(num_answers), (credit, guesses))[0]
 
@@ -95,7 +104,9 @@ class Bayesian:
             noise = updates.group_words(keys.reward, groups, size, length)
             over_group = jax.vmap(partial(rollouts.verdict, environment), (0, None, None, 0))
             told = jax.vmap(over_group, (0, None, 0, 0))(noise, task, prompts, answers)
-            evidence = jax.vmap(log_likelihood)(told.credit, guesses)
+            evidence = jax.vmap(log_likelihood, (None, 0, 0, 0))(
+                task, prompts, told.credit, guesses
+            )
             after = state.log_probs.at[prompts].add(evidence)
             after = after - jax.nn.logsumexp(after, axis=1, keepdims=True)
             info = updates.report({}, prompts, answers, told.success, size)

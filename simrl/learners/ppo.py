@@ -1,4 +1,9 @@
-"""PPO's clipped surrogate over several epochs of the same guesses (Schulman et al. 2017, eq. 7)."""
+"""PPO's clipped surrogate over several epochs of the same guesses (Schulman et al. 2017, eq. 7).
+
+Its ratio is that of each position, or that of the whole answer: the sequence-level ratio of GSPO
+(Zheng et al. 2025, "Group Sequence Policy Optimization", arXiv:2507.18071), but without its root of
+the length; positions are weighed as in its variant GSPO-token.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,23 +13,30 @@ import jax.numpy as jnp
 from simrl.learners.penalised import Penalties, with_penalties
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
+RATIOS = ("position", "answer")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PPO:
     """min(r A, clip(r, 1 - clip, 1 + clip) A), r = pi(y_t | y_<t) / pi_old(y_t | y_<t).
 
-    Ratios are per position, as usual for language models, not of whole answers; terms are summed
-    over positions and averaged over answers, A are the advantage's weights. Each of `num_epochs`
-    passes over all the guesses makes one optimiser step. In the first r = 1 and nothing is clipped:
-    its direction is the weighted score, whose moments are those of the gradient estimate.
-    `entropy` and `kl_to_start`: see `Penalised`.
+    Ratios are per position, as usual for language models; with `ratio` "answer" all positions of an
+    answer have that of the whole, pi(y) / pi_old(y), which is its importance weight, and are
+    clipped by it: a term that is kept is followed along r A grad log pi(y_t | y_<t), together
+    r A grad log pi(y) where all have the A of the answer. Terms are summed over positions and
+    averaged over answers, A are the advantage's weights.
+
+    Each of `num_epochs` passes over all the guesses makes one optimiser step. In the first r = 1
+    and nothing is clipped: its direction is the weighted score, whose moments are those of the
+    gradient estimate. `entropy` and `kl_to_start`: see `Penalised`.
     """
 
     clip: float = 0.2
     num_epochs: int = field(default=4, metadata={"static": True})
     entropy: float | None = None
     kl_to_start: float | None = None
+    ratio: str = field(default="position", metadata={"static": True})
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -33,6 +45,8 @@ class PPO:
             found.append(f"clip must not be negative, not {self.clip}")
         if self.num_epochs < 1:
             found.append(f"num_epochs must be at least 1, not {self.num_epochs}")
+        if self.ratio not in RATIOS:
+            found.append(f"ratio must be one of {', '.join(RATIOS)}, not {self.ratio!r}")
         return found
 
     def build(self) -> Surrogate:
@@ -44,7 +58,13 @@ class PPO:
             def objective(params: Params) -> Array:
                 over_answers = jax.vmap(policy.log_prob, (None, None, 0))
                 log_prob = jax.vmap(over_answers, (None, 0, 0))(params, drawn.prompt, drawn.answers)
-                ratio = jnp.exp(log_prob - drawn.log_prob)
+                log_ratio = log_prob - drawn.log_prob
+                if self.ratio == "answer":  # the value of the whole, the gradient of the position
+                    whole = jnp.exp(jnp.sum(log_ratio, axis=-1, keepdims=True))
+                    here = jnp.exp(log_ratio - jax.lax.stop_gradient(log_ratio))
+                    ratio = jax.lax.stop_gradient(whole) * here
+                else:
+                    ratio = jnp.exp(log_ratio)
                 # Where the clipped term is the smaller one it is a constant: no gradient.
                 above, below = ratio > 1 + self.clip, ratio < 1 - self.clip
                 kept = jnp.where(jnp.where(weights > 0, above, below), 0, weights)
@@ -52,5 +72,6 @@ class PPO:
 
             return jax.grad(objective)(params)
 
-        clipped = Surrogate(direction, num_epochs=self.num_epochs, score=True)
+        whole = self.ratio == "answer"
+        clipped = Surrogate(direction, num_epochs=self.num_epochs, score=True, whole=whole)
         return with_penalties(clipped, Penalties(self.entropy, self.kl_to_start))

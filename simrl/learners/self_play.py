@@ -64,7 +64,9 @@ class SelfPlay:
         def step(keys: Any, state: Learning, task: Task) -> tuple[Learning, Info]:
             way, drawn, weights = ascent(keys, state, task)
             told = drawn.prompt, drawn.answers, drawn.success, self.group_size, weights
-            return updates.ascend(optimizer, state, way, ()), updates.report(lines, *told)
+            info = updates.report(lines, *told)
+            wins = jnp.sum(weights[:, ::2, 0] > 0, axis=1, dtype=float)
+            return updates.ascend(optimizer, state, way, ()), info._replace(wins=wins)
 
         return Learner(
             init=init,

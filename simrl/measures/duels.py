@@ -2,19 +2,27 @@
 
 Two guesses are compared by a score that depends on the answer; the verdict says which scored
 higher, ties by a fair coin. It is even by construction where both guesses come from one belief, and
-yet tells less than 1 bit: a tie tells nothing. By listing every answer and every pair of guesses.
+yet tells less than 1 bit: a tie tells nothing. By listing every pair of guesses: given the two, the
+verdict is a channel whose law under each answer is known, and realised is KL(C_y* || pi C), of
+which expected is the mean over answers drawn from the belief (THEORY.md, section 2).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from simrl.measures.information import binary_entropy
+from simrl.measures import messages
+from simrl.measures.messages import World
+from simrl.measures.sequences import NATS_PER_BIT, choice_from_log_probs, floats, weighted
 
 Array = jax.Array
+Chances = tuple[Array, Array, Array]  # that the first guess scores higher, lower, the same
 
 PAIRS = 2**24  # answers times pairs of guesses that are listed at most
+MAX_COMPARED = 2**18  # the same where states are measured again and again: 1 to 20 ns each
 
 
 class DuelInformation(NamedTuple):
@@ -23,32 +31,126 @@ class DuelInformation(NamedTuple):
     expected: Array  # [] bits that the verdict tells of the answer, drawn from the belief
     win_rate: Array  # [] chance that the first guess wins: 1/2 by symmetry
     tie_rate: Array  # [] chance that a coin decides
+    realised: Array | None = None  # [] bits that it tells of the right answer; None: not given
 
 
-def duel_information(probs: Array, scores: Array) -> DuelInformation:
-    """Expected I(answer; verdict | guesses) = E [h(E verdict) - E h(verdict)], bits a duel.
+def duel_information(
+    probs: Array, scores: Array, answer: Array | int | None = None
+) -> DuelInformation:
+    """Expected I(answer; verdict | guesses), and KL(C_answer || pi C) realised, bits a duel.
 
-    The inner means are over answers drawn from the belief, the outer one over pairs of guesses,
-    two draws from the same belief.
+    The guesses are two draws from the belief. O(N^3).
 
     Args:
       probs: [N] belief over whole answers.
       scores: [N, N] of the guess (row) if the answer is that of the column, any unit.
+      answer: [] int, the number of the right one; None: nothing is realised.
 
     Raises:
       ValueError: shapes that do not match, or more than PAIRS triples to list.
     """
-    probs, scores = jnp.asarray(probs), jnp.asarray(scores)
+    probs, scores = floats(probs), jnp.asarray(scores)
     num = probs.shape[0]
     if probs.shape != (num,) or scores.shape != (num, num):
         raise ValueError(f"probs [N] and scores [N, N] do not match: {probs.shape}, {scores.shape}")
     if num**3 > PAIRS:
         raise ValueError(f"{num}^3 triples are more than the {PAIRS} that are listed")
-    first, second = scores[:, None], scores[None]  # [guess, guess, answer]
-    tie = (first == second).astype(probs.dtype)
-    wins = jnp.where(first == second, 0.5, (first > second).astype(probs.dtype))
-    won, tied = jnp.clip(wins @ probs, 0, 1), tie @ probs  # [guess, guess]
-    # Given the answer the verdict is sure, but for a tie: then a whole bit of it is the coin's.
-    told = jnp.maximum(binary_entropy(won) - tied, 0)
-    pairs = probs[:, None] * probs
-    return DuelInformation(jnp.sum(pairs * told), jnp.sum(pairs * won), jnp.sum(pairs * tied))
+
+    def against(guess: Array) -> Chances:
+        own = scores[guess]
+        higher, lower, same = (
+            jnp.sum(jnp.where(which, probs, 0), axis=1)
+            for which in (own > scores, own < scores, own == scores)
+        )
+        return higher, lower, same
+
+    def verdict(guess: Array) -> Array:
+        return jnp.sign(scores[guess, answer] - scores[:, answer])
+
+    return _of_pairs(probs, against, None if answer is None else verdict)
+
+
+def listed_information(log_probs: Array, answer: Array, world: World) -> DuelInformation:
+    """The same for guesses that score the mean reward that the world pays them.
+
+    Args:
+      log_probs: [N] normalised, nats: belief over whole answers by their numbers.
+      answer: [] int, the number of the right one.
+      world: by what channel a guess is paid; no verifier errs.
+
+    O(N^2) where a guess is right or wrong as a whole, else O(N^3): `num_compared`.
+    """
+    messages.check(world)
+    each = jnp.arange(log_probs.shape[0])
+    if not world.whole:
+        patterns = messages.pattern(each[:, None], each, world)
+        return duel_information(jnp.exp(log_probs), jnp.asarray(_scores(world))[patterns], answer)
+    probs, wrong, *_ = choice_from_log_probs(log_probs)
+
+    def against(guess: Array) -> Chances:
+        own, other = probs[guess], each != guess
+        same = jnp.where(own > probs, wrong[guess] - probs, wrong - own)
+        return (
+            jnp.where(other, own, 0),
+            jnp.where(other, probs, 0),
+            jnp.where(other, jnp.maximum(same, 0), 1),
+        )
+
+    def verdict(guess: Array) -> Array:
+        return jnp.where(guess == answer, 1, 0) - jnp.where(each == answer, 1, 0)
+
+    return _of_pairs(probs, against, verdict)
+
+
+def num_compared(world: World) -> int:
+    """Steps that `listed_information` takes."""
+    return (world.vocab_size**world.length) ** (2 if world.whole else 3)
+
+
+def _scores(world: World) -> np.ndarray:
+    """What a guess scores [2^L], in a unit of the channel's own, by the pattern of its hits."""
+    if world.channel not in ("token", "reward_to_go"):
+        return messages.table(world)
+    hits = np.arange(2**world.length)[:, None] >> np.arange(world.length)[::-1] & 1
+    paid = 1 if world.channel == "token" else np.arange(1, world.length + 1)
+    return np.sum(hits * paid, axis=1)
+
+
+def _of_pairs(
+    probs: Array, against: Callable[[Array], Chances], verdict: Callable[[Array], Array] | None
+) -> DuelInformation:
+    """Means over pairs of guesses drawn from `probs` [N].
+
+    `against(guess)` [N]: its chances against each other one, over answers drawn from the belief;
+    `verdict(guess)` [N]: 1 it beats the other under the right answer, -1 it loses, 0 a tie.
+    """
+
+    def row(guess: Array) -> Array:
+        higher, lower, same = against(guess)
+        told = _told(higher, lower, same)
+        bits = [weighted(*pair) for pair in zip((higher, lower, same), told, strict=True)]
+        means = [bits[0] + bits[1] + bits[2], higher + same / 2, same]
+        if verdict is not None:
+            sign = verdict(guess)
+            means.append(jnp.where(sign > 0, told[0], jnp.where(sign < 0, told[1], told[2])))
+        return jnp.stack([jnp.sum(weighted(probs * probs[guess], x)) for x in means])
+
+    expected, wins, ties, *realised = jnp.sum(jax.lax.map(row, jnp.arange(probs.shape[0])), axis=0)
+    bits = [x / NATS_PER_BIT for x in (expected, *realised)]
+    return DuelInformation(bits[0], wins, ties, *bits[1:])
+
+
+def _told(higher: Array, lower: Array, same: Array) -> Chances:
+    """What verdicts tell under an answer by which the first is better, worse, or as good, nats.
+
+    Divergences from the belief's own law of the verdict, none negative: nothing cancels where the
+    belief is sure, and almost all duels are ties.
+    """
+    lead, less = higher - lower, jnp.minimum(higher, lower) + same / 2
+    likely, unlikely = -jnp.log1p(-jnp.minimum(less, 0.5)), -jnp.log(less)
+    # A coin has -log(4 less (1 - less)) / 2, and 4 less (1 - less) is 1 - lead^2.
+    near = jnp.abs(lead) < 0.5
+    close = -jnp.log1p(-(jnp.where(near, lead, 0) ** 2)) / 2
+    coin = jnp.where(near, close, (likely + unlikely) / 2 - np.log(2))
+    ahead = lead >= 0
+    return jnp.where(ahead, likely, unlikely), jnp.where(ahead, unlikely, likely), coin

@@ -99,6 +99,37 @@ def log_likelihood(said: Array, guess: Array, world: World, num_answers: int) ->
     return found
 
 
+def noisy_log_likelihood(
+    said: Array, guess: Array, world: World, num_answers: int, confusion: Array
+) -> Array:
+    """The same [N] where a guess is compared with a fresh label, by the law of labels.
+
+    `confusion` [L, V, V]: law of the label at each position, given the symbol (row) of the truth.
+    Positions are independent, so that each is hit with the chance that its label is the guess's.
+    """
+    truths, shape = jnp.arange(num_answers), (world.length, world.vocab_size)
+    hits = [
+        confusion[t, listing.symbol(truths, t, *shape), listing.symbol(guess, t, *shape)]
+        for t in range(world.length)
+    ]
+    if world.channel == "fraction":
+        law = jnp.ones((1, num_answers))  # of how many hits there are so far
+        for hit in hits:
+            law = jnp.pad(law * (1 - hit), ((0, 1), (0, 0))) + jnp.pad(law * hit, ((1, 0), (0, 0)))
+        return jnp.log(law[said])
+    if world.channel == "exact":
+        every = jnp.prod(jnp.stack(hits), axis=0)
+        return jnp.where(said == 1, jnp.log(every), jnp.log1p(-every))
+    found = jnp.zeros(num_answers)
+    for t, hit in enumerate(hits):
+        matched = said > t  # of a prefix, of which what follows the first miss is not told
+        if world.channel != "prefix":
+            matched = listing.symbol(said, t, world.length, 2) == 1
+        here = jnp.where(matched, jnp.log(hit), jnp.log1p(-hit))
+        found += jnp.where((said >= t) | (world.channel != "prefix"), here, 0)
+    return found
+
+
 def reports(rates: Rates) -> Array:
     """Probabilities [2, 2] of being told wrong or right, by what is true: wrong or right."""
     alpha, beta = (jnp.asarray(rate, float) for rate in rates)

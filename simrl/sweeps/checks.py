@@ -122,6 +122,8 @@ def surrogate_problems(spec: Any) -> list[str]:
         return [f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"]
     if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
         return ["surrogate natural needs a policy that is a table of logits"]
+    if built.whole and getattr(spec.learner, "stop_below", None) is not None:
+        return ["ratio answer needs whole answers, of which stop_below cuts some short"]
     return []
 
 

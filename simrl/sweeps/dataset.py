@@ -46,6 +46,10 @@ MEANINGS = {  # name -> (units, long name)
     "expected_regret": ("1", "regret the learner's posterior expects of its next sample"),
     "squared_expected_regret": ("1", "its square: the numerator of the information ratio"),
     "information_gain": ("bit", "information about the best arm expected of the next sample"),
+    "duel_expected": ("bit", "expected information of a duel (truth drawn from the policy)"),
+    "duel_realised": ("bit", "realised information of a duel about the right answer"),
+    "duels": ("duels", "duels of two guesses"),
+    "duel_wins": ("duels", "duels that the first of the two guesses won"),
     "cosine": ("1", "cosine of the update's estimate to the score of the right answer, if not 0"),
     "zero_share": ("1", "share of updates whose estimate is exactly zero"),
     "samples": ("samples", "labelled tokens (supervised) or trajectories (policy gradient)"),
@@ -78,7 +82,8 @@ DRAWN = {  # prefix -> how
     "two_batch_": "from two batch sizes",
     "leaf_": "of one leaf of the parameters, by redrawing it",
 }
-TOLD = ("absorbed", "absorbed_label", "success", "expected_update", "realised_update")
+TOLD = {"absorbed", "absorbed_label", "success", "expected_update", "realised_update"}
+TOLD |= {"duels", "duel_wins"}
 COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
     "seed": ("1", "number of the seed"),
     "log_point": ("1", "number of the log point, from 0"),

@@ -231,7 +231,7 @@ def test_learner(world, name, advantage):
 
 
 SURROGATES = {**specs.SURROGATES, "penalised": simrl.Penalised(0.1, 0.2)}
-SURROGATES["ppo, penalised"] = simrl.PPO(entropy=0.1, kl_to_start=0.2)
+SURROGATES["ppo, penalised"] = simrl.PPO(entropy=0.1, kl_to_start=0.2, ratio="answer")
 
 
 @pytest.mark.parametrize("name", SURROGATES)

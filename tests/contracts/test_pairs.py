@@ -30,7 +30,7 @@ RUNS = {
     # what some pairs are for: these are not refused
     ("policy_gradient", "tabular"): set(WORLDS),
     ("supervised", "tabular"): set(WORLDS) - {"several right arms", "several right"},
-    ("bayesian", "tabular"): {"one right", "exact", "fraction", "verifier"},
+    ("bayesian", "tabular"): {"one right", "exact", "fraction", "labels", "verifier"},
     ("thompson", "tabular"): {"gaussian"},
     ("exact_gradient", "tabular"): {"gaussian", "contexts", "given"},
     ("policy_gradient", "autoregressive"): set(WORLDS) - {"graded"},
@@ -81,6 +81,19 @@ def test_it_runs_or_one_line_says_why(learner, policy):
             started(cell.spec)
             accepted.add(name)
     assert accepted == RUNS.get((learner, policy), accepted)
+
+
+@pytest.mark.parametrize("policy", specs.POLICIES)
+def test_duels_are_measured_or_one_line_says_why(policy):
+    accepted = set()
+    for name, world in WORLDS.items():
+        spec = simrl.Spec(world, "self_play", policy, engine="plain", measures=("duel",))
+        cell = accepted_cell(spec)
+        if cell is not None:
+            started(cell.spec)
+            accepted.add(name)
+    told = {"one right", "several right arms", "exact", "fraction", "several right"}
+    assert accepted == told | ({"graded"} if policy == "tabular" else set())
 
 
 @pytest.mark.parametrize(

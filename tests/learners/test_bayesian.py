@@ -1,6 +1,7 @@
 """The Bayesian against a posterior kept by hand, and against what is known of searching."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +11,29 @@ import pytest
 import simrl
 from simrl import keys
 from simrl.engine import observe
+from simrl.environments import sequence
 from simrl.learners import bayesian
 from simrl.learners.updates import group_words
+from simrl.measures import messages
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import SpecError
 from tests.contracts.worlds import build, streams
+from tests.oracles import enumeration
 from tests.oracles import feedback as reports
 from tests.oracles.information import list_answers, message, mutual_information
 
 ALPHA, BETA = 0.1, 0.25
 NOISY = {"verifier": "noisy", "false_positive": ALPHA, "false_negative": BETA}
 TOLD = {  # name -> (world, learner)
-    "fraction": (simrl.Sequence(3, 2, "fraction", num_prompts=2), simrl.Bayesian("best", 2, 3)),
+    "fraction": (
+        simrl.Sequence(3, 2, "fraction", num_prompts=2, frequencies="zipf"),
+        simrl.Bayesian("best", 2, 3),
+    ),
     "prefix": (simrl.Sequence(3, 2, "prefix"), simrl.Bayesian("posterior", 2)),
     "reward_to_go": (simrl.Sequence(3, 2, "reward_to_go"), simrl.Bayesian()),
     "exact, noisy": (simrl.Sequence(2, 2, **NOISY), simrl.Bayesian("best", 2)),
     "token, noisy": (simrl.Sequence(2, 2, "token", num_prompts=2, **NOISY), simrl.Bayesian()),
+    "fraction, labels": (simrl.Sequence(3, 2, "fraction", "zipf"), simrl.Bayesian("best", 2)),
 }
 SEEDS, STEPS = 400, 4
 
@@ -36,6 +44,10 @@ def pass_chance(right):
 
 def likelihood(environment, channel, guess, answers, secret, credit):
     """Chance [N] of what a guess was told, under each answer."""
+    if environment.noisy:
+        ranks = 1 / np.arange(1.0, environment.shape.vocab_size + 1)
+        law = np.array([np.roll(ranks / ranks.sum(), symbol) for symbol in range(len(ranks))])
+        return by_labels(np.broadcast_to(law, (len(guess), *law.shape)), channel, guess, credit)
     if environment.verifier is None:
         said = message(channel, guess, secret)
         return np.array([float(message(channel, guess, answer) == said) for answer in answers])
@@ -46,6 +58,40 @@ def likelihood(environment, channel, guess, answers, secret, credit):
         for right, paid in zip(verdicts, credit, strict=False):
             found[i] *= pass_chance(right) if paid == 1 else 1 - pass_chance(right)
     return found
+
+
+def by_labels(confusion, channel, guess, credit):
+    """The same, by listing every label that the guess may have been compared with."""
+    answers = list_answers(*confusion.shape[:2])
+    found = np.zeros(len(answers))
+    for label in answers:
+        if np.allclose(enumeration.credit(guess, label, channel, 1.0), credit):
+            at = range(len(guess)), np.array(answers), label  # [N, L]
+            found += confusion[at].prod(axis=1)
+    return found
+
+
+@pytest.mark.parametrize("channel", sequence.REWARDS)
+def test_what_a_fresh_label_tells(channel):
+    """Every message of every guess, each position with a law of its own."""
+    rng = np.random.default_rng(3)
+    confusion, answers = rng.dirichlet(np.ones(3), size=(2, 3)), list_answers(2, 3)
+    world = messages.World(2, 3, channel)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None))
+    @partial(jax.vmap, in_axes=(None, 0))
+    def chances(guess, credit):
+        told = messages.heard(credit, world), guess, world, 9, jnp.float32(confusion)
+        return jnp.exp(messages.noisy_log_likelihood(*told))
+
+    pays = [enumeration.credit(label, (0, 0), channel, 1.0) for label in answers]
+    pays = np.unique(np.float32(pays), axis=0)
+    found = chances(jnp.arange(9), pays)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)  # over messages
+    for g, guess in enumerate(answers):
+        wanted = [by_labels(confusion, channel, guess, paid) for paid in pays]
+        np.testing.assert_allclose(found[g], wanted, rtol=1e-5)
 
 
 def run(name, seeds):
@@ -109,11 +155,26 @@ def test_the_posterior_is_bayes_rule_for_every_channel(told):
             found = np.exp(np.float64(log_probs[seed, step]))
             np.testing.assert_allclose(found, posterior, rtol=2e-5, atol=1e-7)
     assert info.prompts.shape[-1] == 1 or met == {True} or num_prompts == 2
+    if environment.prompt_law is not None:  # the first of two is drawn twice as often
+        num = info.prompts.size
+        assert abs((info.prompts == 0).mean() - 2 / 3) < 4 * np.sqrt(2 / 9 / num)
+
+
+def test_the_truth_is_as_likely_as_it_believes(told):
+    """On average over secrets and luck, after the last update."""
+    _, _, (_, (_, _, log_probs, seen)) = told
+    probs = np.exp(np.float64(log_probs[:, -2]))  # seen before the last
+    gap = (seen["pass_rate"][:, -1] - (probs**2).sum(axis=-1)).mean(axis=1)
+    assert (probs**2).sum(axis=-1).mean() > 1.2 / probs.shape[-1]
+    assert abs(gap.mean()) < 4 * gap.std(ddof=1) / np.sqrt(SEEDS) + 1e-5
 
 
 def test_it_keeps_all_that_it_is_told(told):
     """Pathwise without noise; through a verifier that errs, on average over secrets and luck."""
     name, trial, (_, (_, _, _, seen)) = told
+    if trial.environment.noisy:
+        assert "realised" not in seen  # of labels whose law is known: not for whole answers
+        return
     if trial.environment.verifier is None:
         total = seen["absorbed"].sum(axis=(1, 2))
         np.testing.assert_allclose(seen["realised_update"].sum(axis=(1, 2)), total, atol=3e-5)
@@ -208,6 +269,10 @@ def test_what_it_is_charged():
     assert info.num_tokens.tolist() == [4, 4, 4]
 
 
+def noisy_without_a_law():
+    return simrl.Sequence(2, 1, labels="zipf").build()._replace(label_channel=None)
+
+
 @pytest.fixture(scope="module")
 def searched():
     """Runs through the engine, of which nothing is redrawn."""
@@ -233,7 +298,11 @@ def test_a_run_has_no_columns_of_gradients(searched):
     [
         ({"environment": simrl.Bandit("gaussian")}, "one right answer"),
         ({"environment": simrl.Bandit(num_right=2)}, "one right answer"),
-        ({"environment": simrl.Sequence(labels="zipf")}, "fixed labels"),
+        ({"environment": noisy_without_a_law}, "or their law given each answer"),
+        (
+            {"environment": simrl.Sequence(labels="zipf"), "measures": ("known_channel",)},
+            "known_channel needs beliefs whose positions are independent",
+        ),
         ({"environment": simrl.Sequence(10, 7)}, "at most 1000000, not 10000000"),
         ({"learner": simrl.Bayesian("worst")}, "guess must be one of best, posterior"),
         ({"learner": simrl.Bayesian(group_size=0)}, "at least 1"),

@@ -92,6 +92,58 @@ def test_ppo_is_the_clipped_gradient_by_hand(drawn):
     assert not clipped_by_hand(old, old, rollouts, weights, 0.2)[1].any()
 
 
+def test_the_ratio_of_the_whole_answer_by_finite_differences(drawn):
+    """Of outcome rewards, one weight for all positions of an answer; then of others, by hand."""
+    old, rollouts, weights = drawn
+    outcome, taken = weights[..., 0], np.asarray(rollouts.answers)[..., None]
+
+    def ratio_of(logits):  # [G, B], of whole answers
+        change = log_softmax(logits) - log_softmax(np.float64(old))
+        rows = change[np.asarray(rollouts.prompt)][:, None]
+        return np.exp(np.take_along_axis(rows, taken, axis=-1).sum(axis=(2, 3)))
+
+    def value(logits):
+        ratio = ratio_of(logits)
+        return np.minimum(ratio * outcome, np.clip(ratio, 0.8, 1.2) * outcome).mean()
+
+    direction = jax.jit(simrl.PPO(0.2, ratio="answer").build().direction, static_argnums=0)
+    new = old + some_logits(old.shape, 0.4, seed=2)
+    ratios = ratio_of(np.float64(new))
+    far = np.where(outcome > 0, ratios > 1.2, ratios < 0.8)
+    assert 0 < far.sum() < far.size  # clipped ones and others
+    alike = np.broadcast_to(outcome[..., None], weights.shape)
+    found = direction(TABLE, new, rollouts, alike, ())
+    np.testing.assert_allclose(found, finite_difference(value, np.float64(new)), atol=1e-6)
+    by_position = simrl.PPO(clip=0.2).build().direction(TABLE, new, rollouts, alike, ())
+    assert np.abs(found - by_position).max() > 0.01
+    # Weights of their own: each position along its score, by the one ratio.
+    after, wanted = log_softmax(np.float64(new)), np.zeros(new.shape)
+    for g, b, t in np.ndindex(weights.shape):
+        m, y, w = rollouts.prompt[g], rollouts.answers[g, b, t], float(weights[g, b, t])
+        if w * np.clip(ratios[g, b], 0.8, 1.2) >= w * ratios[g, b]:
+            wanted[m, t] += w * ratios[g, b] * (np.eye(V)[y] - np.exp(after[m, t]))
+    found = direction(TABLE, new, rollouts, weights, ())
+    np.testing.assert_allclose(found, wanted / outcome.size, atol=1e-6)
+    # At the policy that sampled it is the weighted score to the last bit.
+    score = jax.jit(Score().build().direction, static_argnums=0)
+    first = direction(TABLE, old, rollouts, weights, ())
+    np.testing.assert_array_equal(first, score(TABLE, old, rollouts, weights, ()))
+
+
+def test_an_answer_of_one_position_has_one_ratio(drawn):
+    old, rollouts, weights = drawn
+    table = simrl.Tabular().build(simrl.Shape(M, 1, V))
+    short = rollouts._replace(
+        answers=rollouts.answers[..., :1], log_prob=rollouts.log_prob[..., :1]
+    )
+    new, found = old[:, :1] + some_logits((M, 1, V), 0.4, seed=2), []
+    for ratio in ("position", "answer"):
+        direction = jax.jit(simrl.PPO(0.2, ratio=ratio).build().direction, static_argnums=0)
+        found.append(np.asarray(direction(table, new, short, weights[..., :1], ())))
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0]).max() > 0.01
+
+
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_are_their_gradients(name, drawn):
     old, rollouts, weights = drawn
@@ -289,6 +341,7 @@ def test_specs_of_surrogates():
     for surrogate, line in (
         ({"name": "ppo", "clip": -0.1}, "clip must not be negative"),
         ({"name": "ppo", "num_epochs": 0}, "num_epochs must be at least 1"),
+        ({"name": "ppo", "ratio": "token"}, "ratio must be one of position, answer, not 'token'"),
         ({"name": "ppo", "kl_to_start": "x"}, "kl_to_start must be a number, not 'x'"),
         ({"name": "penalised", "entropy": -1}, "entropy must not be negative"),
         ({"name": "trust"}, "surrogate must be one of score, natural, penalised, ppo"),
@@ -296,6 +349,11 @@ def test_specs_of_surrogates():
         with pytest.raises(simrl.SpecError, match=line) as error:
             cell(**surrogate)
         assert "\n" not in str(error.value)
+    stops = simrl.ActorCritic(
+        features="prefix", stop_below=0.1, surrogate=simrl.PPO(ratio="answer")
+    )
+    with pytest.raises(simrl.SpecError, match="ratio answer needs whole answers"):
+        simrl.Sweep(simrl.Spec(learner=stops)).cells()
 
 
 def test_it_runs_and_is_measured():
