@@ -84,7 +84,8 @@ class PolicyGradient:
         moments, squared_bias = exact.moments(
             environment, advantage, known, batch, added, course.law
         )
-        fast = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
+        about = environment, policy, advantage, self.optimizer, batch
+        fast = fused.policy_gradient(*about, surrogate) if course.is_uniform else None
         return Learner(
             init=init,
             step=step,
@@ -98,5 +99,5 @@ class PolicyGradient:
             ledger=lines,
             listed=policy.listed is not None,
             jump=jumping.build(environment, policy, self),
-            fused=fast if surrogate.plain and course.is_uniform else None,
+            fused=fast,
         )
