@@ -148,12 +148,12 @@ class Surrogate(NamedTuple):
     penalty: Callable[[Array, Array | None], Array] | None = None
     # (log-probabilities [L, V] nats, the first ones or None) -> gradient [L, V] by the logits of
     # what is added to the estimate at a prompt whatever is guessed; tables of logits
-    on_columns: Callable[[Any, Array, Array, int], Array] | None = None
+    on_columns: Callable[[Any, Array, Array, int, Any], Array] | None = None
     # (simrl.columns.Law [L, V, N] of a prompt drawn, weights of its guesses summed by symbol
-    # [L, V, N], the same of all symbols [L, N], M) -> direction [L, V, N] but for penalties, of N
-    # lanes: what the fused path asks for
-    penalty_on_columns: Callable[[Any, Array | None], Array] | None = None
-    # (Law [L, V, N], first logits [L, V, N] or None) -> `penalty` [L, V, N] of N lanes
+    # [L, V, N], the same of all symbols [L, N], M, simrl.columns.Fence) -> direction [L, V, N] but
+    # for penalties, of N lanes: what the fused path asks for
+    penalty_on_columns: Callable[[Any, Array | None, Any], Array] | None = None
+    # (Law [L, V, N], first logits [L, V, N] or None, Fence) -> `penalty` [L, V, N] of N lanes
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
 

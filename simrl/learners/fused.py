@@ -193,13 +193,13 @@ def _direction(
 ) -> Array:
     """What an optimiser is to climb: [M, L, V, N]."""
     assert surrogate.on_columns is not None  # see `policy_gradient`
-    way = surrogate.on_columns(asked.law, found.sums, found.total, lot.num_prompts)
+    way = surrogate.on_columns(asked.law, found.sums, found.total, lot.num_prompts, fence)
     if surrogate.penalty_on_columns is not None:
         first = state.start if surrogate.anchored else None
         if first is not None and lot.num_prompts > 1:
             first = columns.rows_at(first, asked.prompts)
         first = None if first is None else draws.rows(first)
-        way = way + surrogate.penalty_on_columns(asked.law, first) / lot.draws
+        way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
     way = way.reshape(lot.draws, -1, *way.shape[1:])
     if lot.num_prompts == 1:
         return way

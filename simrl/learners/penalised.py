@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import columns
-from simrl.columns import Law
+from simrl.columns import Fence, Law
 from simrl.learners.surrogates import Score
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
@@ -61,7 +61,7 @@ class Penalties(NamedTuple):
             found -= self.kl_to_start * _centred(log_probs, log_probs - first)
         return found
 
-    def on_columns(self, law: Law, first: Array | None) -> Array:
+    def on_columns(self, law: Law, first: Array | None, fence: Fence) -> Array:
         """`by_logits` [L, V, N] of many seeds' laws and first logits [L, V, N], lanes last.
 
         pi (x - E x), in which what normalises either policy drops out.
@@ -73,7 +73,7 @@ class Penalties(NamedTuple):
         if self.kl_to_start is not None and first is not None:
             lifted -= self.kl_to_start * (shifted - (first - columns.largest(first)[:, None]))
         probs = law.probs
-        return probs * (lifted - columns.total(probs * lifted)[:, None])
+        return probs * (lifted - fence(columns.total(probs * lifted))[:, None])
 
     def objective(self, policy: Policy, drawn: Rollout, start: Params) -> Callable:
         """params -> the mean of `value` [] over the answers drawn."""

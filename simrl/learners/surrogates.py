@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl import columns
-from simrl.columns import Law
+from simrl.columns import Fence, Law
 from simrl.learners import updates
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
@@ -33,7 +33,9 @@ class Score:
         ) -> Params:
             return updates.weighted_score(policy, params, drawn.prompt, drawn.answers, weights)
 
-        def on_columns(law: Law, sums: Array, total: Array, num_prompts: int) -> Array:
+        def on_columns(
+            law: Law, sums: Array, total: Array, num_prompts: int, fence: Fence
+        ) -> Array:
             return sums - law.probs * total[:, None]
 
         return Surrogate(direction, score=True, on_columns=on_columns)
@@ -65,11 +67,13 @@ class Natural:
             sums = params.shape[0] * jnp.zeros_like(params).at[at].add(share)
             return sums - jnp.mean(sums, axis=-1, keepdims=True)
 
-        def on_columns(law: Law, sums: Array, total: Array, num_prompts: int) -> Array:
+        def on_columns(
+            law: Law, sums: Array, total: Array, num_prompts: int, fence: Fence
+        ) -> Array:
             # What is so unlikely that its power is 0 was not guessed.
             live = law.powers > 0
             moves = jnp.where(live, sums * (law.total[:, None] / jnp.where(live, law.powers, 1)), 0)
-            mean = columns.total(moves) / moves.shape[1]
+            mean = fence(columns.total(moves) / moves.shape[1])
             return num_prompts * (moves - mean[:, None])
 
         return Surrogate(direction, score=True, tabular=True, on_columns=on_columns)
