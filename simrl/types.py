@@ -166,6 +166,9 @@ class Curriculum(NamedTuple):
     update: Callable[[State, Array, Array], State]  # (state, prompts [G], success [G, B]) -> state
     law: Callable[[State], Array]  # state -> probabilities [M] by which `choose` draws
     oracle: bool = False  # `choose` and `law` are given the policy's exact pass rates [M] instead
+    trailing: bool = False
+    # `law` and `update` also take arrays with lanes on the last axis, and `choose` is `keys.choose`
+    # from a table of `law`: what the fused path asks for
 
 
 class Info(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from simrl import choices, columns, columnwise
 from simrl.columns import Fence, Law
-from simrl.learners import draws, exact, rollouts, updates, weighing
+from simrl.learners import curricula, draws, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
@@ -23,6 +23,7 @@ from simrl.measures import flops
 from simrl.types import (
     Advantage,
     Array,
+    Curriculum,
     Environment,
     Fused,
     Heard,
@@ -45,6 +46,7 @@ class Learnt(NamedTuple):
     sums: Array  # [K L, V, N]: weights of the guesses by symbol, over G B
     total: Array  # [K L, N] of all symbols
     heard: Heard
+    passed: Array  # [K, N]: how many guesses it was told are right
 
 
 def obstacle(environment: Environment, policy: Policy) -> str | None:
@@ -68,6 +70,7 @@ def policy_gradient(
     optimizer: Optimizer,
     batch: tuple[int, int],
     surrogate: Surrogate = SCORE,
+    curriculum: Curriculum | None = None,
 ) -> Fused | None:
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
@@ -75,6 +78,8 @@ def policy_gradient(
     if obstacle(environment, policy) or not ready or surrogate.on_columns is None:
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
+    if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
+        return None
 
     def draw(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
@@ -88,7 +93,11 @@ def policy_gradient(
         found = weighing.weigh(advantage, state.advantage, *about)
         right = columns.total(success)
         heard = Heard(asked.prompts, asked.law, answers, right, found.dead)
-        return _learnt(found.kept, lot, heard, found.weights, fence)
+        learnt = _learnt(found.kept, lot, heard, found.weights, fence)
+        if curriculum is None or environment.verifier is None:
+            return learnt
+        passed = jnp.all(told.credit == 1, axis=1).astype(success.dtype)
+        return learnt._replace(passed=columns.total(passed))
 
     def count(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
@@ -103,21 +112,29 @@ def policy_gradient(
         shares = jnp.where(mine, weights.right[:, None], weights.wrong[:, None])
         sums = fence(counts * shares * (1 / (lot.groups * lot.size)))
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
-        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard)
+        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right)
 
     learn = count if weighing.is_counted(environment, advantage, lot) else draw
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
     ) -> tuple[Learning, Heard]:
-        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        course = curricula.law_of_lanes(
+            curriculum, environment, state.curriculum, (law, task), fence
+        )
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
         baseline = None if oracle is None else fence(_told(told, lot, asked))
         found = learn(keys, state, asked, baseline, fence)
         gradient = _direction(surrogate, state, lot, asked, found, fence)
         heard = found.heard
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
-        return _ascend(optimizer, state, gradient, found.kept), heard
+        after = _ascend(optimizer, state, gradient, found.kept)
+        if curriculum is not None:
+            told_right = asked.prompts, found.passed[:, None] / lot.answers
+            noted = curriculum.update(state.curriculum, *told_right)
+            after = after._replace(curriculum=noted)
+        return after, heard
 
     lines = rollouts.bill(surrogate, policy.num_active_params)
     size = batch[1]
@@ -185,7 +202,8 @@ def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence)
     shares = weights * (1 / (lot.groups * lot.size))
     sums = columns.gather_sums(shares, heard.answers, heard.law.powers.shape[1])
     total = columns.total(shares)
-    return Learnt(kept, sums, total if lot.answers == 1 else fence(total), heard)
+    whole = total if lot.answers == 1 else fence(total)
+    return Learnt(kept, sums, whole, heard, heard.success)
 
 
 def _direction(

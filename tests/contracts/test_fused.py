@@ -131,7 +131,11 @@ def some_states(learner, streams):
         count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
         memory = advantages.Running(normal(memory.mean), count)
     optimizer = jax.tree.map(normal, start.optimizer)
+    rates = jax.tree.map(
+        lambda x: jnp.asarray(draw.uniform(size=x.shape), x.dtype), start.curriculum
+    )
     return start._replace(
+        curriculum=rates,
         params=normal(start.params, scales),
         optimizer=optimizer,
         advantage=memory,
@@ -304,7 +308,7 @@ def assert_same_update(world, learners):
         moved = RATES.reshape(-1, 1, 1, 1) * terms
         assert_within_ulps(found.params, wanted.params, before.params, moved)
         assert np.any(found.params != before.params), name
-        memories = (jax.tree.leaves(s.advantage) for s in (found, wanted, before))
+        memories = (jax.tree.leaves((s.advantage, s.curriculum)) for s in (found, wanted, before))
         for mine, theirs, earlier in zip(*memories, strict=True):
             assert_within_ulps(mine, theirs, earlier, np.ones_like(earlier))
 
@@ -332,32 +336,41 @@ SCORE = surrogates.Score()
 NATURAL, ENTROPY = surrogates.Natural(), simrl.Penalised(vary(0.7, 0.0))
 TO_START, BOTH = simrl.Penalised(None, vary(0.4, 2.0)), simrl.Penalised(vary(0.7), vary(0.4, 0.0))
 LEAVE_ONE_OUT, RUNNING = specs.ADVANTAGES["leave_one_out"], simrl.RunningMean()
+BAND, ORACLE_BAND = (
+    simrl.Band(vary(0.1, 0.7), vary(0.3, 0.1), 0.5, oracle) for oracle in (False, True)
+)
+UNRELIABLE = {
+    "token-noisy-several": simrl.Sequence(SMALL, 2, "token", "fixed", PROMPTS, **ERRS)
+}  # fmt: skip
 TOLD = {
-    # world: (advantage, surrogate) of each learner; every rule where its code may differ
+    # world: (advantage, surrogate, curriculum) of each learner; all where their code may differ
     "gaussian-contexts": [(MINIMUM, NATURAL), (RUNNING, BOTH)],
     "one_right-4": [(MINIMUM, ENTROPY), (EXPECTED, SCORE), (LEAVE_ONE_OUT, NATURAL)],
     "bernoulli-noisy": [(MINIMUM, SCORE)],
     "exact-noisy": [(EXPECTED, TO_START)],
+    "token-noisy-several": [(MINIMUM, SCORE, BAND)],
     "fraction-groups": [(MINIMUM, SCORE), (RUNNING, TO_START)],
     "prefix-fixed-4": [(MINIMUM, NATURAL)],
-    "token-prompts": [(EXPECTED, BOTH), (RUNNING, NATURAL)],
+    "token-prompts": [(EXPECTED, BOTH, BAND), (RUNNING, NATURAL)],
     "reward_to_go-zipf-several": [(MINIMUM, TO_START)],
+    "exact-several": [(RUNNING, SCORE, BAND), (LEAVE_ONE_OUT, SCORE, ORACLE_BAND)],
     "token-zipf-36": [(MINIMUM, BOTH), (RUNNING, NATURAL)],
 }
 
 
 @pytest.mark.parametrize("name", TOLD)
 def test_oracles_and_surrogates(name):
-    world, groups = WORLDS[name], GROUPS if name in GROUPED else 1
+    grouped = {**GROUPED, **UNRELIABLE}
+    world, groups = grouped.get(name) or WORLDS[name], GROUPS if name in grouped else 1
     if getattr(world, "verifier", "exact") == "noisy":
         world = dataclasses.replace(
             world, false_positive=vary(0.2, 0.05), false_negative=vary(0.3, 0)
         )
     learners = {
         f"{i}: {type(advantage).__name__}, {type(surrogate).__name__}": simrl.PolicyGradient(
-            advantage, GROUP, groups, SGD, surrogate
+            advantage, GROUP, groups, SGD, surrogate, *curriculum
         )
-        for i, (advantage, surrogate) in enumerate(TOLD[name])
+        for i, (advantage, surrogate, *curriculum) in enumerate(TOLD[name])
     }
     assert_same_update(world, learners)
 
@@ -418,6 +431,11 @@ def test_all_are_met():
     fused_ones = {n for n, kind in specs.ADVANTAGES.items() if not isinstance(kind, simrl.Oracle)}
     assert met - {"affine"} | set(AFFINE) == {"supervised", *fused_ones}
     assert met == set(learners_of(SEVERAL, GROUPS))
+    parts = [part for learners in TOLD.values() for learner in learners for part in learner]
+    assert {part.rule for part in parts if isinstance(part, simrl.Oracle)} == set(oracles.RULES)
+    built = {type(kind): kind.build() for kind in specs.SURROGATES.values()}
+    ready = {kind for kind, surrogate in built.items() if surrogate.on_columns is not None}
+    assert ready == {surrogates.Score, surrogates.Natural, simrl.Penalised} <= set(map(type, parts))
 
 
 def test_prompts_that_a_task_hides_have_no_fused_path():
