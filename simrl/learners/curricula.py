@@ -162,7 +162,7 @@ def law_of_lanes(
         return fence(curriculum.law(state))
     (num_prompts, length, _), (law, task) = environment.shape, known
     lanes = law.total.shape[-1]
-    tasks = jax.tree.map(lambda leaf: leaf[:, None, ..., None, :], task)
+    tasks = draws.of_every(num_prompts, task)
     none = jnp.zeros((num_prompts, length, 1, lanes), jnp.uint32)
     answers = draws.labels(environment, tasks, none)[:, :, 0]
     odds = columns.log_odds(law, draws.rows(answers)).reshape(num_prompts, length, lanes)

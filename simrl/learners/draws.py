@@ -83,6 +83,12 @@ def ask(
     return Asked(prompts, Law(*(rows(part) for part in parts)), tasks)
 
 
+def of_every(num_prompts: int, task: Task) -> Task:
+    """What is theirs of all prompts, as `ask` has it of those drawn."""
+    row = (slice(None), None) if num_prompts > 1 else (None,)
+    return jax.tree.map(lambda leaf: leaf[(*row, ..., None, slice(None))], task)
+
+
 def random_words(environment: Environment, lot: Batch, stream: Halves, fence: Fence) -> Array:
     """Random words [K, L, C, N]: those of `updates.group_words`."""
     length = environment.shape.length

@@ -150,7 +150,7 @@ def spread_of(trial, spec, now, state, task, info):
     if isinstance(getattr(spec, "advantage", None), simrl.Oracle):
         reward = _paid(trial, now, task, info).credit
         weights = jnp.abs(reward) + jnp.abs(spec.advantage.offset) + _most(trial, task)
-    elif trial.learner.kind == "policy_gradient":
+    elif hasattr(spec, "advantage"):
         told = _paid(trial, now, task, info)
         nothing = jnp.zeros(groups)
         rollouts = simrl.Rollout(info.prompts, info.answers, told.credit, told.success, nothing)
@@ -160,6 +160,8 @@ def spread_of(trial, spec, now, state, task, info):
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
     terms = jnp.abs(weights)[..., None] * (chosen + probs[:, None])
+    if isinstance(spec, simrl.ExactGradient):  # of every arm its reward, less the mean of all
+        terms = 2 * size * _most(trial, task) * probs[:, None]
     surrogate = getattr(spec, "surrogate", None)
     if isinstance(surrogate, surrogates.Natural):
         # exp(x) has |x| times the rounding of x.
@@ -423,6 +425,11 @@ def test_smoothed_labels(world):
     assert_within_ulps(mine, trace, terms)
     moved = RATES.reshape(-1, 1, 1, 1) * terms
     assert_within_ulps(found.params, wanted.params, before.params, moved)
+
+
+@pytest.mark.parametrize("name", ["given-4", "gaussian-contexts", "bernoulli-noisy"])
+def test_exact_gradient(name):
+    assert_same_update(WORLDS[name], {"exact_gradient": simrl.ExactGradient(SGD)})
 
 
 def test_all_are_met():
