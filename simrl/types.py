@@ -83,8 +83,8 @@ class Environment(NamedTuple):
     right: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> the right answers [A, L] where there are several; `exact` rewards alone
     by_prompt: bool = False
-    # every leaf of a task has the prompts on its first axis, and `label` and `reward` read the row
-    # of theirs alone: what the fused path asks for where there are several prompts
+    # every leaf of a task has the prompts on its first axis, and `label` and `reward`, and the laws
+    # of both, read the row of theirs alone: what the fused path asks for where there are several
     prior: Prior | None = None  # of the arms, where counting pulls tells all that is told of them
     allowed: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> [L, V] bool: symbols that the prompt does not rule out; for tables of logits
@@ -129,6 +129,9 @@ class Advantage(NamedTuple):
     # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
     binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
     oracle: bool = False  # `weights` reads the statistics of a rollout
+    baseline: Callable[[Any], Array] | None = None
+    # ScoreStatistics -> [U]: `weights` are credit less this, whatever the other rewards of a group;
+    # what the fused path asks of an oracle
     trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
     tally: Callable[[State, Array, Array], tuple[State, Array]] | None = None
     # (state, credit [K, L], times [K, L]) -> (state, weights [K, L]): `weights` of B rewards of
@@ -145,7 +148,12 @@ class Surrogate(NamedTuple):
     penalty: Callable[[Array, Array | None], Array] | None = None
     # (log-probabilities [L, V] nats, the first ones or None) -> gradient [L, V] by the logits of
     # what is added to the estimate at a prompt whatever is guessed; tables of logits
-    plain: bool = False  # and there is no more to an update: the fused path and jumps make it too
+    on_columns: Callable[[Any, Array, Array, int, Any], Array] | None = None
+    # (simrl.columns.Law [L, V, N] of a prompt drawn, weights of its guesses summed by symbol
+    # [L, V, N], the same of all symbols [L, N], M, simrl.columns.Fence) -> direction [L, V, N] but
+    # for penalties, of N lanes: what the fused path asks for
+    penalty_on_columns: Callable[[Any, Array | None, Any], Array] | None = None
+    # (Law [L, V, N], first logits [L, V, N] or None, Fence) -> `penalty` [L, V, N] of N lanes
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
     whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
@@ -159,6 +167,9 @@ class Curriculum(NamedTuple):
     update: Callable[[State, Array, Array], State]  # (state, prompts [G], success [G, B]) -> state
     law: Callable[[State], Array]  # state -> probabilities [M] by which `choose` draws
     oracle: bool = False  # `choose` and `law` are given the policy's exact pass rates [M] instead
+    trailing: bool = False
+    # `law` and `update` also take arrays with lanes on the last axis, and `choose` is `keys.choose`
+    # from a table of `law`: what the fused path asks for
 
 
 class Info(NamedTuple):
@@ -231,9 +242,12 @@ class Fused(NamedTuple):
     """
 
     logits: Callable[[State], Array]  # state -> [M L, V, N], prompt by prompt
-    step: Callable[[Any, State, Any, Task, Any], tuple[State, Heard]]
-    # (simrl.keys.Columns, state, simrl.columns.Law of its logits, task, simrl.columns.Fence)
+    step: Callable[[Any, State, Any, Task, Any, Any], tuple[State, Heard]]
+    # (simrl.keys.Columns, state, simrl.columns.Law of its logits, task, simrl.columns.Fence, and
+    # `told` of N lanes at once: probabilities [L, V, N], tasks and prompts [N] -> [..., N])
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
+    told: Callable[[Array, Task, Array], Any] | None = None
+    # (probabilities [L, V], task, prompt) -> what an update is told besides rewards, of ONE seed
 
 
 class Learner(NamedTuple):

@@ -4,6 +4,7 @@ What `train._updates` does for one seed at a time; the two are told apart by spe
 an update changes is carried: charges are constant per group, so costs are products at the end.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,19 +13,8 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import observe
-from simrl.engine.train import (
-    COUNTERS,
-    Cell,
-    Given,
-    Hits,
-    Path,
-    Plan,
-    Rules,
-    Run,
-    Stretch,
-    spend,
-)
+from simrl.engine import observe, train
+from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
 from simrl.types import Array, Heard, State, Trial
 
@@ -74,6 +64,7 @@ class Fixed(NamedTuple):
     laws: Array  # [M, L, V, N] of the labels
     stretch: Stretch  # leaves [..., N]
     fence: Fence
+    told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
 
     @property
     def num_prompts(self) -> int:
@@ -90,6 +81,12 @@ def _prepare(cell: Cell, given: Given, run: Run) -> Memo:
     return Memo(_bare(law), mean)
 
 
+def _told(cell: Cell, given: Given) -> Callable:
+    """(columns) -> columns: what the learner of each lane is told of its own world."""
+    of_lanes = cell.over_lanes(lambda trial, *rest: trial.learner.fused.told(*rest))
+    return partial(of_lanes, given.spec)
+
+
 def _fence(steps: Array) -> Fence:
     """1 in every run; no compiler can know, because steps could be negative for all it sees."""
     return Fence(jnp.where(jnp.min(steps) >= 0, 1.0, 2.0))
@@ -103,7 +100,7 @@ def _updates(
     Those wait for the others, until what was lost by waiting is worth a measure of all.
     """
     trial, fence = cell.build(given.spec), _fence(stretch.end)
-    about = run.task, known.answers, known.laws, stretch, fence
+    about = run.task, known.answers, known.laws, stretch, fence, _told(cell, given)
     fixed = Fixed(trial, given.rules, cell.plan, keys.columns(given.streams), *about)
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     steps = run.hits.step
@@ -145,14 +142,14 @@ def _bare(law: Law) -> Law:
 
 def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     """One update of every lane that is still going; the others stay as they are."""
-    trial, fence = fixed.trial, fixed.fence
-    assert trial.learner.fused is not None
+    learner, fence = fixed.trial.learner.fused, fixed.fence
+    assert learner is not None
     active = lanes.going
     now = fixed.streams.at_step(lanes.step)
-    old = lanes.memo.law._replace(logits=trial.learner.fused.logits(lanes.state))
-    state, heard = trial.learner.fused.step(now, lanes.state, old, fixed.task, fence)
+    old = lanes.memo.law._replace(logits=learner.logits(lanes.state))
+    state, heard = learner.step(now, lanes.state, old, fixed.task, fence, fixed.told)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
-    law = columns.law(trial.learner.fused.logits(state), fence)
+    law = columns.law(learner.logits(state), fence)
     odds = fence(_log_odds(law, fixed.truth))
     several = fixed.num_prompts > 1
     mean = fence(_mean(odds)) if several else odds[0]
@@ -282,14 +279,14 @@ def _charges(trial: Trial, plan: Plan) -> tuple[Array, Array]:
     num_groups = len(info.prompts)
     one = jax.tree.map(lambda leaf: leaf[:1], info)
     share = -(-plan.counted.total // num_groups)
-    group = spend(jnp.zeros((1, len(COUNTERS), 2), jnp.uint32), one, share)
+    group = train.spend(jnp.zeros((1, len(train.COUNTERS), 2), jnp.uint32), one, share)
     return group, phases.multiply_words(group, jnp.uint32(num_groups))
 
 
 def _cost(charge: Array, spent: Array, times: Array, dead: Array) -> Array:
     """What is spent [..., C, 2] and `times` [...] a charge, with the trajectories [...] dead."""
     words = phases.multiply_words(charge, times[..., None])
-    words = words.at[..., COUNTERS.index("dead"), 1].add(dead)
+    words = words.at[..., train.COUNTERS.index("dead"), 1].add(dead)
     return phases.add_words(spent, words)
 
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import keys
-from simrl.learners import updates
+from simrl import columns, columnwise, keys
+from simrl.columns import Fence, Law
+from simrl.learners import draws, updates
 from simrl.measures import information
 from simrl.types import Array, Curriculum, Environment, Policy, Rollout, State, Task
 
@@ -70,7 +71,7 @@ class Band:
 
         def law(state: Array) -> Array:
             share = state * (1 - state)
-            whole = jnp.sum(share)
+            whole = jnp.sum(share, axis=0)
             even = jnp.full_like(share, 1 / num_prompts)
             band = jnp.where(whole > 0, share / jnp.where(whole > 0, whole, 1), even)
             return (1 - self.floor) * band + self.floor * even
@@ -85,11 +86,14 @@ class Band:
 
             def group(rates: Array, told: tuple[Array, Array]) -> tuple[Array, None]:
                 prompt, mean = told
-                return rates.at[prompt].add(self.rate * (mean - rates[prompt])), None
+                if rates.ndim == 1:
+                    return rates.at[prompt].add(self.rate * (mean - rates[prompt])), None
+                mine = prompt == jnp.arange(num_prompts, dtype=prompt.dtype)[:, None]
+                return jnp.where(mine, rates + self.rate * (mean - rates), rates), None
 
-            return jax.lax.scan(group, state, (prompts, jnp.mean(success, axis=-1)))[0]
+            return jax.lax.scan(group, state, (prompts, jnp.mean(success, axis=1)))[0]
 
-        return Curriculum(init, choose, update, law, self.oracle)
+        return Curriculum(init, choose, update, law, self.oracle, trailing=True)
 
     def obstacle(self, environment: Environment, policy: Policy) -> str | None:
         """Why it cannot choose prompts in this world; None if it can."""
@@ -139,6 +143,31 @@ def law(
     if curriculum is None:
         return updates.prompt_law(environment, task)
     return curriculum.law(memory(curriculum, environment, belief, state, task))
+
+
+def law_of_lanes(
+    curriculum: Curriculum | None,
+    environment: Environment,
+    state: State,
+    known: tuple[Law, Task],
+    fence: Fence,
+) -> Array | None:
+    """The law [M, N] by which curricula of `trailing` axes draw several prompts, lanes last.
+
+    `known`: the law [M L, V, N] of the policy and the task. None: the world draws them.
+    """
+    if curriculum is None:
+        return None
+    if not curriculum.oracle:
+        return fence(curriculum.law(state))
+    (num_prompts, length, _), (law, task) = environment.shape, known
+    lanes = law.total.shape[-1]
+    tasks = draws.of_every(num_prompts, task)
+    none = jnp.zeros((num_prompts, length, 1, lanes), jnp.uint32)
+    answers = draws.labels(environment, tasks, none)[:, :, 0]
+    odds = columns.log_odds(law, draws.rows(answers)).reshape(num_prompts, length, lanes)
+    whole = columns.each(columnwise.over_lanes(information.joint_log_odds))(odds)
+    return fence(curriculum.law(fence(jax.nn.sigmoid(whole))))
 
 
 NAMED = {"uniform": Uniform(), "band": Band(), "oracle_band": Band(oracle=True)}

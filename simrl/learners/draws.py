@@ -55,14 +55,21 @@ def ask(
     law: Law,
     task: Task,
     fence: Fence,
+    course: Array | None = None,
 ) -> Asked:
-    """The prompts that the words of the stream pick: those of `updates.draw_prompts`."""
+    """The prompts that the words of the stream pick: those of `updates.draw_prompts`.
+
+    `course` [M, N]: the law by which a curriculum draws them; None: the world does.
+    """
     if lot.num_prompts == 1:
         prompts = jnp.full((1, *law.total.shape[-1:]), FIRST, jnp.int32)
         return Asked(prompts, law, jax.tree.map(lambda leaf: leaf[None, ..., None, :], task))
     words = choices.words(stream, lot.draws, 1, fence)[0]
-    draw = jax.vmap(environment.prompt, (0, None))
-    prompts = fence(columnwise.over_lanes(draw)(words, task))
+    if course is None:
+        draw = jax.vmap(environment.prompt, (0, None))
+        prompts = fence(columnwise.over_lanes(draw)(words, task))
+    else:
+        prompts = choices.choose(words[None], course[None], fence)[0]
 
     def at(leaf: Array) -> Array:
         """The rows of the prompts drawn, found once."""
@@ -74,6 +81,12 @@ def ask(
     parts = (at(part.reshape(lot.num_prompts, -1, *part.shape[1:])) for part in law)
     tasks = jax.tree.map(lambda leaf: at(leaf)[:, None, ..., None, :], task)
     return Asked(prompts, Law(*(rows(part) for part in parts)), tasks)
+
+
+def of_every(num_prompts: int, task: Task) -> Task:
+    """What is theirs of all prompts, as `ask` has it of those drawn."""
+    row = (slice(None), None) if num_prompts > 1 else (None,)
+    return jax.tree.map(lambda leaf: leaf[(*row, ..., None, slice(None))], task)
 
 
 def random_words(environment: Environment, lot: Batch, stream: Halves, fence: Fence) -> Array:

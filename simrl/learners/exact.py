@@ -16,6 +16,20 @@ Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
 
 def statistics(environment: Environment, belief: Callable) -> Statistics | None:
     """Score statistics of a factorised belief in a world; None where they have no closed form."""
+    of_probs = by_law(environment)
+    if of_probs is None:
+        return None
+
+    def of_prompt(state: State, task: Task, prompt: Array) -> scores.ScoreStatistics:
+        return of_probs(jnp.exp(belief(state, prompt)), task, prompt)
+
+    return of_prompt
+
+
+def by_law(
+    environment: Environment,
+) -> Callable[[Array, Task, Array], scores.ScoreStatistics] | None:
+    """The same as functions of a guess's law: of (probabilities [L, V], task, prompt)."""
     verifier = environment.verifier
     # Where several answers are right it is arm by arm, or not known.
     channel = environment.channel if environment.right is None else None
@@ -24,8 +38,7 @@ def statistics(environment: Environment, belief: Callable) -> Statistics | None:
     if lucky or (channel is None and reward_law is None):
         return None
 
-    def of_prompt(state: State, task: Task, prompt: Array) -> scores.ScoreStatistics:
-        probs = jnp.exp(belief(state, prompt))
+    def of_probs(probs: Array, task: Task, prompt: Array) -> scores.ScoreStatistics:
         if channel is None and environment.binary:
             return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
         if channel is None:
@@ -35,7 +48,7 @@ def statistics(environment: Environment, belief: Callable) -> Statistics | None:
         of_truth = scores.sequence_statistics(probs, target, channel)
         return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
 
-    return of_prompt
+    return of_probs
 
 
 def required(statistics: Statistics | None) -> Statistics:

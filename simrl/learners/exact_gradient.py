@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import exact, updates
+from simrl.learners import exact, fused, updates
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
 from simrl.types import Array, Environment, Info, Learner, Policy, Task
@@ -76,4 +76,5 @@ class ExactGradient:
             score=updates.answer_score(policy),
             ledger=lines,
             draws=False,
+            fused=fused.exact_gradient(environment, policy, self.optimizer),
         )

@@ -7,6 +7,7 @@ nothing is differentiated and no array [B, L, V] exists.
 Letters besides those of simrl.types: N lanes; an update draws K prompts and C answers to each.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,25 +15,28 @@ import jax.numpy as jnp
 
 from simrl import choices, columns, columnwise
 from simrl.columns import Fence, Law
-from simrl.learners import draws, updates
+from simrl.learners import curricula, draws, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
+from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
 from simrl.types import (
     Advantage,
     Array,
+    Curriculum,
     Environment,
     Fused,
     Heard,
     Info,
-    Outcome,
     Policy,
-    Rollout,
     State,
+    Surrogate,
     Task,
 )
 
 MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
+SCORE = Score().build()
+Told = Callable[[Array, Task, Array], Any]  # see `Fused`
 
 
 class Learnt(NamedTuple):
@@ -42,6 +46,7 @@ class Learnt(NamedTuple):
     sums: Array  # [K L, V, N]: weights of the guesses by symbol, over G B
     total: Array  # [K L, N] of all symbols
     heard: Heard
+    passed: Array  # [K, N]: how many guesses it was told are right
 
 
 def obstacle(environment: Environment, policy: Policy) -> str | None:
@@ -64,46 +69,76 @@ def policy_gradient(
     advantage: Advantage,
     optimizer: Optimizer,
     batch: tuple[int, int],
+    surrogate: Surrogate = SCORE,
+    curriculum: Curriculum | None = None,
 ) -> Fused | None:
     """Policy gradient from groups x guesses; None where there is no fused path."""
-    if obstacle(environment, policy) or not advantage.trailing:
+    oracle = _oracle(environment, advantage)
+    ready = advantage.trailing or oracle is not None
+    if obstacle(environment, policy) or not ready or surrogate.on_columns is None:
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
+    if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
+        return None
 
-    def draw(keys: Any, state: Learning, asked: Asked, fence: Fence) -> Learnt:
+    def draw(
+        keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
+    ) -> Learnt:
         words = draws.random_words(environment, lot, keys.sample, fence)
         answers = choices.choose(draws.rows(words), asked.law.probs, fence)
         noise = draws.random_words(environment, lot, keys.reward, fence)
         told = draws.verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
         success = told.success if lot.answers == 1 else fence(told.success)
-        kept, weights = _weigh(advantage, state.advantage, lot, asked.prompts, told, fence)
+        about = lot, asked.prompts, told, baseline, fence
+        found = weighing.weigh(advantage, state.advantage, *about)
         right = columns.total(success)
-        heard = Heard(asked.prompts, asked.law, answers, right, _dead(lot, weights))
-        return _learnt(kept, lot, heard, _by_draw(lot, weights), fence)
+        heard = Heard(asked.prompts, asked.law, answers, right, found.dead)
+        learnt = _learnt(found.kept, lot, heard, found.weights, fence)
+        if curriculum is None or environment.verifier is None:
+            return learnt
+        passed = jnp.all(told.credit == 1, axis=1).astype(success.dtype)
+        return learnt._replace(passed=columns.total(passed))
 
-    def count(keys: Any, state: Learning, asked: Asked, fence: Fence) -> Learnt:
+    def count(
+        keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
+    ) -> Learnt:
         words = draws.rows(draws.random_words(environment, lot, keys.sample, fence))
         none = jnp.zeros((lot.draws, environment.shape.length, 1, words.shape[-1]), words.dtype)
         answer = draws.rows(draws.labels(environment, asked.task, none))[:, 0]
         counts, right = choices.tally(words, asked.law.probs, answer, lot.draws, fence)
-        weights = _weigh_counts(advantage, state.advantage, lot, counts, answer, fence)
+        about = lot, counts, answer, baseline, fence
+        weights = weighing.weigh_counts(advantage, state.advantage, *about)
         mine = answer[:, None] == jnp.arange(counts.shape[1], dtype=answer.dtype)[:, None]
         shares = jnp.where(mine, weights.right[:, None], weights.wrong[:, None])
         sums = fence(counts * shares * (1 / (lot.groups * lot.size)))
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
-        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard)
+        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right)
 
-    learn = count if _is_counted(environment, advantage, lot) else draw
+    learn = count if weighing.is_counted(environment, advantage, lot) else draw
 
     def step(
-        keys: Any, state: Learning, law: Law, task: Task, fence: Fence
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
     ) -> tuple[Learning, Heard]:
-        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
-        found = learn(keys, state, asked, fence)
-        gradient = _score(lot, asked, found, fence)
-        return _ascend(optimizer, state, gradient, found.kept), found.heard
+        course = curricula.law_of_lanes(
+            curriculum, environment, state.curriculum, (law, task), fence
+        )
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
+        baseline = None if oracle is None else fence(_told(told, lot, asked))
+        found = learn(keys, state, asked, baseline, fence)
+        gradient = _direction(surrogate, state, lot, asked, found, fence)
+        heard = found.heard
+        if surrogate.penalty is not None:  # it leaves no group without a gradient
+            heard = heard._replace(dead=jnp.zeros_like(heard.dead))
+        after = _ascend(optimizer, state, gradient, found.kept)
+        if curriculum is not None:
+            told_right = asked.prompts, found.passed[:, None] / lot.answers
+            noted = curriculum.update(state.curriculum, *told_right)
+            after = after._replace(curriculum=noted)
+        return after, heard
 
-    return Fused(_logits, step, lambda: _charge("policy_gradient", environment, policy, batch))
+    lines = rollouts.bill(surrogate, policy.num_active_params)
+    size = batch[1]
+    return Fused(_logits, step, lambda: _charge(lines, environment, batch, size), oracle)
 
 
 def supervised(
@@ -119,7 +154,7 @@ def supervised(
     lot = Batch(environment.shape.num_prompts, *batch)
 
     def step(
-        keys: Any, state: Learning, law: Law, task: Task, fence: Fence
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
     ) -> tuple[Learning, Heard]:
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         words = draws.random_words(environment, lot, keys.label, fence)
@@ -131,90 +166,64 @@ def supervised(
         if smoothing is not None:
             even = smoothing * found.total[:, None] / environment.shape.vocab_size
             found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
-        return _ascend(optimizer, state, _score(lot, asked, found, fence), ()), heard
+        gradient = _direction(SCORE, state, lot, asked, found, fence)
+        return _ascend(optimizer, state, gradient, ()), heard
 
-    return Fused(_logits, step, lambda: _charge("supervised", environment, policy, batch))
+    lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
+    labels = batch[1] * environment.shape.length
+    return Fused(_logits, step, lambda: _charge(lines, environment, batch, labels))
+
+
+def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimizer) -> Fused | None:
+    """The exact gradient at every prompt; None where there is no fused path."""
+    of_probs, (num_prompts, length, num_arms) = exact.by_law(environment), environment.shape
+    if obstacle(environment, policy) or of_probs is None:
+        return None
+    batch = num_prompts, num_arms
+    lot = Batch(num_prompts, *batch)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
+    ) -> tuple[Learning, Heard]:
+        lanes = law.total.shape[-1]
+        prompts = jnp.arange(num_prompts, dtype=jnp.int32)
+        every = jnp.broadcast_to(prompts[:, None], (num_prompts, lanes))
+        asked = Asked(every, law, draws.of_every(num_prompts, task))
+        gradient = fence(_told(told, lot, asked)) / num_prompts
+        nothing = jnp.zeros(every.shape, jnp.uint32)
+        arms = jnp.zeros((num_prompts * length, num_arms, lanes), jnp.int32)
+        heard = Heard(every, law, arms, nothing.astype(gradient.dtype), nothing)
+        return _ascend(optimizer, state, gradient, ()), heard
+
+    lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
+    return Fused(
+        _logits,
+        step,
+        lambda: _charge(lines, environment, batch, num_arms),
+        lambda probs, task, prompt: of_probs(probs, task, prompt).mean,
+    )
+
+
+def _oracle(environment: Environment, advantage: Advantage) -> Told | None:
+    """The baseline [U] of an oracle, from the law of a guess; None: the advantage is none."""
+    of_probs, of_statistics = exact.by_law(environment), advantage.baseline
+    if of_probs is None or of_statistics is None:
+        return None
+    return lambda probs, task, prompt: of_statistics(of_probs(probs, task, prompt))
+
+
+def _told(told: Told, lot: Batch, asked: Asked) -> Any:
+    """What an update is `told` of each of its draws: [K, ..., N]."""
+    laws = asked.law.probs
+    laws = laws.reshape(lot.draws, -1, *laws.shape[1:])
+    tasks = jax.tree.map(lambda leaf: leaf[..., 0, :], asked.task)
+    # Of several prompts a task has the row of one.
+    return columns.each(told)(laws, tasks, jnp.full_like(asked.prompts, draws.FIRST))
 
 
 def _logits(state: Learning) -> Array:
     """[M L, V, N]: the positions of every prompt."""
     return draws.rows(state.params)
-
-
-def _weigh(
-    advantage: Advantage, state: State, lot: Batch, prompts: Array, told: Outcome, fence: Fence
-) -> tuple[State, Array]:
-    """Weights [G, B, L, N] of the answers of every group, one group after the other.
-
-    That is for the memories and the compiler's sake: the CPU compiler of jax 0.10.2 got sums over
-    the answers of several groups at once wrong, or crashed.
-    """
-    draws, length, _, lanes = told.credit.shape
-    groups, size = lot.groups, lot.size
-    credit = jnp.moveaxis(told.credit.reshape(draws, length, -1, size, lanes), 1, 3)
-    rollouts = Rollout(
-        prompt=jnp.broadcast_to(prompts, (groups, lanes)),
-        answers=jnp.zeros((groups, 0)),  # no advantage of trailing axes reads them
-        credit=fence(credit.reshape(groups, size, length, lanes)),
-        success=told.success.reshape(groups, size, lanes),
-        log_prob=jnp.zeros((groups, 0)),  # nor these
-    )
-    if groups > 1:
-        kept, weights = jax.lax.scan(advantage.weights, state, rollouts)
-        return kept, fence(weights)
-    kept, weights = advantage.weights(state, jax.tree.map(lambda leaf: leaf[0], rollouts))
-    return kept, (weights if size * length == 1 else fence(weights))[None]
-
-
-def _by_draw(lot: Batch, weights: Array) -> Array:
-    """Weights [G, B, L, N] as those of answers [K L, C, N]."""
-    _, size, length, lanes = weights.shape
-    apart = weights.reshape(lot.draws, -1, size, length, lanes)
-    return jnp.moveaxis(apart, 3, 1).reshape(-1, lot.answers, lanes)
-
-
-def _dead(lot: Batch, weights: Array) -> Array:
-    """Trajectories [K, N] uint32 of the groups whose weights [G, B, L, N] are all 0."""
-    _, size, _, lanes = weights.shape
-    dead = size * jnp.all(weights == 0, axis=(1, 2)).astype(jnp.uint32)
-    return columns.total(dead.reshape(lot.draws, -1, lanes))
-
-
-def _is_counted(environment: Environment, advantage: Advantage, lot: Batch) -> bool:
-    """Whether it is enough to count the symbols of the guesses."""
-    apart = lot.draws == lot.groups  # counts are of one group
-    few = environment.shape.vocab_size <= columns.FEW
-    return environment.matching and advantage.tally is not None and apart and few and lot.size > 1
-
-
-class Weights(NamedTuple):
-    """Of right and of wrong symbols in each group; see `Advantage.tally`."""
-
-    kept: State
-    right: Array  # [K L, N]
-    wrong: Array  # [K L, N]
-    dead: Array  # [K, N] uint32
-
-
-def _weigh_counts(
-    advantage: Advantage, state: State, lot: Batch, counts: Array, answer: Array, fence: Fence
-) -> Weights:
-    """Weights from how often [K L, V, N] each symbol was guessed and the right one [K L, N]."""
-    right = columns.pick(counts, answer[:, None])[:, 0]
-    lanes = right.shape[-1]
-    times = fence(jnp.stack([right, lot.size - right]).reshape(2, lot.draws, -1, lanes))
-    times = jnp.swapaxes(times, 0, 1)  # [K, 2, L, N]
-    credit = jnp.zeros_like(times[0]).at[0].set(1)
-    assert advantage.tally is not None  # see `_is_counted`
-    tally = advantage.tally
-    if lot.draws > 1:
-        kept, weights = jax.lax.scan(lambda s, t: tally(s, credit, t), state, times)
-    else:
-        kept, found = tally(state, credit, times[0])
-        weights = found[None]
-    weights = fence(jnp.where(times > 0, weights, 0))
-    dead = lot.size * jnp.all(weights == 0, axis=(1, 2)).astype(jnp.uint32)
-    return Weights(kept, weights[:, 0].reshape(-1, lanes), weights[:, 1].reshape(-1, lanes), dead)
 
 
 def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence) -> Learnt:
@@ -223,16 +232,26 @@ def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence)
     shares = weights * (1 / (lot.groups * lot.size))
     sums = columns.gather_sums(shares, heard.answers, heard.law.powers.shape[1])
     total = columns.total(shares)
-    return Learnt(kept, sums, total if lot.answers == 1 else fence(total), heard)
+    whole = total if lot.answers == 1 else fence(total)
+    return Learnt(kept, sums, whole, heard, heard.success)
 
 
-def _score(lot: Batch, asked: Asked, found: Learnt, fence: Fence) -> Array:
-    """Weights times scores: [M, L, V, N]."""
-    scores = found.sums - asked.law.probs * found.total[:, None]
-    scores = scores.reshape(lot.draws, -1, *scores.shape[1:])
+def _direction(
+    surrogate: Surrogate, state: Learning, lot: Batch, asked: Asked, found: Learnt, fence: Fence
+) -> Array:
+    """What an optimiser is to climb: [M, L, V, N]."""
+    assert surrogate.on_columns is not None  # see `policy_gradient`
+    way = surrogate.on_columns(asked.law, found.sums, found.total, lot.num_prompts, fence)
+    if surrogate.penalty_on_columns is not None:
+        first = state.start if surrogate.anchored else None
+        if first is not None and lot.num_prompts > 1:
+            first = columns.rows_at(first, asked.prompts)
+        first = None if first is None else draws.rows(first)
+        way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+    way = way.reshape(lot.draws, -1, *way.shape[1:])
     if lot.num_prompts == 1:
-        return scores
-    return columns.sums_at(fence(scores), asked.prompts, lot.num_prompts)
+        return way
+    return columns.sums_at(fence(way), asked.prompts, lot.num_prompts)
 
 
 def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
@@ -243,12 +262,12 @@ def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -
     params, opt_state = columnwise.over_lanes(one)(
         optimizer, state.params, state.optimizer, gradient
     )
-    return Learning(params, opt_state, kept)
+    return state._replace(params=params, optimizer=opt_state, advantage=kept)
 
 
-def _charge(kind: str, environment: Environment, policy: Policy, batch: tuple[int, int]) -> Info:
-    (groups, size), length = batch, environment.shape.length
-    prompts, answers = jnp.zeros((groups,), jnp.int32), jnp.zeros((*batch, length), jnp.int32)
-    samples = size * length if kind == "supervised" else size
-    lines = flops.ledger_lines(policy.num_active_params, 1, kind)
+def _charge(
+    lines: dict[str, int], environment: Environment, batch: tuple[int, int], samples: int
+) -> Info:
+    prompts = jnp.zeros(batch[:1], jnp.int32)
+    answers = jnp.zeros((*batch, environment.shape.length), jnp.int32)
     return updates.report(lines, prompts, answers, jnp.zeros(batch), samples)

@@ -60,7 +60,7 @@ class Oracle:
         ) -> gradients.Moments:
             return gradients.constant_moments(statistics, size, baseline(statistics))
 
-        return Advantage(lambda: (), weights, moments, oracle=True)
+        return Advantage(lambda: (), weights, moments, oracle=True, baseline=baseline)
 
 
 NAMED = {rule: Oracle(rule) for rule in RULES}

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simrl import columns
+from simrl.columns import Fence, Law
 from simrl.learners.surrogates import Score
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
@@ -59,6 +61,20 @@ class Penalties(NamedTuple):
             found -= self.kl_to_start * _centred(log_probs, log_probs - first)
         return found
 
+    def on_columns(self, law: Law, first: Array | None, fence: Fence) -> Array:
+        """`by_logits` [L, V, N] of many seeds' laws and first logits [L, V, N], lanes last.
+
+        pi (x - E x), in which what normalises either policy drops out.
+        """
+        shifted = law.logits - law.largest[:, None]
+        lifted = jnp.zeros_like(shifted)
+        if self.entropy is not None:
+            lifted -= self.entropy * shifted
+        if self.kl_to_start is not None and first is not None:
+            lifted -= self.kl_to_start * (shifted - (first - columns.largest(first)[:, None]))
+        probs = law.probs
+        return probs * (lifted - fence(columns.total(probs * lifted))[:, None])
+
     def objective(self, policy: Policy, drawn: Rollout, start: Params) -> Callable:
         """params -> the mean of `value` [] over the answers drawn."""
 
@@ -94,8 +110,8 @@ def with_penalties(surrogate: Surrogate, penalties: Penalties) -> Surrogate:
 
     return surrogate._replace(
         direction=direction,
-        plain=False,
         penalty=penalties.by_logits,
+        penalty_on_columns=penalties.on_columns,
         anchored=penalties.kl_to_start is not None,
     )
 
@@ -117,5 +133,4 @@ class Penalised:
 
     def build(self) -> Surrogate:
         """The surrogate."""
-        score = Score().build()._replace(plain=False)
-        return with_penalties(score, Penalties(self.entropy, self.kl_to_start))
+        return with_penalties(Score().build(), Penalties(self.entropy, self.kl_to_start))

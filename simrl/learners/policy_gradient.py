@@ -52,7 +52,8 @@ class PolicyGradient:
         surrogate = self.surrogate.build()
         statistics = exact.statistics(environment, belief) if policy.tabular else None
         lines = rollouts.bill(surrogate, policy.num_active_params)
-        course = curricula.course(self.curriculum.build(environment), environment, belief, groups)
+        curriculum = self.curriculum.build(environment)
+        course = curricula.course(curriculum, environment, belief, groups)
 
         def weighed(keys: Any, state: Learning, task: Task) -> tuple[Rollout, State, Array]:
             told = environment, policy, state.params, task, batch
@@ -84,7 +85,7 @@ class PolicyGradient:
         moments, squared_bias = exact.moments(
             environment, advantage, known, batch, added, course.law
         )
-        fast = fused.policy_gradient(environment, policy, advantage, self.optimizer, batch)
+        about = environment, policy, advantage, self.optimizer, batch
         return Learner(
             init=init,
             step=step,
@@ -98,5 +99,5 @@ class PolicyGradient:
             ledger=lines,
             listed=policy.listed is not None,
             jump=jumping.build(environment, policy, self),
-            fused=fast if surrogate.plain and course.is_uniform else None,
+            fused=fused.policy_gradient(*about, surrogate, curriculum),
         )

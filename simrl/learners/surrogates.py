@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from simrl import columns
+from simrl.columns import Fence, Law
 from simrl.learners import updates
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
@@ -31,7 +33,12 @@ class Score:
         ) -> Params:
             return updates.weighted_score(policy, params, drawn.prompt, drawn.answers, weights)
 
-        return Surrogate(direction, score=True, plain=True)
+        def on_columns(
+            law: Law, sums: Array, total: Array, num_prompts: int, fence: Fence
+        ) -> Array:
+            return sums - law.probs * total[:, None]
+
+        return Surrogate(direction, score=True, on_columns=on_columns)
 
 
 @jax.tree_util.register_dataclass
@@ -60,7 +67,16 @@ class Natural:
             sums = params.shape[0] * jnp.zeros_like(params).at[at].add(share)
             return sums - jnp.mean(sums, axis=-1, keepdims=True)
 
-        return Surrogate(direction, score=True, tabular=True)
+        def on_columns(
+            law: Law, sums: Array, total: Array, num_prompts: int, fence: Fence
+        ) -> Array:
+            # What is so unlikely that its power is 0 was not guessed.
+            live = law.powers > 0
+            moves = jnp.where(live, sums * (law.total[:, None] / jnp.where(live, law.powers, 1)), 0)
+            mean = fence(columns.total(moves) / moves.shape[1])
+            return num_prompts * (moves - mean[:, None])
+
+        return Surrogate(direction, score=True, tabular=True, on_columns=on_columns)
 
 
 NAMED = {"score": Score(), "natural": Natural()}

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import columns, keys
+from simrl import columns, columnwise, keys
 from simrl.environments import bandit, sequence
-from simrl.learners import advantages, fused
+from simrl.learners import advantages, fused, oracles, surrogates
 from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import a_bandit, build
@@ -91,7 +91,7 @@ def learners_of(world, num_groups=1):
     for name, advantage in specs.ADVANTAGES.items():
         grouped = isinstance(advantage, simrl.Grouped)
         unfit = grouped and (drawn or (advantage.binary_only and not binary))
-        oracle = isinstance(advantage, simrl.Oracle)  # has no fused path
+        oracle = isinstance(advantage, simrl.Oracle)  # see `TOLD`
         if small and name not in AFFINE and not unfit and not oracle:
             named[name] = advantage
     if small:
@@ -131,8 +131,15 @@ def some_states(learner, streams):
         count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
         memory = advantages.Running(normal(memory.mean), count)
     optimizer = jax.tree.map(normal, start.optimizer)
+    rates = jax.tree.map(
+        lambda x: jnp.asarray(draw.uniform(size=x.shape), x.dtype), start.curriculum
+    )
     return start._replace(
-        params=normal(start.params, scales), optimizer=optimizer, advantage=memory
+        curriculum=rates,
+        params=normal(start.params, scales),
+        optimizer=optimizer,
+        advantage=memory,
+        start=jax.tree.map(normal, start.start),
     )
 
 
@@ -140,10 +147,11 @@ def spread_of(trial, spec, now, state, task, info):
     """Sum of |terms| [M, L, V] of each entry of the gradient: what it can lose digits of."""
     groups, size, length = info.answers.shape
     weights = jnp.ones(info.answers.shape)
-    if trial.learner.kind == "policy_gradient":
-        words = group_words(now.reward, groups, size, length)
-        reward = jax.vmap(trial.environment.reward, (0, None, None, 0))
-        told = jax.vmap(reward, (0, None, 0, 0))(words, task, info.prompts, info.answers)
+    if isinstance(getattr(spec, "advantage", None), simrl.Oracle):
+        reward = _paid(trial, now, task, info).credit
+        weights = jnp.abs(reward) + jnp.abs(spec.advantage.offset) + _most(trial, task)
+    elif hasattr(spec, "advantage"):
+        told = _paid(trial, now, task, info)
         nothing = jnp.zeros(groups)
         rollouts = simrl.Rollout(info.prompts, info.answers, told.credit, told.success, nothing)
         built = spec.advantage.build(size, length)
@@ -151,8 +159,47 @@ def spread_of(trial, spec, now, state, task, info):
         weights = weights if trial.environment.binary else jax.vmap(_heft)(weights, told.credit)
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
-    terms = jnp.sum(jnp.abs(weights)[..., None] * (chosen + probs[:, None]), axis=1)
+    terms = jnp.abs(weights)[..., None] * (chosen + probs[:, None])
+    if isinstance(spec, simrl.ExactGradient):  # of every arm its reward, less the mean of all
+        terms = 2 * size * _most(trial, task) * probs[:, None]
+    surrogate = getattr(spec, "surrogate", None)
+    if isinstance(surrogate, surrogates.Natural):
+        # exp(x) has |x| times the rounding of x.
+        own = jnp.where(chosen, (1 - jnp.log(probs[:, None])) / probs[:, None], 0)
+        moves = len(state.params) * jnp.abs(weights)[..., None] * own
+        terms = moves + jnp.mean(moves, axis=-1, keepdims=True)
+    terms = jnp.sum(terms, axis=1)
+    if isinstance(surrogate, simrl.Penalised):
+        terms += size * _pulls(surrogate, state, info.prompts)
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
+
+
+def _most(trial, task):
+    """The largest mean reward of anything, by its size."""
+    if trial.environment.reward_law is None:
+        return trial.environment.shape.length if trial.environment.channel == "reward_to_go" else 1
+    prompts = jnp.arange(trial.environment.shape.num_prompts)
+    means, _ = jax.vmap(trial.environment.reward_law, (None, 0))(task, prompts)
+    return jnp.max(jnp.abs(means))
+
+
+def _pulls(surrogate, state, prompts):
+    """The terms [G, L, V] of penalties: pi (x - E x), of x a difference of logarithms."""
+    sizes = 0
+    for coefficient, others in ((surrogate.entropy, ()), (surrogate.kl_to_start, (state.start,))):
+        if coefficient is not None:
+            logs = (jax.nn.log_softmax(params) for params in (state.params, *others))
+            sizes += coefficient * sum(jnp.abs(log) for log in logs)
+    probs = jax.nn.softmax(state.params)
+    found = probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
+    return found[prompts]
+
+
+def _paid(trial, now, task, info):
+    """What the guesses of an update were paid."""
+    words = group_words(now.reward, *info.answers.shape)
+    reward = jax.vmap(trial.environment.reward, (0, None, None, 0))
+    return jax.vmap(reward, (0, None, 0, 0))(words, task, info.prompts, info.answers)
 
 
 def _heft(weights, credit):
@@ -187,7 +234,9 @@ def at_once(world, spec, one, now, state, task):
     state, task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (state, task))
     fence = columns.Fence(one)
     law = columns.law(path.logits(state), fence)
-    after, heard = path.step(keys.columns(now), state, law, task, fence)
+    told = columnwise.over_lanes(lambda *parts: build(*parts[:2]).learner.fused.told(*parts[2:]))
+    about = task, fence, partial(told, world, spec)
+    after, heard = path.step(keys.columns(now), state, law, *about)
     guesses = heard.counts if heard.answers is None else heard.answers
     guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
     told = heard.prompts, guesses, heard.success, heard.dead
@@ -228,10 +277,12 @@ def assert_within_ulps(found, wanted, *others):
     assert errors.max() <= ULPS
 
 
-def assert_heard(heard, told, size, name):
-    """The same prompts, answers (or counts of symbols), successes and dead, exactly."""
+def assert_heard(heard, told, size, name, unsure=False):
+    """The same prompts, answers (or counts of symbols), successes and dead, exactly; but for dead
+    ones where it is `unsure` [N] that rounding leaves a gradient."""
     prompts, answers, success, dead = told
-    for mine, theirs in zip((heard[0], *heard[2:]), (prompts, success, dead), strict=True):
+    wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead)
+    for mine, theirs in zip((heard[0], *heard[2:]), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
     guesses = np.asarray(answers)  # [N, K, L, C]
     if np.issubdtype(heard[1].dtype, np.floating):
@@ -239,27 +290,91 @@ def assert_heard(heard, told, size, name):
     np.testing.assert_array_equal(heard[1], guesses, err_msg=name)
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_one_update(world):
-    learners = learners_of(WORLDS[world], GROUPS if world in GROUPED else 1)
-    trials = {name: build(WORLDS[world], spec) for name, spec in learners.items()}
+def assert_same_update(world, learners):
+    """One update of learners by both paths."""
+    trials = {name: build(world, spec) for name, spec in learners.items()}
     assert all(trial.learner.fused is not None for trial in trials.values())
     streams, now = some_streams()
-    tasks = jax.vmap(WORLDS[world].build().init)(streams.task)
+    tasks = jax.vmap(world.build().init)(streams.task)
     states = {name: some_states(trial.learner, streams) for name, trial in trials.items()}
-    plain, together = both(WORLDS[world], learners, states, now, tasks)
+    plain, together = both(world, learners, states, now, tasks)
     for name, before in states.items():
         (wanted, told, spread), (found, heard) = plain[name], together[name]
-        assert_heard(heard, told, trials[name].environment.shape.vocab_size, name)
+        # A reward less its expectation, of a policy that is sure, is rounding, or nothing.
+        rule = getattr(getattr(learners[name], "advantage", None), "rule", "")
+        unsure = are_sure(before.params) if rule == "expected_reward" else False
+        assert_heard(heard, told, trials[name].environment.shape.vocab_size, name, unsure)
         (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
         terms = np.abs(spread) + MOMENTUM * np.abs(old)
         assert_within_ulps(mine, trace, terms)
         moved = RATES.reshape(-1, 1, 1, 1) * terms
         assert_within_ulps(found.params, wanted.params, before.params, moved)
         assert np.any(found.params != before.params), name
-        memories = (jax.tree.leaves(s.advantage) for s in (found, wanted, before))
+        memories = (jax.tree.leaves((s.advantage, s.curriculum)) for s in (found, wanted, before))
         for mine, theirs, earlier in zip(*memories, strict=True):
             assert_within_ulps(mine, theirs, earlier, np.ones_like(earlier))
+
+
+def are_sure(params):
+    """[N]: a symbol of some position is certain to a float's rounding; few are."""
+    ones = np.exp(np.float64(params) - np.float64(params).max(axis=-1, keepdims=True)).sum(axis=-1)
+    sure = (ones.reshape(LANES, -1) - 1 < 1e-6).any(axis=-1)
+    assert sure.mean() < 0.2
+    return sure
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_one_update(world):
+    assert_same_update(WORLDS[world], learners_of(WORLDS[world], GROUPS if world in GROUPED else 1))
+
+
+def vary(*values):
+    """A number that differs by lane."""
+    return np.resize(np.float32(values), LANES)
+
+
+MINIMUM, EXPECTED = (simrl.Oracle(rule, vary(0, 0.5, -0.5)) for rule in oracles.RULES)
+SCORE = surrogates.Score()
+NATURAL, ENTROPY = surrogates.Natural(), simrl.Penalised(vary(0.7, 0.0))
+TO_START, BOTH = simrl.Penalised(None, vary(0.4, 2.0)), simrl.Penalised(vary(0.7), vary(0.4, 0.0))
+LEAVE_ONE_OUT, RUNNING = specs.ADVANTAGES["leave_one_out"], simrl.RunningMean()
+BAND, ORACLE_BAND = (
+    simrl.Band(vary(0.1, 0.7), vary(0.3, 0.1), 0.5, oracle) for oracle in (False, True)
+)
+UNRELIABLE = {
+    "token-noisy-several": simrl.Sequence(SMALL, 2, "token", "fixed", PROMPTS, **ERRS)
+}  # fmt: skip
+TOLD = {
+    # world: (advantage, surrogate, curriculum) of each learner; all where their code may differ
+    "gaussian-contexts": [(MINIMUM, NATURAL), (RUNNING, BOTH)],
+    "one_right-4": [(MINIMUM, ENTROPY), (EXPECTED, SCORE), (LEAVE_ONE_OUT, NATURAL)],
+    "bernoulli-noisy": [(MINIMUM, SCORE)],
+    "exact-noisy": [(EXPECTED, TO_START)],
+    "token-noisy-several": [(MINIMUM, SCORE, BAND)],
+    "fraction-groups": [(MINIMUM, SCORE), (RUNNING, TO_START)],
+    "prefix-fixed-4": [(MINIMUM, NATURAL)],
+    "token-prompts": [(EXPECTED, BOTH, BAND), (RUNNING, NATURAL)],
+    "reward_to_go-zipf-several": [(MINIMUM, TO_START)],
+    "exact-several": [(RUNNING, SCORE, BAND), (LEAVE_ONE_OUT, SCORE, ORACLE_BAND)],
+    "token-zipf-36": [(MINIMUM, BOTH), (RUNNING, NATURAL)],
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_oracles_and_surrogates(name):
+    grouped = {**GROUPED, **UNRELIABLE}
+    world, groups = grouped.get(name) or WORLDS[name], GROUPS if name in grouped else 1
+    if getattr(world, "verifier", "exact") == "noisy":
+        world = dataclasses.replace(
+            world, false_positive=vary(0.2, 0.05), false_negative=vary(0.3, 0)
+        )
+    learners = {
+        f"{i}: {type(advantage).__name__}, {type(surrogate).__name__}": simrl.PolicyGradient(
+            advantage, GROUP, groups, SGD, surrogate, *curriculum
+        )
+        for i, (advantage, surrogate, *curriculum) in enumerate(TOLD[name])
+    }
+    assert_same_update(world, learners)
 
 
 @pytest.mark.parametrize("kind", ["policy_gradient", "supervised"])
@@ -312,12 +427,22 @@ def test_smoothed_labels(world):
     assert_within_ulps(found.params, wanted.params, before.params, moved)
 
 
+@pytest.mark.parametrize("name", ["given-4", "gaussian-contexts", "bernoulli-noisy"])
+def test_exact_gradient(name):
+    assert_same_update(WORLDS[name], {"exact_gradient": simrl.ExactGradient(SGD)})
+
+
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}
     fused_ones = {n for n, kind in specs.ADVANTAGES.items() if not isinstance(kind, simrl.Oracle)}
     assert met - {"affine"} | set(AFFINE) == {"supervised", *fused_ones}
     assert met == set(learners_of(SEVERAL, GROUPS))
+    parts = [part for learners in TOLD.values() for learner in learners for part in learner]
+    assert {part.rule for part in parts if isinstance(part, simrl.Oracle)} == set(oracles.RULES)
+    built = {type(kind): kind.build() for kind in specs.SURROGATES.values()}
+    ready = {kind for kind, surrogate in built.items() if surrogate.on_columns is not None}
+    assert ready == {surrogates.Score, surrogates.Natural, simrl.Penalised} <= set(map(type, parts))
 
 
 def test_prompts_that_a_task_hides_have_no_fused_path():

@@ -45,6 +45,19 @@ SPECS = {
         ),
         stop_pass_rate=0.8,
     ),
+    "told": simrl.Spec(
+        environment=simrl.Sequence(
+            3, 2, "token", num_prompts=2, verifier="noisy", false_positive=0.1, false_negative=0.2
+        ),
+        learner=simrl.PolicyGradient(
+            simrl.Oracle("minimum_variance", 0.1),
+            group_size=4,
+            num_groups=3,
+            optimizer=SGD,
+            surrogate=simrl.Penalised(0.05, 0.02),
+            curriculum=simrl.Band(),
+        ),
+    ),
 }
 SPECS = {
     name: dataclasses.replace(spec, max_steps=150, log_points=6, observe_every=7)

@@ -59,7 +59,6 @@ def test_band_follows_what_it_is_told():
 @pytest.mark.parametrize("oracle", [False, True])
 def test_moments_are_those_of_its_law(oracle):
     trial = build(WORLD, learner(curricula.Band(floor=0.1, oracle=oracle)))
-    assert trial.learner.fused is None
     assert trial.learner.jump is None
     task, state = at_random(trial)
     rates = pass_rates(state, task)
