@@ -98,9 +98,9 @@ def test_labels_and_rewards_follow_their_laws(world):
 
 def test_tasks_differ_from_seed_to_seed():
     for name, world in WORLDS.items():
-        init = world.build().init
-        drawn = [jax.tree.leaves(init(jax.random.key(seed))) for seed in range(12)]
-        tasks = {b"".join(np.asarray(leaf).tobytes() for leaf in leaves) for leaves in drawn}
+        seeds = jax.vmap(jax.random.key)(jnp.arange(12))
+        drawn = [np.asarray(leaf) for leaf in jax.tree.leaves(jax.vmap(world.build().init)(seeds))]
+        tasks = {b"".join(leaf[seed].tobytes() for leaf in drawn) for seed in range(12)}
         assert (len(tasks) == 1) == (name in ("bandit-one_right", "bandit-given")), name
 
 
