@@ -9,17 +9,25 @@ import simrl
 from simrl.engine import lanes
 
 EMITTERS = "xla_cpu_use_fusion_emitters"
+# Of what is quick to compile; the loop's programs run long, and name a level of their own.
+QUICK: dict[str, bool | int] = {EMITTERS: False, "xla_backend_optimization_level": 0}
 simrl.use_cpu_cores(2)  # before any test touches JAX
 
 
 def pytest_configure(config):
-    """XLA's older emitters make slower programs in four fifths of the time: workers use them.
+    """Workers have XLA make slower programs in half of the time: most of theirs run once.
 
-    If this XLA has two kinds: an unknown flag would end the process.
+    Its older emitters, and LLVM without optimisation; of options that this XLA knows: an unknown
+    flag would end the process.
     """
     in_charge = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
-    if in_charge and lanes._is_known(EMITTERS, False):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{EMITTERS}=false"
+    if in_charge:
+        known = [
+            f"--{name}={str(value).lower()}"
+            for name, value in QUICK.items()
+            if lanes._is_known(name, value)
+        ]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known])
 
 
 @pytest.fixture

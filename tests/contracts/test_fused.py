@@ -72,7 +72,8 @@ WORLDS |= {
 def learners_of(world, num_groups=1):
     """name -> learner: those that know V in all worlds, every advantage in the small ones.
 
-    A `Grouped` one sees rewards alone, and is not met again where only the labels differ.
+    A `Grouped` one sees rewards alone, and is not met again where they come out as elsewhere, 0 or
+    1, or real, of the whole answer or of each position, and only their law or the labels differ.
 
     `none`, `batch_mean` and `leave_one_out` are one code, and take turns in the lanes of one.
 
@@ -82,7 +83,8 @@ def learners_of(world, num_groups=1):
     """
     binary, errs = world.build().binary, world.verifier == "noisy"
     small = world.build().shape.vocab_size == SMALL and not errs
-    drawn = getattr(world, "labels", "fixed") == "zipf" and world.reward != "token"
+    again = {"kind": ("bernoulli", "given"), "reward": ("prefix",), "labels": ("zipf",)}
+    again = any(getattr(world, name, None) in values for name, values in again.items())
     centre, correction = zip(
         *((kind.centre, kind.correction) for kind in AFFINE.values()), strict=False
     )
@@ -90,7 +92,7 @@ def learners_of(world, num_groups=1):
     named = {"affine": taking_turns}
     for name, advantage in specs.ADVANTAGES.items():
         grouped = isinstance(advantage, simrl.Grouped)
-        unfit = grouped and (drawn or (advantage.binary_only and not binary))
+        unfit = grouped and (again or (advantage.binary_only and not binary))
         oracle = isinstance(advantage, simrl.Oracle)  # see `TOLD`
         if small and name not in AFFINE and not unfit and not oracle:
             named[name] = advantage

@@ -1,6 +1,8 @@
 """Every registered learner in every kind of world, by every policy: it runs, or one line says why.
 
-What is accepted is traced, not compiled: a start, an update and the measures of a state.
+What is accepted is traced, not compiled: a start, an update and the measures of a state. Its
+numbers are traced too, so that nothing may ask for their values: specs that differ in numbers
+alone share a program, because jit knows a spec by its structure and its leaves by their types.
 """
 
 import jax
@@ -51,19 +53,21 @@ def accepted_cell(spec):
 
 def started(spec):
     """The loop's start, an update and what is measured, traced for their shapes."""
-    trial = specs.build(specs.parts(spec))
+    parts, rules = specs.traced(specs.parts(spec)), pools.rules_of(spec)
     streams = keys.streams(jax.random.key(0), 0)
 
-    def run():
-        begun = train.start(trial, pools.rules_of(spec), streams)
+    def run(parts):
+        trial = specs.build(parts)
+        begun = train.start(trial, rules, streams)
         state, info = trial.learner.step(streams, begun.state, begun.task)
         known = observe.truth(trial, begun.task)
         seen = observe.of_state(trial, state, begun.task, known, jax.random.key(1))
         told = observe.of_update(trial, observe.beliefs(trial, state), known, info)
         return begun, state, seen, told
 
-    begun, state, seen, told = jax.eval_shape(run)
+    begun, state, seen, told = jax.eval_shape(run, parts)
     assert jax.tree.structure(begun.state) == jax.tree.structure(state)
+    trial = specs.build(parts)
     prompts = trial.environment.shape.num_prompts
     assert {leaf.shape for leaf in (seen | told).values()} == {(prompts,)}
     assert set(seen | told) <= {*observe.quantities(trial), "pass_rate"} | {

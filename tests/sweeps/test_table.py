@@ -7,7 +7,6 @@ import scipy.stats
 import xarray as xr
 
 import simrl
-from simrl.sweeps import table as tables
 
 SEED, PHASE = ("seed",), ("seed", "phase")
 
