@@ -81,6 +81,38 @@ def policy_gradient(
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
         return None
 
+    learn = _guessing(environment, advantage, lot, curriculum)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
+    ) -> tuple[Learning, Heard]:
+        course = curricula.law_of_lanes(
+            curriculum, environment, state.curriculum, (law, task), fence
+        )
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
+        baseline = None if oracle is None else fence(_told(told, lot, asked))
+        found = learn(keys, state, asked, baseline, fence)
+        gradient = _direction(surrogate, state, lot, asked, found, fence)
+        heard = found.heard
+        if surrogate.penalty is not None:  # it leaves no group without a gradient
+            heard = heard._replace(dead=jnp.zeros_like(heard.dead))
+        after = _ascend(optimizer, state, gradient, found.kept)
+        if curriculum is not None:
+            told_right = asked.prompts, found.passed[:, None] / lot.answers
+            noted = curriculum.update(state.curriculum, *told_right)
+            after = after._replace(curriculum=noted)
+        return after, heard
+
+    lines = rollouts.bill(surrogate, policy.num_active_params)
+    size = batch[1]
+    return Fused(_logits, step, lambda: _charge(lines, environment, batch, size), oracle)
+
+
+def _guessing(
+    environment: Environment, advantage: Advantage, lot: Batch, curriculum: Curriculum | None
+) -> Callable[[Any, Learning, Asked, Array | None, Fence], Learnt]:
+    """What an update draws, is told and makes of it: guesses one by one, or how many of each."""
+
     def draw(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
     ) -> Learnt:
@@ -114,31 +146,7 @@ def policy_gradient(
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
         return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right)
 
-    learn = count if weighing.is_counted(environment, advantage, lot) else draw
-
-    def step(
-        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
-    ) -> tuple[Learning, Heard]:
-        course = curricula.law_of_lanes(
-            curriculum, environment, state.curriculum, (law, task), fence
-        )
-        asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
-        baseline = None if oracle is None else fence(_told(told, lot, asked))
-        found = learn(keys, state, asked, baseline, fence)
-        gradient = _direction(surrogate, state, lot, asked, found, fence)
-        heard = found.heard
-        if surrogate.penalty is not None:  # it leaves no group without a gradient
-            heard = heard._replace(dead=jnp.zeros_like(heard.dead))
-        after = _ascend(optimizer, state, gradient, found.kept)
-        if curriculum is not None:
-            told_right = asked.prompts, found.passed[:, None] / lot.answers
-            noted = curriculum.update(state.curriculum, *told_right)
-            after = after._replace(curriculum=noted)
-        return after, heard
-
-    lines = rollouts.bill(surrogate, policy.num_active_params)
-    size = batch[1]
-    return Fused(_logits, step, lambda: _charge(lines, environment, batch, size), oracle)
+    return count if weighing.is_counted(environment, advantage, lot) else draw
 
 
 def supervised(

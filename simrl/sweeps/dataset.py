@@ -1,15 +1,16 @@
 """Stored blocks as an `xarray.Dataset`: per-seed values with units, long names and exactness."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
-from simrl.sweeps import store
+from simrl.sweeps import joining, store
 from simrl.sweeps.grid import Cell
+from simrl.sweeps.joining import Part, Rows
 from simrl.sweeps.spec import SpecError
 from simrl.sweeps.store import Block
 
@@ -93,26 +94,6 @@ COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
 }
 
 
-class Rows(NamedTuple):
-    """A variable of one cell, in pieces that follow each other on its first axis."""
-
-    dims: tuple[str, ...]
-    pieces: list[np.ndarray]
-    attrs: dict[str, Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of the whole."""
-        return (sum(map(len, self.pieces)), *self.pieces[0].shape[1:])
-
-
-class Part(NamedTuple):
-    """What is known of one cell."""
-
-    variables: dict[str, Rows]
-    coords: dict[str, Any]
-
-
 def dataset(
     name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, *, product: bool
 ) -> xr.Dataset:
@@ -128,13 +109,12 @@ def dataset(
     cells = [cell for cell, _ in found]
     parts = [_part(cell, blocks, seeds) for cell, blocks in found]
     attributes = _attributes(parts)
-    alike = len({_form(part) for part in parts}) == 1
-    variables, coords = _stacked(parts) if alike else _joined(parts)
+    variables, coords = joining.joined(parts)
     axes = list(cells[0].coordinates)
     labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
     if product and axes:
         distinct = {axis: list(dict.fromkeys(along)) for axis, along in labels.items()}
-        variables, coords = _unfold(variables, distinct), coords | distinct
+        variables, coords = joining.unfold(variables, distinct), coords | distinct
     else:
         coords |= {axis: ("cell", along) for axis, along in labels.items()}
     made = {name: (*rows, attributes[name]) for name, rows in variables.items()}
@@ -143,56 +123,6 @@ def dataset(
         axis = ("1", f"{coordinate}, an axis of the sweep")
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
     return joined
-
-
-def _form(part: Part) -> tuple:
-    """What cells that can be stacked as they are have in common."""
-    rows = ((k, v.dims, v.shape, v.pieces[0].dtype.str) for k, v in part.variables.items())
-    return (*rows, tuple(part.coords["threshold"]))
-
-
-def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
-    """Cells of one form on a new dim; `xr.concat` would align them first, for ten times as long."""
-    whole = {}
-    for name in list(parts[0].variables):
-        rows = [part.variables.pop(name) for part in parts]
-        values = np.empty((len(parts), *rows[0].shape), rows[0].pieces[0].dtype)
-        for own, row in zip(values, rows, strict=True):
-            np.concatenate(row.pieces, out=own)
-        whole[name] = (("cell", *rows[0].dims), values)
-    return whole, parts[0].coords
-
-
-def _joined(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
-    """Cells that have not all the same variables, log points or phases, on a new dim.
-
-    Counts stay integers where a cell has fewer log points or phases than another, 0 there; what is
-    not there was not hit; other numbers are NaN. `xr.concat` would do it in three times the time.
-    """
-    coords = {name: _union(parts, name) for part in parts for name in part.coords}
-    whole: dict[str, tuple] = {}
-    for name in dict.fromkeys(name for part in parts for name in part.variables):
-        rows = {i: p.variables.pop(name) for i, p in enumerate(parts) if name in p.variables}
-        dims = next(iter(rows.values())).dims
-        kind = np.result_type(*(row.pieces[0].dtype for row in rows.values()))
-        missing = (-1 if name == "hit_step" else 0) if kind.kind in "iub" else np.nan
-        sizes = [max(row.shape[axis] for row in rows.values()) for axis in range(len(dims))]
-        sizes = [len(coords.get(dim, range(n))) for dim, n in zip(dims, sizes, strict=True)]
-        values = np.full((len(parts), *sizes), missing, kind)
-        for i, row in rows.items():
-            own = parts[i].coords
-            places = [
-                np.searchsorted(coords[dim], own[dim]) if dim in own else np.arange(n)
-                for dim, n in zip(dims, row.shape, strict=True)
-            ]
-            values[i][np.ix_(*places)] = np.concatenate(row.pieces)
-        whole[name] = (("cell", *dims), values)
-    return whole, coords
-
-
-def _union(parts: list[Part], name: str) -> np.ndarray:
-    """Every value of a coordinate, in order."""
-    return np.unique(np.concatenate([p.coords[name] for p in parts if name in p.coords]))
 
 
 def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
@@ -294,12 +224,3 @@ def _attributes(parts: list[Part]) -> dict[str, dict[str, Any]]:
         named = {k: " or ".join(dict.fromkeys(a[k] for a in own)) for k in ("units", "long_name")}
         merged[name] = {**named, "exact": exact}
     return merged
-
-
-def _unfold(variables: dict[str, tuple], axes: dict[str, list]) -> dict[str, tuple]:
-    """From one `cell` dim, in the order of a product, to one dim per axis."""
-    sizes = [len(labels) for labels in axes.values()]
-    return {
-        name: ((*axes, *dims[1:]), values.reshape(*sizes, *values.shape[1:]))
-        for name, (dims, values) in variables.items()
-    }
