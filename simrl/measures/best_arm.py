@@ -107,8 +107,12 @@ def bernoulli_prospect(means: Means) -> Prospect:
     information is at most K/2 in nats, K ln(2)/2 in bits.
     """
     masses = jnp.exp(means.log_masses)
-    expected = jnp.sum(masses * means.values, axis=(1, 2))
+    whole = jnp.sum(masses, axis=(1, 2))
+    expected = jnp.sum(masses * means.values, axis=(1, 2)) / whole
     excess = means.values - expected[:, None, None]  # [K, P, J]: what is small keeps its digits
+    # Once more about that mean: summed one by one, float32 would be off by more than the regret.
+    rest = jnp.sum(masses * excess, axis=(1, 2)) / whole
+    expected, excess = expected + rest, excess - rest[:, None, None]
     # What a mean is on average above its own, given that it is below a point.
     lower = _below(masses * excess) / jnp.exp(means.log_below)
     others = jnp.sum(means.log_below, axis=0) - means.log_below
