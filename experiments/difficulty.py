@@ -10,15 +10,11 @@ the teacher's law at every symbol of its own answers, says what a denser signal 
 
 from typing import Any
 
-import simrl
 from experiments import command, remedies
-from experiments.remedies import PLAIN, Remedy
+from experiments.remedies import EXACT, LEAVE_ONE_OUT, PLAIN, PREFIX, Remedy
 
-SEEDS, RATE_SEEDS = 1024, 128
-QUICK_SEEDS, QUICK_RATE_SEEDS = 32, 16
 BATCH, GROUP = 32, 8  # guesses of an update; to each of 4 prompts where there are several
-RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))  # as in the efficiency map
-EXACT, PREFIX, GRADED = "right answers", "right beginnings", "graded prompts"
+GRADED = "graded prompts"
 # A prompt tells 3, 2, 1 or none of 4 symbols: pass rates from 1/6 to 1/1,296 at the start.
 TASKS: dict[str, dict[str, Any]] = {
     EXACT: {"environment.reward": "exact"},
@@ -31,15 +27,6 @@ BANDS = (
     ("by what was told, floor .5", "band", 0.5),
     ("by an oracle, floor .1", "oracle_band", 0.1),
 )
-BASE = simrl.Spec(
-    environment=simrl.Sequence(vocab_size=6, length=4),
-    max_steps=4096,
-    stop_pass_rate=remedies.PASS_RATE,
-    thresholds=(remedies.PASS_RATE,),
-    log_points=1,
-    observe_every=64,
-)
-PLAIN_LEARNER = {"name": "policy_gradient", "advantage": "leave_one_out"}
 
 
 def drawn(task: str, most: int = 1) -> dict[str, int]:
@@ -52,7 +39,7 @@ def drawn(task: str, most: int = 1) -> dict[str, int]:
 def learners(task: str) -> dict[str, dict[str, Any]]:
     """What is done instead of the plain thing, by name."""
     filtered = {"name": "filtered_policy_gradient", "advantage": "leave_one_out"}
-    made: dict[str, dict[str, Any]] = {PLAIN: {**PLAIN_LEARNER, **drawn(task)}}
+    made: dict[str, dict[str, Any]] = {PLAIN: {**LEAVE_ONE_OUT, **drawn(task)}}
     if task == GRADED:
         for name, curriculum, floor in BANDS:
             chosen = {"name": curriculum, "floor": floor}
@@ -78,16 +65,8 @@ def listed() -> list[Remedy]:
     return made
 
 
-SWEEP = remedies.sweep("difficulty", BASE, listed(), RATES)
-
-
-def main() -> None:
-    """Run what is missing, print the table, draw the figure."""
-    arguments = command.parser("difficulty", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
-    rate_seeds = QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS
-    remedies.run(SWEEP, seeds, rate_seeds, arguments, (__doc__ or "").split("\n\n")[1])
+SWEEP = remedies.sweep("difficulty", listed())
 
 
 if __name__ == "__main__":
-    command.guarded(main)
+    command.guarded(lambda: remedies.run(SWEEP, __doc__ or ""))

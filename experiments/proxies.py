@@ -8,26 +8,11 @@ a task that pays right answers alone, and in one that pays the right beginning o
 
 from typing import Any
 
-import simrl
 from experiments import command, remedies
-from experiments.remedies import PLAIN, Remedy
+from experiments.remedies import EXACT, LEAVE_ONE_OUT, PLAIN, PREFIX, Remedy
 
-SEEDS, RATE_SEEDS = 1024, 128
-QUICK_SEEDS, QUICK_RATE_SEEDS = 32, 16
 GROUP = 32
-# Per guess, as in the efficiency map: in a world without luck in its rewards no rate is too high,
-# since one success tells all; at 1 the right symbols gain at most 1 nat of it.
-RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))
-EXACT, PREFIX = "right answers", "right beginnings"
 TASKS = {EXACT: "exact", PREFIX: "prefix"}
-BASE = simrl.Spec(
-    environment=simrl.Sequence(vocab_size=6, length=4),
-    max_steps=4096,
-    stop_pass_rate=remedies.PASS_RATE,
-    thresholds=(remedies.PASS_RATE,),
-    log_points=1,
-    observe_every=64,
-)
 # What is hopeless, and how many guesses through a prefix tell so: where right answers alone are
 # paid, a right first symbol pays 1 guess in 216 at the start; where beginnings are, a wrong one
 # never is.
@@ -38,7 +23,7 @@ STOPS: dict[str, tuple[dict[str, float], ...]] = {
     ),
     PREFIX: ({"stop_below": 0.05, "stop_after": 16.0},),
 }
-PLAIN_LEARNER = {"name": "policy_gradient", "advantage": "leave_one_out", "group_size": GROUP}
+PLAIN_LEARNER = {**LEAVE_ONE_OUT, "group_size": GROUP}
 
 
 def critic(features: str, decay: float, memory: float = 1.0, **stops: Any) -> dict[str, Any]:
@@ -71,16 +56,8 @@ def listed() -> list[Remedy]:
     return made
 
 
-SWEEP = remedies.sweep("proxies", BASE, listed(), RATES)
-
-
-def main() -> None:
-    """Run what is missing, print the table, draw the figure."""
-    arguments = command.parser("proxies", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
-    rate_seeds = QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS
-    remedies.run(SWEEP, seeds, rate_seeds, arguments, (__doc__ or "").split("\n\n")[1])
+SWEEP = remedies.sweep("proxies", listed())
 
 
 if __name__ == "__main__":
-    command.guarded(main)
+    command.guarded(lambda: remedies.run(SWEEP, __doc__ or ""))

@@ -26,6 +26,21 @@ COSTS = ("samples", "flops")
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of a ratio
 # Does it help? Not if it is dearer, or the same by its interval, or leaves seeds on the way.
 HELPS, DEARER, SAME, MISSING = "helps", "no, dearer", "no, the same", "no, missing"
+EXACT, PREFIX = "right answers", "right beginnings"  # tasks of more than one list
+LEAVE_ONE_OUT = {"name": "policy_gradient", "advantage": "leave_one_out"}  # the plain learner
+SEEDS, RATE_SEEDS = 1024, 128
+QUICK_SEEDS, QUICK_RATE_SEEDS = 32, 16
+# Per guess, as in the efficiency map: in a world without luck in its rewards no rate is too high,
+# since one success tells all; at 1 the right symbols gain at most 1 nat of it.
+RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))
+BASE = simrl.Spec(
+    environment=simrl.Sequence(vocab_size=6, length=4),
+    max_steps=4096,
+    stop_pass_rate=PASS_RATE,
+    thresholds=(PASS_RATE,),
+    log_points=1,
+    observe_every=64,
+)
 
 
 class Remedy(NamedTuple):
@@ -37,14 +52,14 @@ class Remedy(NamedTuple):
     batch: int = 32  # guesses of one update, by which a learning rate per guess is multiplied
 
 
-def sweep(name: str, spec: simrl.Spec, remedies: list[Remedy], rates: tuple[float, ...]) -> Any:
+def sweep(name: str, remedies: list[Remedy]) -> simrl.Sweep:
     """Every remedy at every learning rate per guess."""
     cells: list[Any] = []
     for task, remedy, changes, batch in remedies:
-        for rate in rates:
+        for rate in RATES:
             labels = {"task": task, "remedy": remedy, "rate": rate}
             cells.append((labels, {**changes, "learner.optimizer.learning_rate": rate * batch}))
-    return simrl.Sweep(spec, cells, name=name, mode="list")
+    return simrl.Sweep(BASE, cells, name=name, mode="list")
 
 
 def best(data: xr.Dataset) -> list[int]:
@@ -170,21 +185,27 @@ def figure(rows: pd.DataFrame) -> Figure:
     return made
 
 
-def run(made: Any, seeds: int, rate_seeds: int, arguments: Any, title: str) -> pd.DataFrame:
-    """Find the best rates, run them over all seeds, print, draw and keep the comparison."""
+def run(made: Any, about: str) -> None:
+    """The command of a list of remedies; `about` is what its file says of itself.
+
+    Find the best rates, run them over all seeds, print, draw and keep the comparison.
+    """
+    title, claim = about.split("\n\n")[:2]
+    arguments = command.parser(made.name, title, SEEDS).parse_args()
+    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
+    rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
     console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.Watch("learning rates", console, clock) as watch:
-        others = range(seeds, seeds + min(seeds, rate_seeds))  # else the best would be the luckiest
+        others = range(seeds, seeds + rate_seeds)  # else the best would be the luckiest
         compared = simrl.run(made, others, progress=watch, **options)
     with command.Watch("all seeds", console, clock) as watch:
         data = simrl.run(made, seeds, only=best(compared), progress=watch, **options)
     rows = compare(data)
-    console.print(title, highlight=False)
+    console.print(claim, highlight=False)
     show(rows, console)
     out: Path = arguments.out
     rows.to_csv(out / "table.csv", index=False)
     simrl.hitting_table(compared).to_csv(out / "rates.csv", index=False)
     plots.save(figure(rows), out / "figure")
     command.farewell(console, clock, out)
-    return rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import proxies, remedies
+from experiments import difficulty, proxies, remedies
 from experiments.remedies import PLAIN
 
 SEEDS = 200
@@ -54,10 +54,18 @@ def test_a_remedy_that_does_not_always_arrive_is_no_help():
     assert rows.loc["lucky", "samples"] == 250  # of those that do
 
 
-def test_every_remedy_is_run_at_every_rate():
-    cells = proxies.SWEEP.cells()
-    assert len(cells) == len(proxies.listed()) * len(proxies.RATES)
+@pytest.mark.parametrize("listing", [proxies, difficulty])
+def test_every_remedy_is_run_at_every_rate(listing):
+    cells = listing.SWEEP.cells()
+    assert (
+        len(cells)
+        == len(listing.listed()) * len(remedies.RATES)
+        == len(remedies.RATES) * len({(remedy.task, remedy.name) for remedy in listing.listed()})
+    )
     assert len({tuple(cell.coordinates.values()) for cell in cells}) == len(cells)
+
+
+def test_a_figure_has_a_row_of_panels_for_each_task():
     figure = remedies.figure(
         remedies.compare(made_up({PLAIN: np.arange(9, 29), "half": np.arange(5, 25)}))
     )
