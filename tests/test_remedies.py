@@ -1,9 +1,11 @@
 """The comparison of remedies, by runs that are made up."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+import simrl
 from experiments import difficulty, proxies, remedies
 from experiments.remedies import PLAIN
 
@@ -63,6 +65,26 @@ def test_every_remedy_is_run_at_every_rate(listing):
         == len(remedies.RATES) * len({(remedy.task, remedy.name) for remedy in listing.listed()})
     )
     assert len({tuple(cell.coordinates.values()) for cell in cells}) == len(cells)
+
+
+def test_no_seed_that_chose_a_rate_is_told_of(tmp_path, monkeypatch):
+    asked = []
+
+    def run(sweep, seeds, only=None, **options):
+        asked.append((set(range(seeds) if isinstance(seeds, int) else seeds), only))
+        return made_up({PLAIN: np.arange(9, 29), "half": np.arange(5, 25)})
+
+    monkeypatch.setattr(simrl, "run", run)
+    monkeypatch.setattr(simrl, "hitting_table", lambda data: pd.DataFrame({"rate": [1.0]}))
+    monkeypatch.setattr(remedies, "best", lambda data: [1, 2])
+    monkeypatch.setattr("sys.argv", ["proxies", "--out", str(tmp_path), "--seeds", "20"])
+    remedies.run(proxies.SWEEP, proxies.__doc__)
+    (rates, every), (told, chosen) = asked
+    assert (len(rates), every) == (20, None)
+    assert (told, chosen) == (set(range(20)), [1, 2])
+    assert not rates & told
+    assert (tmp_path / "figure.png").exists()
+    assert len(pd.read_csv(tmp_path / "table.csv")) == 2
 
 
 def test_a_figure_has_a_row_of_panels_for_each_task():

@@ -233,8 +233,10 @@ def test_the_figure_draws_all_panels_and_says_what_they_are(tables, tmp_path):
         assert words in told
     assert "not drawn" not in told
     assert overlapping(made) == []
+    engine = made.get_layout_engine()
     for path in main_figure.save(made, tmp_path / "new"):
         assert path.stat().st_size > 10_000
+    assert made.get_layout_engine() is engine  # what is drawn on it later is laid out again
     assert b"/Type3" not in (tmp_path / "new" / "figure.pdf").read_bytes()
 
 

@@ -91,6 +91,22 @@ def test_cells_of_different_lengths_are_padded(small):
     assert len(table) == 4 * 3
 
 
+def test_what_another_cell_asks_for_was_not_hit(small):
+    data = simrl.run(simrl.Sweep(small, {"thresholds": [[0.9], [0.2, 0.5]]}, mode="zip"), 3)
+    assert data["threshold"].values.tolist() == [0.2, 0.5, 0.9]
+    alone = [
+        simrl.run(change(small, thresholds=asked), 3).isel(cell=0) for asked in ((0.9,), (0.2, 0.5))
+    ]
+    for name in ("hit_step", "hit_time", "hit_samples"):
+        missing = {"hit_step": -1, "hit_time": np.nan, "hit_samples": 0}[name]
+        values, own = data[name].values, [one[name].values for one in alone]
+        assert values.dtype == own[0].dtype
+        np.testing.assert_array_equal(values[0, :, [2]].T, own[0])
+        np.testing.assert_array_equal(values[1, :, :2], own[1])
+        np.testing.assert_array_equal(values[0, :, :2], np.full((3, 2), missing))
+        np.testing.assert_array_equal(values[1, :, 2], np.full(3, missing))
+
+
 def test_modes_give_axes_or_cells(small):
     rate = "learner.optimizer.learning_rate"
     zipped = simrl.run(simrl.Sweep(small, {rate: [0.5, 1.0], "base_seed": [3, 4]}, mode="zip"), 2)
