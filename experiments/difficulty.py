@@ -5,7 +5,8 @@ is to keep it near one half: prompts chosen by difficulty, dead groups drawn aga
 the goal, opponents as good as oneself. Measured here by samples and FLOPs to a pass rate of .9
 against plain policy gradient: where one long answer is asked for, told right or wrong or by its
 right beginning, and where prompts are of graded difficulty. On-policy distillation, which is told
-the teacher's law at every symbol of its own answers, says what a denser signal would do.
+the teacher's law at every symbol of its own answers, each of which is a sample, says what a denser
+signal would do.
 """
 
 from typing import Any
@@ -21,11 +22,11 @@ TASKS: dict[str, dict[str, Any]] = {
     PREFIX: {"environment.reward": "prefix"},
     GRADED: {"environment.num_prompts": 8, "environment.revealed": (3, 3, 2, 2, 1, 1, 0, 0)},
 }
-# Whose pass rates it goes by, and the share of draws that are uniform.
+# By what the learner was told or by the exact pass rates; the share of draws that are uniform.
 BANDS = (
-    ("by what was told, floor .1", "band", 0.1),
-    ("by what was told, floor .5", "band", 0.5),
-    ("by an oracle, floor .1", "oracle_band", 0.1),
+    ("own rates, floor .1", "band", 0.1),
+    ("own rates, floor .5", "band", 0.5),
+    ("exact rates, floor .1", "oracle_band", 0.1),
 )
 
 
@@ -43,12 +44,12 @@ def learners(task: str) -> dict[str, dict[str, Any]]:
     if task == GRADED:
         for name, curriculum, floor in BANDS:
             chosen = {"name": curriculum, "floor": floor}
-            made[f"curriculum {name}"] = {**made[PLAIN], "curriculum": chosen}
-    made["dead groups drawn again"] = {**filtered, **drawn(task, most=4)}
+            made[f"band, {name}"] = {**made[PLAIN], "curriculum": chosen}
+    made["dead groups redrawn"] = {**filtered, **drawn(task, most=4)}
     if task != PREFIX:
         for hint in (0.5, 0.9):
             replay = {"name": "prefix_replay", "hint": hint, **drawn(task)}
-            made[f"hints in {hint:g} of guesses"] = replay
+            made[f"hints, {hint:.0%} of guesses"] = replay
     made["self-play"] = {"name": "self_play", **drawn(task)}
     return made
 

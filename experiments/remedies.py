@@ -118,9 +118,10 @@ def show(rows: pd.DataFrame, console: Console) -> None:
     """Print the comparison, a table for each task."""
     for task, part in rows.groupby("task", sort=False):
         shown = part[["remedy", "rate", "missing"]].copy()
-        for cost, name in zip(COSTS, ("samples", "FLOPs"), strict=True):
-            half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2
-            shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(part[cost], half, strict=True)]
+        for cost, name, unit in zip(COSTS, ("samples", "kFLOP"), (1, 1000), strict=True):
+            means = part[cost] / unit
+            half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2 / unit
+            shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(means, half, strict=True)]
             half = (part[f"{cost}_ratio_high"] - part[f"{cost}_ratio_low"]) / 2
             ratios = zip(part[f"{cost}_ratio"], half, strict=True)
             told = [f"{x:.3f} ± {h:.3f}" for x, h in ratios]
@@ -177,11 +178,12 @@ def figure(rows: pd.DataFrame) -> Figure:
             for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
         }
         made.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
-        made.supxlabel(
-            f"cost to a pass rate of {PASS_RATE} in units of the plain learner's; "
-            f"bars: 95 % intervals over {int(rows['seeds'].min()):,} seeds",
-            fontsize=8,
+        about = (
+            f"cost to a pass rate of {PASS_RATE} in units of the plain learner's; bars: 95 % "
+            f"intervals over {int(rows['seeds'].min()):,} seeds;\n"
+            "missing: not all seeds arrive, and means are of those that do"
         )
+        made.supxlabel(about, fontsize=8)
     return made
 
 
