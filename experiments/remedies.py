@@ -26,6 +26,7 @@ COSTS = ("samples", "flops")
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of a ratio
 # Does it help? Not if it is dearer, or the same by its interval, or leaves seeds on the way.
 HELPS, DEARER, SAME, MISSING = "helps", "no, dearer", "no, the same", "no, missing"
+MARKERS = {HELPS: "o", DEARER: "s", SAME: "D", MISSING: "X"}
 EXACT, PREFIX = "right answers", "right beginnings"  # tasks of more than one list
 LEAVE_ONE_OUT = {"name": "policy_gradient", "advantage": "leave_one_out"}  # the plain learner
 SEEDS, RATE_SEEDS = 1024, 128
@@ -141,10 +142,10 @@ def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
     value = rows[f"{cost}_ratio"].to_numpy()
     spread = np.abs(rows[[f"{cost}_ratio_low", f"{cost}_ratio_high"]].to_numpy().T - value)
     ax.axvline(1, color="0.5", lw=0.8)
-    for told, colour in zip((HELPS, DEARER, SAME, MISSING), plots.CYCLE, strict=False):
+    for (told, marker), colour in zip(MARKERS.items(), plots.CYCLE, strict=False):
         mine = rows[f"{cost}_verdict"].eq(told).to_numpy()
         if mine.any():
-            look: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 0.9, "color": colour}
+            look: dict[str, Any] = {"fmt": marker, "ms": 4, "lw": 0.9, "color": colour}
             ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=told, **look)
     ax.set_xscale("log")
     low, high = ax.get_xlim()
@@ -172,12 +173,13 @@ def figure(rows: pd.DataFrame) -> Figure:
                 what = "samples" if cost == "samples" else "FLOPs"
                 plots.panel_letter(ax, next(letters), f"{task}: {what}")
             line[1].set_yticklabels([])
-        handles = {
-            label: handle
-            for ax in axes.flat
-            for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-        }
-        made.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+        drawn: dict[str, Any] = {}
+        for ax in axes.flat:
+            drawn |= {
+                name: mark for mark, name in zip(*ax.get_legend_handles_labels(), strict=True)
+            }
+        names = [name for name in MARKERS if name in drawn]
+        made.legend([drawn[name] for name in names], names, loc="outside upper center", ncols=4)
         about = (
             f"cost to a pass rate of {PASS_RATE} in units of the plain learner's; bars: 95 % "
             f"intervals over {int(rows['seeds'].min()):,} seeds;\n"
