@@ -83,16 +83,24 @@ def test_mean_guesses_are_the_sum_of_one_over_p():
     assert abs(mean - np.sum(1 / p[:half])) < 4 * error
 
 
-def test_seeds_that_need_more_entries_are_run_again(monkeypatch):
-    """With few entries at first or with many: the same runs, up to rounding, none selected."""
+@pytest.fixture(scope="module")
+def with_entries():
+    """The same runs, with beliefs, with many entries at first and with few."""
     spec = spec_of(1024, "group_normalised", 8, 0.7, keep_beliefs=True, log_points=2)
+    spec = dataclasses.replace(spec, environment=simrl.Sequence(1024, 1, "token"))
     assert checks.lump_sizes(spec) == (256, 1024)
     many = simrl.run(spec, 128, devices=1).isel(cell=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lumping, "FEWEST", 186)
+        patch.setattr(lumping, "GROUPS", 1)
+        assert checks.lump_sizes(spec) == (186, 1024)
+        return many, simrl.run(spec, 128, devices=1).isel(cell=0)
+
+
+def test_seeds_that_need_more_entries_are_run_again(with_entries):
+    """With few entries at first or with many: the same runs, up to rounding, none selected."""
+    many, few = with_entries
     assert many["stopped"].all()
-    monkeypatch.setattr(lumping, "FEWEST", 186)
-    monkeypatch.setattr(lumping, "GROUPS", 1)
-    assert checks.lump_sizes(spec) == (186, 1024)
-    few = simrl.run(spec, 128, devices=1).isel(cell=0)
     belief = few["belief"].values[:, -1, 0, 0]
     touched = (belief != np.median(belief, axis=1, keepdims=True)).sum(axis=1) - 1
     assert 0.1 < (touched > 184).mean() < 0.9  # these seeds were
@@ -105,17 +113,15 @@ def test_seeds_that_need_more_entries_are_run_again(monkeypatch):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-def test_beliefs_list_every_answer():
-    spec = spec_of(500, "group_normalised", 8, 2.0, keep_beliefs=True, max_steps=2**20)
-    spec = dataclasses.replace(spec, environment=simrl.Sequence(1500, 1, "token"), log_points=2)
-    data = simrl.run(spec, 64).isel(cell=0)
-    belief = data["belief"].values[:, :, 0, 0]
-    assert belief.shape == (64, 3, 1500)
-    np.testing.assert_allclose(np.exp(np.float64(belief)).sum(axis=-1), 1, rtol=1e-5)
-    np.testing.assert_allclose(belief[:, 0], -np.log(1500), rtol=1e-6)
-    right = np.exp(belief[:, -1].max(axis=-1))
-    np.testing.assert_allclose(right, data["pass_rate"].values[:, -1], rtol=1e-5)
-    assert len(np.unique(belief[:, -1].argmax(axis=-1))) > 50  # each seed has its own secret
+def test_beliefs_list_every_answer(with_entries):
+    for data in with_entries:
+        belief = data["belief"].values[:, :, 0, 0]
+        assert belief.shape == (128, 3, 1024)
+        np.testing.assert_allclose(np.exp(np.float64(belief)).sum(axis=-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(belief[:, 0], -np.log(1024), rtol=1e-6)
+        right = np.exp(belief[:, -1].max(axis=-1))
+        np.testing.assert_allclose(right, data["pass_rate"].values[:, -1], rtol=1e-5)
+        assert len(np.unique(belief[:, -1].argmax(axis=-1))) > 100  # each seed has its own secret
 
 
 @pytest.mark.usefixtures("users_programs")
