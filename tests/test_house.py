@@ -17,7 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS: dict[str, float] = {"types": 0, "keys": 0, "primitives": 0, "columns": 0.3}
-FLOORS |= {"listing": 0.3, "columnwise": 0.6, "choices": 0.6, "measures": 1}
+FLOORS |= {
+    "listing": 0.3,
+    "columnwise": 0.6,
+    "rowrules": 0.5,
+    "rowwise": 0.6,
+    "choices": 0.6,
+    "measures": 1,
+}
 FLOORS |= {"environments": 1, "policies": 1, "learners": 2}
 FLOORS |= {"engine": 3, "sweeps": 4, "plots": 5, "cli": 6, "experiments": 7}
 FLOORS |= {"": 5}  # `import simrl` itself, the public names: from within, only for the command
