@@ -66,7 +66,7 @@ def tally(
         return beyond, right + jnp.sum(hit, axis=1, dtype=jnp.int32)
 
     none = jnp.zeros_like(edges[:, :-1]), jnp.zeros((draws, words.shape[-1]), jnp.int32)
-    beyond, right = columns.over_answers(add, none, threshold)
+    beyond, right = columns.over_answers(add, fence.at_once, none, threshold)
     all_, nobody = jnp.full_like(beyond[:, :1], words.shape[1]), jnp.zeros_like(beyond[:, :1])
     at_least = jnp.concatenate([all_, beyond, nobody], axis=1)
     return (at_least[:, :-1] - at_least[:, 1:]).astype(probs.dtype), right.astype(probs.dtype)

@@ -24,12 +24,18 @@ SOME = 8  # answers added up in one expression; of more, XLA keeps the compariso
 
 
 class Fence(NamedTuple):
-    """Calls keep an array as it is, computed once: `one` [] float is 1 at run time."""
+    """Calls keep an array as it is, computed once: `one` [] float is 1 at run time.
 
-    one: Array
+    None: nothing is computed twice anyway.
+    """
+
+    one: Array | None
+    at_once: int = SOME  # answers added up in one expression
 
     def __call__(self, x: Array) -> Array:
         """The same values; int32 must lie within 2^24."""
+        if self.one is None:
+            return x
         if jnp.issubdtype(x.dtype, jnp.floating):
             # A divisor that is the same for all would become a product with its inverse, which
             # is cheap; that a number equals itself the compiler may not assume.
@@ -177,7 +183,7 @@ def flat(index: Array, size: int) -> Array:
     return rows * lanes + jnp.arange(lanes, dtype=jnp.int32)
 
 
-def gather_sums(values: Array, index: Array, size: int) -> Array:
+def gather_sums(values: Array, index: Array, size: int, at_once: int = SOME) -> Array:
     """Sums [L, V, N] of values [L, B, N] by the symbol index [L, B, N] in 0 ... size - 1."""
     length, _, lanes = index.shape
     if size > FEW:
@@ -191,15 +197,17 @@ def gather_sums(values: Array, index: Array, size: int) -> Array:
             sums = sums + jnp.where(mine, values[:, b : b + 1], 0)
         return sums
 
-    return over_answers(add, jnp.zeros((length, size, lanes), values.dtype), values, index)
+    nothing = jnp.zeros((length, size, lanes), values.dtype)
+    return over_answers(add, at_once, nothing, values, index)
 
 
-def over_answers(add: Callable, total: Any, *arrays: Array) -> Any:
-    """`add(total, *parts)` over the second axis of arrays [L, B, N], SOME answers at a time."""
+def over_answers(add: Callable, at_once: int, total: Any, *arrays: Array) -> Any:
+    """`add(total, *parts)` over the second axis of arrays [L, B, N], so many answers at a time."""
     length, num, lanes = arrays[0].shape
-    whole = num - num % SOME
-    if num > SOME:
-        chunks = [jnp.moveaxis(x[:, :whole].reshape(length, -1, SOME, lanes), 1, 0) for x in arrays]
+    whole = num - num % at_once
+    if num > at_once:
+        parts = [x[:, :whole].reshape(length, -1, at_once, lanes) for x in arrays]
+        chunks = [jnp.moveaxis(part, 1, 0) for part in parts]
         total = jax.lax.scan(lambda t, part: (add(t, *part), None), total, tuple(chunks))[0]
         arrays = tuple(x[:, whole:] for x in arrays)
     return add(total, *arrays) if arrays[0].shape[1] else total

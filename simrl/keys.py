@@ -74,8 +74,13 @@ class Columns:
 
 def columns(seed_streams: Streams) -> Columns:
     """The streams of many seeds [N] by their halves, taken apart once."""
-    apart: Any = map(halves, seed_streams)
-    return Columns(Streams(*apart))
+    return Columns(apart(seed_streams))
+
+
+def apart(seed_streams: Streams) -> Streams:
+    """The halves [N] of each stream."""
+    every: Any = map(halves, seed_streams)
+    return Streams(*every)
 
 
 def at_step(seed_streams: Streams, step: Array) -> Streams:

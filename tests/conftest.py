@@ -6,7 +6,7 @@ import os
 import pytest
 
 import simrl
-from simrl.engine import lanes
+from simrl.engine import compiling
 
 EMITTERS = "xla_cpu_use_fusion_emitters"
 # Of what is quick to compile; the loop's programs run long, and name a level of their own.
@@ -25,7 +25,7 @@ def pytest_configure(config):
         known = [
             f"--{name}={str(value).lower()}"
             for name, value in QUICK.items()
-            if lanes._is_known(name, value)
+            if compiling.is_known(name, value)
         ]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known])
 
@@ -33,7 +33,7 @@ def pytest_configure(config):
 @pytest.fixture
 def users_programs(monkeypatch):
     """The programs that users run, for tests of what is said of their last bits."""
-    monkeypatch.setitem(lanes.CPU_OPTIONS, EMITTERS, True)
+    monkeypatch.setitem(compiling.CPU_OPTIONS, EMITTERS, True)
 
 
 SEEDS = 192

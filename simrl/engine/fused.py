@@ -6,70 +6,20 @@ an update changes is carried: charges are constant per group, so costs are produ
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import observe, train
+from simrl.engine import kernels, observe, train
+from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
-from simrl.types import Array, Heard, State, Trial
+from simrl.types import Array, Heard, Trial
 
 PATIENCE = 4  # updates in the time of a measure, about
-
-
-class Reached(NamedTuple):
-    """When a lane first reached each threshold in this stretch."""
-
-    step: Array  # [H, N] int32, -1: not yet
-    time: Array  # [H, N]
-    dead: Array  # [H, N] uint32: trajectories without gradient since the stretch began
-
-
-class Memo(NamedTuple):
-    """What follows from the state, but is not computed twice: another program would round anew."""
-
-    law: Law  # its logits, which are in the state, are empty
-    mean: Array  # [N]: log-odds of the mean pass rate; [0] where there is one prompt, whose it is
-
-
-class Lanes(NamedTuple):
-    """What the loop carries of N seeds."""
-
-    state: State  # leaves [..., N]
-    memo: Memo
-    step: Array  # [N] int32
-    odds: Array  # [M, N]
-    visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where there is one prompt
-    dead: Array  # [M, N] uint32: trajectories without gradient since then
-    heard: dict[str, Array]  # [M, N] each: since the stretch began
-    reached: Reached
-    going: Array  # [N] bool: neither at the end nor at the stop, and in its phase
-    num_going: Array  # [] float: how many
-    idle: Array  # [] float: updates that lanes have waited for others
-
-
-class Fixed(NamedTuple):
-    """What the loop reads."""
-
-    trial: Trial  # its numbers are [N]
-    rules: Rules  # leaves [..., N]
-    plan: Plan
-    streams: keys.Columns
-    task: Any  # leaves [..., N]
-    truth: Array  # [M, L, N]
-    laws: Array  # [M, L, V, N] of the labels
-    stretch: Stretch  # leaves [..., N]
-    fence: Fence
-    told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
-
-    @property
-    def num_prompts(self) -> int:
-        """M."""
-        return self.truth.shape[0]
 
 
 def _prepare(cell: Cell, given: Given, run: Run) -> Memo:
@@ -77,14 +27,14 @@ def _prepare(cell: Cell, given: Given, run: Run) -> Memo:
     trial = cell.build(given.spec)
     assert trial.learner.fused is not None  # the path is only taken where there is one
     law = columns.law(trial.learner.fused.logits(run.state), _fence(run.step))
-    mean = _mean(run.odds) if len(run.odds) > 1 else jnp.zeros((0,), run.odds.dtype)
+    mean = _mean(run.odds) if len(run.odds) > 1 else run.odds[:0]
     return Memo(_bare(law), mean)
 
 
-def _told(cell: Cell, given: Given) -> Callable:
+def _told(cell: Cell, spec: Any) -> Callable:
     """(columns) -> columns: what the learner of each lane is told of its own world."""
     of_lanes = cell.over_lanes(lambda trial, *rest: trial.learner.fused.told(*rest))
-    return partial(of_lanes, given.spec)
+    return partial(of_lanes, spec)
 
 
 def _fence(steps: Array) -> Fence:
@@ -93,15 +43,29 @@ def _fence(steps: Array) -> Fence:
 
 
 def _updates(
-    cell: Cell, given: Given, known: observe.Truth, run: Run, stretch: Stretch, memo: Memo
+    cell: Cell,
+    given: Given,
+    known: observe.Truth,
+    run: Run,
+    stretch: Stretch,
+    memo: Memo,
+    on_chip: bool = False,
 ) -> tuple[Run, dict[str, Array], Memo, Array]:
     """Updates of lanes [..., N], until too many have come to the end of their stretch.
 
     Those wait for the others, until what was lost by waiting is worth a measure of all.
     """
-    trial, fence = cell.build(given.spec), _fence(stretch.end)
-    about = run.task, known.answers, known.laws, stretch, fence, _told(cell, given)
-    fixed = Fixed(trial, given.rules, cell.plan, keys.columns(given.streams), *about)
+    halves = keys.apart(given.streams)
+    about = About(
+        given.spec,
+        given.rules,
+        halves,
+        run.task,
+        known.answers,
+        known.laws,
+        stretch.at,
+        stretch.end,
+    )
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     steps = run.hits.step
     began = (run.step < stretch.end) & ~run.done
@@ -115,29 +79,54 @@ def _updates(
         heard=stretch.told,
         reached=Reached(steps, run.hits.time, jnp.zeros(steps.shape, jnp.uint32)),
         going=began,
-        num_going=jnp.sum(began, dtype=jnp.float32),
-        idle=jnp.float32(0),
     )
-    most = lanes.num_going
-
-    def update(lanes: Lanes) -> Lanes:
-        after = _update(fixed, lanes)
-        return after._replace(idle=lanes.idle + (most - after.num_going))
-
-    def unfinished(lanes: Lanes) -> Array:
-        return (lanes.num_going > 0) & (lanes.idle <= PATIENCE * most)
-
-    after = jax.lax.while_loop(unfinished, update, lanes)
-    run = _finish(trial, cell.plan, run, after, given.rules)
+    train_lanes = partial(_train, cell)
+    after = kernels.run(train_lanes, about, lanes) if on_chip else None
+    if after is None:
+        fence = _fence(stretch.end)
+        fence = fence._replace(at_once=kernels.AT_ONCE) if on_chip else fence
+        after = train_lanes(about, lanes, fence, PATIENCE)
+    run = _finish(cell.build(given.spec), cell.plan, run, after, given.rules)
     return run, after.heard, after.memo, began & ~after.going
 
 
+def _train(cell: Cell, about: About, lanes: Lanes, fence: Fence, patience: int) -> Lanes:
+    """The loop: what becomes of a lane does not depend on its company, but for where it pauses."""
+    fixed = Fixed(
+        trial=cell.build(about.spec),
+        rules=about.rules,
+        plan=cell.plan,
+        streams=keys.Columns(about.halves),
+        task=about.task,
+        truth=about.truth,
+        laws=about.laws,
+        at=about.at,
+        end=about.end,
+        fence=fence,
+        told=_told(cell, about.spec),
+    )
+    most = jnp.sum(lanes.going, dtype=jnp.float32)
+
+    def update(carry: tuple[Lanes, Array, Array]) -> tuple[Lanes, Array, Array]:
+        lanes, _, idle = carry
+        after = _update(fixed, lanes)
+        num_going = jnp.sum(after.going, dtype=jnp.float32)
+        return after, num_going, idle + (most - num_going)
+
+    def unfinished(carry: tuple[Lanes, Array, Array]) -> Array:
+        _, num_going, idle = carry
+        return (num_going > 0) & (idle <= patience * most)
+
+    return jax.lax.while_loop(unfinished, update, (lanes, most, jnp.float32(0)))[0]
+
+
 path = Path(_prepare, _updates)
+on_chip = Path(_prepare, partial(_updates, on_chip=True))
 
 
 def _bare(law: Law) -> Law:
     """Without the logits: two copies of them would be carried."""
-    return law._replace(logits=jnp.zeros((0,), law.logits.dtype))
+    return law._replace(logits=law.logits[:0])
 
 
 def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
@@ -154,7 +143,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     several = fixed.num_prompts > 1
     mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
-    before_end = step < fixed.stretch.end
+    before_end = step < fixed.end
     going = active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds)
     dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
     return Lanes(
@@ -167,8 +156,6 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
         heard=_hear(fixed, lanes.heard, heard, active),
         reached=_reach(fixed.rules, lanes, mean, step, _all(dead)),
         going=going,
-        num_going=jnp.sum(going, dtype=jnp.float32),
-        idle=lanes.idle,
     )
 
 
@@ -236,7 +223,7 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     """Whether [N] a prompt has left the phase in which the stretch began."""
     at = _phase(fixed.plan, fixed.rules, fixed.laws, law, odds)
-    left = at != fixed.stretch.at
+    left = at != fixed.at
     return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 
 

@@ -8,7 +8,7 @@ the host waits once for all of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial, wraps
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from simrl import columnwise, keys, listing
-from simrl.engine import answers, fused, jumps, looks, observe, stretches, train
+from simrl.engine import answers, fused, jumps, kernels, looks, observe, stretches, train
+from simrl.engine.compiling import CPU_OPTIONS, GPU_OPTIONS, START_OPTIONS, compiled, platform_of
 from simrl.engine.stretches import Course
 from simrl.measures import flops
 from simrl.types import Array, Trial
@@ -26,25 +27,9 @@ CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10
 WIDTHS = (32, 128)  # the least and the most lanes
 # Lanes innermost: narrower, each operation's start counts; wider, lanes wait longer for each other.
 FUSED_BYTES, FUSED_WIDTHS = 2**18, (64, 256)
+# An accelerator has thousands of units to fill, and a launch costs the same whatever it fills.
+WIDE_BYTES, WIDE_WIDTHS = 2**24, (256, 2**15)
 PATHS = {"plain": train.path, "fused": fused.path, "jump": jumps.path}
-CPU_OPTIONS: dict[str, bool | int | str] = {
-    # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
-    # round differently, so that a seed's measures would depend on its place among the lanes.
-    # Measured: as fast, and a third less time to compile.
-    "xla_backend_optimization_level": 1,
-    # A program for several devices has one more pass of the first kind than that for one; the two
-    # then fuse, and round, differently. The second splits operations over threads, which would wait
-    # for each other: every core has a device of its own (5 to 10 % of an update at V = 1,000).
-    "xla_disable_hlo_passes": "cse,cpu-parallel-task-assigner",
-    # Where the processor has them: four times the exponentials a second of the default, 256.
-    "xla_cpu_prefer_vector_width": 512,
-    # No library for sums: over a leading axis it takes 17 ns a number, and in jax 0.10.2 some sums
-    # of programs with 500 lanes and more were wrong.
-    "xla_cpu_experimental_ynn_fusion_type": "",
-}
-
-# For what runs once: two thirds of the time to compile, and more to run.
-START_OPTIONS = {**CPU_OPTIONS, "xla_cpu_use_fusion_emitters": False}
 
 
 class Setup(NamedTuple):
@@ -87,7 +72,7 @@ def mesh_of(num_devices: int | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), ("seeds",), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def width_for(trial: Trial) -> int:
+def width_for(trial: Trial, platform: str = "cpu") -> int:
     """Lanes per device: a power of two whose working set stays in the cache, from shapes alone."""
     num_prompts, length, vocab_size = trial.environment.shape
     if trial.learner.lumps is not None:
@@ -95,45 +80,24 @@ def width_for(trial: Trial) -> int:
     elif answers.are_listed(trial):
         length, vocab_size = 1, listing.num_answers(trial.environment.shape)
     floats = 6 * num_prompts * length * vocab_size + 4 * trial.learner.batch_size * length
-    fused = trial.path == "fused"
-    fitting = max((FUSED_BYTES if fused else CACHE_BYTES) // (4 * floats), 1)
-    low, high = FUSED_WIDTHS if fused else WIDTHS
-    return int(np.clip(2 ** int(np.log2(fitting)), low, high))
+    cache, bounds = CACHE_BYTES, WIDTHS
+    if platform != "cpu":
+        cache, bounds = WIDE_BYTES, WIDE_WIDTHS
+    elif trial.path == "fused":
+        cache, bounds = FUSED_BYTES, FUSED_WIDTHS
+    fitting = max(cache // (4 * floats), 1)
+    return int(np.clip(2 ** int(np.log2(fitting)), *bounds))
 
 
-@cache
-def _is_known(name: str, value: bool | int | str) -> bool:
-    """Whether this XLA has an option: their names are not promised to stay."""
-    try:
-        jax.jit(jnp.negative, compiler_options={name: value})(0)
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+def width_of(setup: Setup, trial: Trial) -> int:
+    """The same for the devices of a setup."""
+    return width_for(trial, platform_of(setup.mesh))
 
 
-def _known(options: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
-    return {name: value for name, value in options.items() if _is_known(name, value)}
-
-
-def _compiled(
-    static_argnums: tuple[int, ...], options_on_cpu: dict[str, bool | int | str]
-) -> Callable[[Callable], Callable]:
-    """jit for a function of a Setup (static), with options if it is for a CPU."""
-
-    def wrap(function: Callable) -> Callable:
-        @cache
-        def made(options: tuple[tuple[str, bool | int | str], ...]) -> Callable:
-            given = dict(options) or None
-            return jax.jit(function, static_argnums=static_argnums, compiler_options=given)
-
-        @wraps(function)
-        def call(setup: Setup, *rest: Any) -> Any:
-            on_cpu = setup.mesh.devices.flat[0].platform == "cpu"
-            return made(tuple(_known(options_on_cpu).items()) if on_cpu else ())(setup, *rest)
-
-        return call
-
-    return wrap
+def path_of(setup: Setup, trial: Trial) -> train.Path:
+    """How updates are made; the loop of a GPU is a kernel where there can be one."""
+    on_chip = trial.path == "fused" and kernels.can_run(setup.mesh.devices.flat[0])
+    return fused.on_chip if on_chip else PATHS[trial.path]
 
 
 def _over_devices(setup: Setup, on_device: Callable, shared: Any, lanes: tuple) -> Any:
@@ -199,7 +163,7 @@ def _over_lanes(setup: Setup, one: Callable, key: Array, lanes: tuple, num_block
     return _over_blocks(setup, block, (key,), lanes, num_blocks)
 
 
-@_compiled((0,), START_OPTIONS)
+@compiled((0,), cpu=START_OPTIONS)
 def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> Course:
     """The lanes before their first update."""
 
@@ -209,7 +173,7 @@ def start(setup: Setup, key: Array, num_blocks: Array, jobs: Jobs) -> Course:
     return _over_lanes(setup, one, key, (jobs,), num_blocks)
 
 
-@_compiled((0, 1), CPU_OPTIONS)
+@compiled((0, 1), cpu=CPU_OPTIONS, gpu=GPU_OPTIONS)
 def chunk(
     setup: Setup,
     keep_beliefs: bool,
@@ -239,12 +203,12 @@ def chunk(
         cell = train.Cell(setup.build, setup.plan, first)
         limits = stretches.Limits(log_points, num_looks, jobs.observe_every)
         look = partial(cell.over_lanes(seen), jobs.spec)
-        return stretches.chunk(cell, given, course, limits, PATHS[first.path], look)
+        return stretches.chunk(cell, given, course, limits, path_of(setup, first), look)
 
     return _over_blocks(setup, block, (key, log_points, num_looks), (jobs, course), num_blocks)
 
 
-@_compiled((0,), CPU_OPTIONS)
+@compiled((0,), cpu=CPU_OPTIONS, gpu=GPU_OPTIONS)
 def probe(
     setup: Setup, key: Array, num_blocks: Array, jobs: Jobs, run: train.Run
 ) -> dict[str, Array]:

@@ -16,8 +16,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from simrl import keys
 from simrl.engine import clock, lanes, probes, stretches
+from simrl.engine.batch import Batch
 from simrl.engine.lanes import Jobs, Setup
-from simrl.engine.record import Batch, Observed, Record, Schedule
+from simrl.engine.record import Observed, Record, Schedule
 from simrl.types import Array, Trial
 
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
@@ -37,7 +38,7 @@ def room_for(setup: Setup, jobs: Jobs) -> int:
         trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
         leaves = jax.tree.leaves(jax.eval_shape(lambda: _first_state(trial)))
         held = sum(leaf.size * max(getattr(leaf.dtype, "itemsize", 8), 1) for leaf in leaves)
-        at_once = lanes.width_for(trial) * setup.mesh.devices.size
+        at_once = lanes.width_of(setup, trial) * setup.mesh.devices.size
         _ROOMS[form] = max(min(MAX_SEEDS, MAX_BYTES // max(held, 1)) // at_once, 1)
     return _ROOMS[form]
 
@@ -45,7 +46,7 @@ def room_for(setup: Setup, jobs: Jobs) -> int:
 def size_for(setup: Setup, jobs: Jobs) -> int:
     """How many seeds a pool may hold."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
-    return room_for(setup, jobs) * lanes.width_for(trial) * setup.mesh.devices.size
+    return room_for(setup, jobs) * lanes.width_of(setup, trial) * setup.mesh.devices.size
 
 
 def _first_state(trial: Trial) -> Any:
@@ -78,7 +79,7 @@ def launch(
             record.look(key, batch, seen, points.num)
         if points.since == points.after[0]:  # the look at the start
             yield
-    record.later(record.end, batch)
+    record.end(batch)
     yield
     record.catch_up()
     return record.observed()
@@ -125,7 +126,7 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     """Compile the programs of a pool, from one job of its kind."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))
     num_blocks = room_for(setup, jobs) * setup.mesh.devices.size
-    company = np.zeros((num_blocks, lanes.width_for(trial)), int)
+    company = np.zeros((num_blocks, lanes.width_of(setup, trial)), int)
     given, one = _placed(setup, _in_lanes(jobs, company)), np.int32(1)
     course = lanes.start(setup, key, one, given)
     points = Points(0, (0,) * _at_once(trial, jobs, schedule), 1)
@@ -140,7 +141,7 @@ def _layout(record: Record, num: int, room: int) -> tuple[np.ndarray, int, np.nd
 
     Blocks are filled evenly over devices; lanes without a seed of their own repeat another.
     """
-    devices, width = record.setup.mesh.devices.size, lanes.width_for(record.trial)
+    devices, width = record.setup.mesh.devices.size, lanes.width_of(record.setup, record.trial)
     place = np.arange(num)
     block, device = place // (width * devices), place // width % devices
     rows = (device * room + block) * width + place % width
@@ -188,10 +189,11 @@ def _packed(batch: Batch, record: Record, room: int) -> Batch:
     rows, num_blocks, company = _layout(record, int(going.sum()), room)
     if num_blocks == batch.num_blocks:
         return batch
-    record.later(record.end, batch)
+    record.end(batch)
     if num_blocks == 0:
         return Batch(batch.places[going], rows, 0, batch.jobs, batch.course)
-    held = jax.tree.map(lambda leaf: batch.seen(leaf)[going], (batch.jobs, _words(batch.course)))
+    held = batch.seen((batch.jobs, _words(batch.course)))
+    held = jax.tree.map(lambda leaf: leaf[going], held)
     jobs, words = _placed(record.setup, _in_lanes(held, company))
     return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.course))
 
@@ -216,12 +218,11 @@ def _trained(
         course, sums, seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.course)
         batch = batch._replace(course=course)
         record.catch_up()  # with what was launched before: the device is busy
-        record.later(record.add, batch, sums)
+        record.add(batch, sums)
         if sure or _finished(batch, points.after[-1]):
             return batch, seen
 
 
 def _finished(batch: Batch, until: int) -> bool:
-    return bool(
-        np.all(batch.seen(batch.run.done) | (clock.counts(batch.seen(batch.run.step)) >= until))
-    )
+    done, step = batch.seen((batch.run.done, batch.run.step))
+    return bool(np.all(done | (clock.counts(step) >= until)))

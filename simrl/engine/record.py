@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simrl.engine import clock, lanes, observe, probes, stretches, train
-from simrl.engine.lanes import Jobs, Setup
+from simrl.engine.batch import Batch
+from simrl.engine.lanes import Setup
 from simrl.measures import phases
 from simrl.types import Array, Trial
 
@@ -22,29 +23,6 @@ class Schedule(NamedTuple):
 
     log_points: tuple[int, ...]
     keep_beliefs: bool = False
-
-
-class Batch(NamedTuple):
-    """The seeds of a pool that are still going, and the lanes they are in.
-
-    Leaves are [D C, ..., W]: C blocks of W lanes for each of D devices.
-    """
-
-    places: np.ndarray  # [n] in the pool
-    rows: np.ndarray  # [n] among the D C W lanes; the rest of a block is company
-    num_blocks: int  # of each device, that have a seed in them
-    jobs: Jobs
-    course: stretches.Course
-
-    @property
-    def run(self) -> train.Run:
-        """What they carry."""
-        return self.course.run
-
-    def seen(self, leaf: Any) -> np.ndarray:
-        """The seeds' rows [n, ...] of a leaf, on the host."""
-        whole = np.moveaxis(np.asarray(leaf), -1, 1)
-        return whole[np.divmod(self.rows, whole.shape[1])]
 
 
 class Record:
@@ -77,9 +55,13 @@ class Record:
         self.looks.append({k: np.repeat(value[:, -1:], num, axis=1) for k, value in last.items()})
 
     def add(self, batch: Batch, sums: stretches.Sums) -> None:
-        """Add a chunk's accumulators."""
-        self.values[batch.places] += batch.seen(sums.values).astype(np.float64)
-        self.counts[batch.places] += phases.count_of(batch.seen(sums.counts))
+        """Add a chunk's accumulators, later."""
+        self.later(self._add, batch.places, batch.sent(sums))
+
+    def _add(self, places: np.ndarray, sent: Callable[[], stretches.Sums]) -> None:
+        sums = sent()
+        self.values[places] += sums.values.astype(np.float64)
+        self.counts[places] += phases.count_of(sums.counts)
 
     def look(self, key: Array, batch: Batch, seen: lanes.Seen, num: int) -> None:
         """Keep what was seen of a batch at the log points that were begun, and what is estimated.
@@ -88,46 +70,54 @@ class Record:
         """
         given = key, np.int32(batch.num_blocks), batch.jobs, batch.run
         estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
-        self.later(self.keep, batch, seen, estimates, num)
+        parts = {"values": seen.values, "step": seen.step, "belief": seen.belief}
+        self.names = seen.names
+        self.later(self._keep, batch.places, num, batch.sent((parts, estimates)))
 
-    def keep(self, batch: Batch, measured: lanes.Seen, estimates: Any, num: int) -> None:
+    def _keep(self, places: np.ndarray, num: int, sent: Callable[[], Any]) -> None:
         """Write down what was measured of a batch."""
-        self.names = measured.names
-        found = {"values": batch.seen(measured.values)[:, :num]}
-        if measured.belief is not None:
-            found["belief"] = batch.seen(measured.belief)
-        found |= {name: batch.seen(value)[:, None] for name, value in estimates.items()}
-        found["step"] = clock.counts(batch.seen(measured.step)[:, :num])
-        if len(batch.places) == self.num:
+        seen, estimates = sent()
+        found = {name: value[:, :num] for name, value in seen.items() if value is not None}
+        found |= {name: value[:, None] for name, value in estimates.items()}
+        found["step"] = clock.counts(found["step"])
+        if len(places) == self.num:
             self.looks[-1] = found
         else:
-            self._put(self.looks[-1], batch, found)
+            self._put(self.looks[-1], places, found)
 
     def end(self, batch: Batch) -> None:
-        """Hitting times, totals and what became of each seed of a batch."""
+        """Hitting times, totals and what became of each seed of a batch, later."""
         if batch.num_blocks == 0:
             return
         run = batch.run
-        cost, total = (phases.count_of(batch.seen(x)) for x in (run.hits.cost, run.spent))
+        full = {}
+        if self.trial.learner.lumps is not None:
+            full["full"] = self.trial.learner.lumps.full(run.state)
+        self.later(
+            self._end, batch.places, batch.sent((run.hits, run.spent, run.step, run.done, full))
+        )
+
+    def _end(self, places: np.ndarray, sent: Callable[[], Any]) -> None:
+        hits, spent, step, done, full = sent()
+        cost, total = phases.count_of(hits.cost), phases.count_of(spent)
         found = {
-            "hit.step": clock.counts(batch.seen(run.hits.step)),
-            "hit.time": clock.times(batch.seen(run.hits.time), batch.seen(run.hits.step)),
-            "total.step": clock.counts(batch.seen(run.step)),
-            "stopped": batch.seen(run.done),
+            "hit.step": clock.counts(hits.step),
+            "hit.time": clock.times(hits.time, hits.step),
+            "total.step": clock.counts(step),
+            "stopped": done,
+            **full,
         }
         for c, name in enumerate(train.COUNTERS):
             found[f"hit.{name}"] = cost[..., c]
             found[f"total.{name}"] = total[..., c].sum(axis=1, dtype=np.uint64)
-        if self.trial.learner.lumps is not None:
-            found["full"] = batch.seen(self.trial.learner.lumps.full(run.state))
-        self._put(self.ends, batch, found)
+        self._put(self.ends, places, found)
 
-    def _put(self, store: Observed, batch: Batch, found: Observed) -> None:
+    def _put(self, store: Observed, places: np.ndarray, found: Observed) -> None:
         """Write what was found of the seeds of a batch."""
         for name, value in found.items():
             if name not in store:
                 store[name] = np.zeros((self.num, *value.shape[1:]), value.dtype)
-            store[name][batch.places] = value
+            store[name][places] = value
 
     def observed(self) -> Observed:
         """Everything, by name."""

@@ -238,7 +238,8 @@ def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence)
     """From weights [K L, C, N] of the answers heard."""
     assert heard.answers is not None
     shares = weights * (1 / (lot.groups * lot.size))
-    sums = columns.gather_sums(shares, heard.answers, heard.law.powers.shape[1])
+    size = heard.law.powers.shape[1]
+    sums = columns.gather_sums(shares, heard.answers, size, fence.at_once)
     total = columns.total(shares)
     whole = total if lot.answers == 1 else fence(total)
     return Learnt(kept, sums, whole, heard, heard.success)

@@ -109,7 +109,7 @@ def weigh_counts(
     lanes = right.shape[-1]
     times = fence(jnp.stack([right, lot.size - right]).reshape(2, lot.draws, -1, lanes))
     times = jnp.swapaxes(times, 0, 1)  # [K, 2, L, N]
-    credit = jnp.zeros_like(times[0]).at[0].set(1)
+    credit = jnp.concatenate([jnp.ones_like(times[0, :1]), jnp.zeros_like(times[0, :1])])
     if baseline is not None:
         kept, weights = state, credit - baseline[:, None]
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simrl.engine import lanes, pool, train
+from simrl.engine import compiling, lanes, pool, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
@@ -64,8 +64,14 @@ def _result(work: Generator[None, None, Any]) -> Any:
 
 
 def streams_of(base_seed: int) -> Any:
-    """The key of all streams: threefry, whatever kind of key is the default elsewhere."""
-    return jax.random.key(base_seed, impl="threefry2x32")
+    """The key of all streams: threefry, whatever kind of key is the default elsewhere.
+
+    Without a program for the device, which `jax.random.key` would send.
+    """
+    if not 0 <= base_seed < 2**32:
+        return jax.random.key(base_seed, impl="threefry2x32")
+    words: Any = np.array([0, base_seed], np.uint32)
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
 def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
@@ -169,10 +175,10 @@ def _joined(cells: list[Cell], pieces: list[Piece], entries: int) -> Jobs:
     return _repeated([numbers[i] for i, _, _ in pieces], seeds)
 
 
-def widths(spec: Spec) -> set[int]:
+def widths(spec: Spec, mesh: Any) -> set[int]:
     """Lanes per device of each program that a cell may need."""
-    sizes = checks.lump_sizes(spec) or (0,)
-    return {lanes.width_for(specs.build(specs.parts(spec, size))) for size in sizes}
+    sizes, platform = checks.lump_sizes(spec) or (0,), compiling.platform_of(mesh)
+    return {lanes.width_for(specs.build(specs.parts(spec, size)), platform) for size in sizes}
 
 
 # The learner's part and the world's, by structure: numbers do not change what an update computes.

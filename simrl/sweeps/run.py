@@ -92,7 +92,7 @@ def run(
     store = None
     if out is not None:
         store = Store(out, sweep.describe())
-        widths = {width for i in positions for width in pools.widths(cells[i].spec)}
+        widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     groups = list(pools.split(cells, missing, mesh))
     if store is not None:  # only now, when nothing is left to refuse

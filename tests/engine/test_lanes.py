@@ -193,15 +193,19 @@ def test_structure_compiles_anew(small, compiled):
 
 
 def test_widths_are_powers_of_two_from_shapes():
-    def width(environment, learner):
+    def width(environment, learner, *platform):
         parts = (environment, simrl.Tabular(), learner)
-        return lanes.width_for(specs.build(parts))
+        return lanes.width_for(specs.build(parts), *platform)
 
     assert width(simrl.Bandit(num_arms=2), simrl.Supervised()) == lanes.WIDTHS[1]
     assert width(simrl.Bandit(num_arms=100_000), simrl.Supervised()) == lanes.WIDTHS[0]
     wide = width(simrl.Bandit(num_arms=1000), simrl.Supervised())
     assert lanes.WIDTHS[0] <= wide <= lanes.FUSED_WIDTHS[1]
     assert wide & (wide - 1) == 0
+    on_gpu = width(simrl.Bandit(num_arms=1000), simrl.Supervised(), "gpu")
+    assert lanes.WIDE_WIDTHS[0] < on_gpu < lanes.WIDE_WIDTHS[1]
+    assert on_gpu & (on_gpu - 1) == 0
+    assert width(simrl.Bandit(num_arms=2), simrl.Supervised(), "gpu") == lanes.WIDE_WIDTHS[1]
 
 
 def test_world_and_learner_share_the_count_of_an_update(guessing):

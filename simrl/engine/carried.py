@@ -1,0 +1,75 @@
+"""What the updates of a stretch are given and carry from one to the next, of many seeds at once.
+
+Leaves [..., N], the lanes on the last axis.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from simrl import keys
+from simrl.columns import Fence, Law
+from simrl.engine.train import Plan, Rules
+from simrl.types import Array, State, Trial
+
+
+class About(NamedTuple):
+    """What the loop is given of N seeds: leaves [..., N]."""
+
+    spec: Any
+    rules: Rules
+    halves: keys.Streams  # of the keys, two words each
+    task: Any
+    truth: Array  # [M, L, N]
+    laws: Array  # [M, L, V, N] of the labels
+    at: Array  # [M, N] int32: the phases in which the stretch began
+    end: Array  # [N] int32: where it ends at the latest
+
+
+class Reached(NamedTuple):
+    """When a lane first reached each threshold in this stretch."""
+
+    step: Array  # [H, N] int32, -1: not yet
+    time: Array  # [H, N]
+    dead: Array  # [H, N] uint32: trajectories without gradient since the stretch began
+
+
+class Memo(NamedTuple):
+    """What follows from the state, but is not computed twice: another program would round anew."""
+
+    law: Law  # its logits, which are in the state, are empty
+    mean: Array  # [N]: log-odds of the mean pass rate; [0] where there is one prompt, whose it is
+
+
+class Lanes(NamedTuple):
+    """What the loop carries of N seeds."""
+
+    state: State  # leaves [..., N]
+    memo: Memo
+    step: Array  # [N] int32
+    odds: Array  # [M, N]
+    visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where there is one prompt
+    dead: Array  # [M, N] uint32: trajectories without gradient since then
+    heard: dict[str, Array]  # [M, N] each: since the stretch began
+    reached: Reached
+    going: Array  # [N] bool: neither at the end nor at the stop, and in its phase
+
+
+class Fixed(NamedTuple):
+    """What the loop reads."""
+
+    trial: Trial  # its numbers are [N]
+    rules: Rules  # leaves [..., N]
+    plan: Plan
+    streams: keys.Columns
+    task: Any  # leaves [..., N]
+    truth: Array  # [M, L, N]
+    laws: Array  # [M, L, V, N] of the labels
+    at: Array  # [M, N] int32: the phases in which the stretch began
+    end: Array  # [N] int32: where it ends at the latest
+    fence: Fence
+    told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
+
+    @property
+    def num_prompts(self) -> int:
+        """M."""
+        return self.truth.shape[0]

@@ -1,0 +1,40 @@
+"""What comes back from an accelerator in one piece is what lies in the host's memory."""
+
+import numpy as np
+import pytest
+
+import simrl
+from simrl.engine import batch
+
+SPECS = {
+    "steps, beliefs": simrl.Spec(
+        simrl.Bandit("gaussian", 3),
+        simrl.Supervised(),
+        max_steps=30,
+        log_points=4,
+        keep_beliefs=True,
+    ),
+    "jumps, some stop": simrl.Spec(
+        simrl.Bandit("one_right", 40),
+        simrl.PolicyGradient("none", 1),
+        engine="jump",
+        max_steps=4000,
+        log_points=3,
+        stop_pass_rate=0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_packed_or_not_is_the_same(name, monkeypatch):
+    spec, seeds = SPECS[name], range(3, 303)
+    near = simrl.run(spec, seeds, devices=1)
+    asked = []
+    monkeypatch.setattr(batch, "_is_far", lambda leaf: asked.append(leaf) is None)
+    far = simrl.run(spec, seeds, devices=1)
+    assert asked
+    assert set(near) == set(far)
+    for variable in near:
+        one, other = near[variable].values, far[variable].values
+        assert one.dtype == other.dtype, variable
+        np.testing.assert_array_equal(one, other, err_msg=variable)

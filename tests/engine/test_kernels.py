@@ -1,0 +1,129 @@
+"""The loop as a kernel, interpreted on CPU: the updates of the loop that XLA is given."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import simrl
+from simrl import keys
+from simrl.engine import fused, kernels, lanes, observe, stretches, train
+from simrl.sweeps import pools
+from simrl.sweeps import spec as specs
+
+LANES, UPDATES, ULPS = 2 * kernels.WARP, 5, 4
+SPECS = {
+    "one pull": simrl.Spec(
+        simrl.Bandit("gaussian", 5), simrl.PolicyGradient("running_mean", 1), stop_pass_rate=0.6
+    ),
+    "counted guesses": simrl.Spec(
+        simrl.Sequence(3, 2, "token"),
+        simrl.PolicyGradient("group_normalised", 4),
+        phases=simrl.Phases(num=1),
+    ),
+    "labels": simrl.Spec(
+        simrl.Bandit("one_right", 4),
+        simrl.Supervised(2, optimizer=simrl.Optimizer("adam")),
+        phases=simrl.Phases(num=1),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def both(request):
+    """What becomes of lanes in one stretch: by the loop, and by a kernel of two blocks."""
+    spec = specs.resolved(SPECS[request.param])
+    setup, _, _ = pools._setup(spec, lanes.mesh_of(1))
+    one = pools._one_job(spec)
+    jobs = jax.tree.map(
+        lambda leaf: jnp.asarray(np.repeat(np.moveaxis(np.asarray(leaf), 0, -1), LANES, -1)), one
+    )
+    jobs = jobs._replace(seed=jnp.arange(LANES, dtype=jnp.uint32))
+
+    def updates(jobs, on_chip):
+        streams = jax.vmap(keys.streams, (None, 0))(jax.random.key(0), jobs.seed)
+        given = train.Given(jobs.spec, jobs.rules, streams)
+        first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
+        cell = train.Cell(setup.build, setup.plan, first)
+        start = cell.over_lanes(partial(stretches.start, plan=setup.plan))
+        run = start(jobs.spec, given).run
+        known = cell.over_lanes(observe.truth)(jobs.spec, run.task)
+        begin = cell.over_lanes(partial(stretches._begin, plan=setup.plan))
+        stretch = begin(given.spec, given, known, run, jnp.full_like(run.step, UPDATES))
+        path = fused.on_chip if on_chip else fused.path
+        return path.updates(cell, given, known, run, stretch, path.prepare(cell, given, run))
+
+    with pytest.MonkeyPatch.context() as patch:
+        took, run = [], kernels.run
+
+        def watched(*given):
+            took.append(run(*given, interpret=True))
+            return took[-1]
+
+        patch.setattr(kernels, "run", watched)
+        patch.setattr(kernels, "PATIENCE", fused.PATIENCE)  # so that both pause alike
+        pair = [jax.jit(partial(updates, on_chip=on))(jobs) for on in (False, True)]
+    assert len(took) == 1
+    assert took[0] is not None
+    return pair
+
+
+def test_a_kernel_makes_the_updates_of_the_loop(both):
+    loop, kernel = both
+    assert int(np.max(loop[0].step)) == UPDATES
+    paths = jax.tree_util.tree_leaves_with_path(loop)
+    for (path, theirs), mine in zip(paths, jax.tree.leaves(kernel), strict=True):
+        about = jax.tree_util.keystr(path)
+        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype), about
+        if jnp.issubdtype(mine.dtype, jnp.floating):
+            scale = np.abs(theirs).max(initial=1, where=np.isfinite(theirs))
+            np.testing.assert_allclose(
+                mine, theirs, ULPS * 2.0**-23, ULPS * 2.0**-23 * scale, err_msg=about
+            )
+        else:
+            np.testing.assert_array_equal(mine, theirs, err_msg=about)
+
+
+def test_what_is_too_much_is_left_to_the_loop():
+    def double(about, lanes, fence, patience):
+        return lanes * about
+
+    def rows(num, lanes=LANES, dtype=np.float32):
+        return np.ones((num, lanes), dtype)
+
+    one = np.ones(LANES, np.float32)
+    assert kernels.run(double, one, rows(3), interpret=True).shape == (3, LANES)
+    assert kernels.run(double, one, rows(kernels.MOST_ROWS)) is None
+    assert kernels.run(double, one[:5], rows(3, 5)) is None  # not whole programs
+    assert kernels.run(double, one, rows(3, dtype=np.float16)) is None
+    assert kernels.run(lambda a, x, fence, patience: x[x[0].astype(int)], one, rows(3)) is None
+
+    def dear(about, lanes, fence, patience):
+        for _ in range(1 + kernels.MOST_COST // 3):
+            lanes = lanes * about
+        return lanes
+
+    assert kernels.run(dear, one, rows(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "able"),
+    [
+        ("gpu", "9.0", True),
+        ("gpu", "7.5", False),
+        ("gpu", "gfx942", False),
+        ("tpu", "", False),
+        ("cpu", "", False),
+    ],
+)
+def test_kernels_are_for_gpus_that_can_run_them(platform, capability, able):
+    device = SimpleNamespace(platform=platform, compute_capability=capability)
+    assert kernels.can_run(device) == able
+
+
+def test_a_jax_without_the_compiler_has_no_kernels(monkeypatch):
+    monkeypatch.setattr(kernels, "_modules", lambda: None)
+    assert not kernels.can_run(SimpleNamespace(platform="gpu", compute_capability="9.0"))
