@@ -69,6 +69,7 @@ def arguments() -> argparse.Namespace:
     families = sorted({w.family for w in workloads.WORKLOADS.values()})
     parts = [*families, "scale", "costs"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--sides", nargs="+", choices=workloads.SIDES, help="default: all")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     parser.add_argument("--backend", choices=tuple(speed_workers.PLATFORMS), default="cpu")
     parser.add_argument("--check", action="store_true", help="compare what is learned, not speed")
@@ -93,6 +94,7 @@ def timed(bench: Bench) -> pd.DataFrame:
     quick = bench.chosen.quick
     for workload in workloads.WORKLOADS.values():
         sides = workloads.sides_of(workload) if workload.family in bench.chosen.only else []
+        sides = [side for side in sides if side in (bench.chosen.sides or sides)]
         turns = [(turn, side) for turn in range(bench.chosen.rounds) for side in sides]
         for turn, side in turns:
             on = tables.backend_of(side, bench.chosen.backend)
@@ -132,7 +134,7 @@ def compare(bench: Bench, rates: dict[str, Any]) -> None:
 
 
 def limits(bench: Bench, table: pd.DataFrame, rates: dict[str, Any]) -> list[str]:
-    """What limits each side of W1 and W2 on the backend; "" of the others."""
+    """What limits each side of W1 and W2 on the backend, of a GPU simrl's alone; else ""."""
     found = []
     for _, row in table.iterrows():
         if row["workload"] not in roofline.COUNTS or row["on"] != bench.chosen.backend:
@@ -140,19 +142,21 @@ def limits(bench: Bench, table: pd.DataFrame, rates: dict[str, Any]) -> list[str
             continue
         busy, launching = row["cores"] / (os.cpu_count() or 1), tables.NAN
         if not bench.on_cpu:
-            busy, launching = traced(bench, row["side"], row["workload"], rates)
+            ours = row["side"] == workloads.SIMRL
+            nothing = tables.NAN, tables.NAN
+            busy, launching = traced(bench, row["workload"], rates) if ours else nothing
         found.append(roofline.limit(busy, launching, row["arithmetic"], row["memory"]))
         if row["side"] == workloads.SIMRL:
             bench.say(f"{row['workload']}: simrl is limited by: {found[-1]}")
     return found
 
 
-def traced(bench: Bench, side: str, workload: str, rates: dict[str, Any]) -> tuple[float, float]:
+def traced(bench: Bench, workload: str, rates: dict[str, Any]) -> tuple[float, float]:
     """Shares of a traced run's wall time: the GPU computes; launches at the pace of empty ones."""
-    told = bench.ask("trace", side, workload, bench.size)
+    told = bench.ask("trace", workloads.SIMRL, workload, bench.size)
     launch = min(rates["launch_s"], rates["turn_s"])
     launching = told["kernels"] * launch / told["wall_s"]
-    text = f"{workload}, {side}, traced: {told['kernels'] / told['updates']:.0f} kernels an update,"
+    text = f"{workload}, traced: {told['kernels'] / told['updates']:.3g} launches an update,"
     bench.say(f"{text} GPU busy {told['busy']:.0%}, empty launches would take {launching:.0%}")
     return told["busy"], launching
 
@@ -215,7 +219,7 @@ def main() -> None:
         return
     bench = Bench(chosen, console)
     parts = set(chosen.only)
-    rates = peaks(bench) if parts != {"costs"} else {}
+    rates = peaks(bench) if parts & {*roofline.COUNTS, "scale"} else {}
     if parts - {"scale", "costs"}:
         compare(bench, rates)
     if "scale" in parts:

@@ -1,4 +1,7 @@
-"""How much of a run a GPU computes, and how many kernels it is sent, from a trace by JAX."""
+"""How much of a run a GPU computes, and what it is sent, from a trace by JAX.
+
+A graph of kernels that is sent as one is traced as one: what is in it is launched by the GPU.
+"""
 
 import tempfile
 import time
@@ -17,7 +20,7 @@ class Traced(NamedTuple):
 
     wall_s: float
     busy_s: float  # of one device, on average: at least one of its streams is at work
-    kernels: int  # of all devices, copies included
+    kernels: int  # sent to all devices, copies included; a graph of many is one
 
 
 def traced(run: Callable[[], Any]) -> Traced:

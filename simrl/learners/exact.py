@@ -105,7 +105,7 @@ def moments(
     remembers = groups > 1 and jax.tree.leaves(advantage.init())
     if statistics is None or batch_moments is None or remembers or continuous:
         return None, None
-    prompts = jnp.arange(environment.shape.num_prompts)
+    num_prompts = environment.shape.num_prompts
 
     def moments(state: Any, task: Task) -> tuple[Array, Array]:
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
@@ -114,10 +114,12 @@ def moments(
                 return found.trace_covariance, found.squared_norm
             return found.trace_covariance, jnp.sum((found.mean + added(state, prompt)) ** 2)
 
-        return updates.over_prompts(*jax.vmap(of_prompt)(prompts), groups, law_of(state, task))
+        found = jax.vmap(of_prompt)(jnp.arange(num_prompts))
+        return updates.over_prompts(*found, groups, law_of(state, task))
 
     def squared_bias(state: Any, task: Task) -> Array:
         mine, given = law_of(state, task), updates.prompt_law(environment, task)
+        prompts = jnp.arange(num_prompts)
         even = jnp.ones(prompts.shape)
         if mine is not None:
             given = even / len(prompts) if given is None else given

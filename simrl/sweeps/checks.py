@@ -15,6 +15,8 @@ from simrl.policies.tabular import Tabular
 from simrl.types import Environment, Learner, Surrogate
 
 ENGINES = ("fused", "plain", "jump", "auto")
+MOST_PATHS = 4096
+_PATHS: dict[int, tuple[Any, str]] = {}  # by the identity of specs, which are kept with them
 
 
 def type_problems(thing: Any, path: str = "") -> list[str]:
@@ -191,7 +193,17 @@ def path(spec: Any) -> str:
     """How the loop goes: "plain", "fused", "jump", or "jump, lumped": answers alike as one.
 
     "auto" jumps where it can and where at the start fewer than one update in 64 changes anything.
+    Asked many times in a run, of the same few specs, each time a learner would be built.
     """
+    known = _PATHS.get(id(spec))
+    if known is None or known[0] is not spec:
+        if len(_PATHS) >= MOST_PATHS:
+            _PATHS.clear()
+        known = _PATHS[id(spec)] = spec, _path(spec)
+    return known[1]
+
+
+def _path(spec: Any) -> str:
     if spec.engine == "plain":
         return "plain"
     environment = spec.environment.build()

@@ -34,14 +34,15 @@ CASES = {
 @pytest.fixture(scope="module", params=CASES)
 def both(request):
     """The same spec without lumps and with them."""
-    spec = spec_of(*CASES[request.param])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lumping, "sizes", lambda vocab_size, failure: ())
+        spec = spec_of(*CASES[request.param])  # how a spec is run is found once
         assert checks.path(spec) == "jump"
         dense = simrl.run(spec, range(SEEDS, 2 * SEEDS)).isel(cell=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lumping, "FEWEST", 16)  # so that some seeds are run again
         patch.setattr(lumping, "GROUPS", 2)
+        spec = spec_of(*CASES[request.param])
         assert checks.path(spec) == "jump, lumped"
         return dense, simrl.run(spec, SEEDS).isel(cell=0)
 
