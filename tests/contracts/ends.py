@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import observe
+from simrl.learners import updates
 from simrl.learners.arms import Pulls
 from simrl.learners.bayesian import Posterior
 
@@ -30,18 +31,30 @@ def position_odds(odds, length):
     return log_p - np.log(-np.expm1(log_p))
 
 
-def toward(answers, odds, vocab_size):
-    """Logits [M, L, V] with these log-odds of the whole answers [M, L], the other symbols alike."""
-    each = position_odds(odds, answers.shape[1]) + np.log(vocab_size - 1)
-    return np.float32(each * (answers[..., None] == np.arange(vocab_size)))
+def toward(favoured, odds, allowed):
+    """Logits [M, L, V] with these log-odds of the favoured answers, the other symbols alike.
+
+    `favoured` [M, L, V] bool: symbols that are so alike, several where L = 1. `allowed` [M, L, V]:
+    what its prompt does not rule out; a position with one such symbol is sure.
+    """
+    free = allowed.sum(axis=-1) > 1
+    logits = np.where(allowed, 0.0, updates.RULED_OUT)
+    for prompt, place in zip(*np.nonzero(free), strict=True):
+        mine = favoured[prompt, place]
+        others = np.log((allowed[prompt, place] & ~mine).sum() / mine.sum())
+        logits[prompt, place, mine] = position_odds(odds, free[prompt].sum()) + others
+    return np.float32(logits)
 
 
-def logits_at(end, answers, vocab_size):
+def logits_at(end, right, allowed):
     """Logits [M, L, V] of a factorised law at an end."""
     odds, of_wrong = ENDS[end]
-    if of_wrong:  # one step beside the right answer at every position
-        return toward((answers + 1) % vocab_size, -odds, vocab_size)
-    return toward(answers, odds, vocab_size)
+    if not of_wrong:
+        return toward(right, odds, allowed)
+    wrong = np.zeros_like(right)  # of every position, the first symbol that is not right
+    first = np.argmax(allowed & ~right, axis=-1)
+    np.put_along_axis(wrong, first[..., None], True, axis=-1)
+    return toward(wrong & allowed, -odds, allowed)
 
 
 def in_rows(logits, rows):
@@ -62,9 +75,9 @@ def whole_answers(logits):
     return law
 
 
-def state_at(end, start, answers, vocab_size):
+def state_at(end, start, right, allowed):
     """A learner's state at an end, from the one that it starts with."""
-    logits = logits_at(end, answers, vocab_size)
+    logits, vocab_size = logits_at(end, right, allowed), right.shape[-1]
     if hasattr(start, "params"):
         return start._replace(params=jnp.asarray(in_rows(logits, start.params.shape[1])))
     if isinstance(start, Posterior):
@@ -83,9 +96,16 @@ def states(trial, start, task, *others):
     environment = trial.environment
     prompts = jnp.arange(environment.shape.num_prompts)
     laws = jax.vmap(environment.target, (None, 0))(task, prompts)
-    answers = np.asarray(jnp.argmax(laws, axis=-1))
+    symbols = np.arange(environment.shape.vocab_size)
+    right = np.asarray(jnp.argmax(laws, axis=-1))[..., None] == symbols
+    if environment.right is not None:  # of one position
+        several = np.asarray(jax.vmap(environment.right, (None, 0))(task, prompts))
+        right = (several[..., None] == symbols).any(axis=1)
+    allowed = np.ones_like(right)
+    if environment.allowed is not None:
+        allowed = np.asarray(jax.vmap(environment.allowed, (None, 0))(task, prompts))
     every = [start, *others]
-    every += [state_at(end, start, answers, environment.shape.vocab_size) for end in ENDS]
+    every += [state_at(end, start, right, allowed) for end in ENDS]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
 
 

@@ -51,6 +51,22 @@ CASES = {
         )
         for name in specs.CURRICULA
     },
+    **{
+        f"graded {name}": (
+            simrl.Sequence(3, 2, name, num_prompts=3, revealed=(0, 1, 0), vocab_sizes=(3, 3, 2)),
+            GUESSING,
+            None,
+            ("bias", "regret") if name == "exact" else (),
+        )
+        for name in ("exact", "token", "fraction")
+    },
+    "graded supervised": (
+        simrl.Sequence(3, 2, num_prompts=2, revealed=(1, 0)),
+        simrl.Supervised(2),
+        None,
+        (),
+    ),
+    "several right": (simrl.Sequence(5, 1, num_prompts=2, num_right=2), GUESSING, None, ()),
     "verifier exact": (simrl.Sequence(3, 2, **ERRS), GUESSING, None, ("regret",)),
     "verifier token": (simrl.Sequence(3, 2, "token", **ERRS), GUESSING, None, ()),
     "labels known": (WORLDS["sequence-token-zipf"], simrl.Supervised(2), None, ("known_channel",)),

@@ -58,6 +58,8 @@ CASES |= {
     f"surrogate {name}": (guessing("leave_one_out", surrogate=name), TABLE)
     for name in specs.SURROGATES
 }
+PASS_AT_2 = ("pass_at_k", "pass_at_k_leave_one_out")  # what they climb is not the pass rate
+CASES |= {f"advantage {name} k=2": (guessing({"name": name, "k": 2}), TABLE) for name in PASS_AT_2}
 CASES |= {f"learner {name}": (learner_spec(name, group_size=SIZE), TABLE) for name in HERE}
 CASES |= {
     f"policy {name}": (guessing("leave_one_out"), policy)
@@ -140,6 +142,10 @@ def test_the_mean_of_every_group(listed, name):
     chance, wanted = gradient(params, tuple(np.asarray(task.answers)[0].tolist()))
     mean = np.tensordot(chance[index].prod(axis=1), np.float64(estimates), 1)[0]
     bias = np.sum((mean - wanted) ** 2)
+    if name.endswith("k=2"):  # 1 - (1 - p)^2, whose slope is 2 (1 - p)
+        secret = tuple(np.asarray(task.answers)[0].tolist())
+        wrong = 1 - chance[[tuple(answer) for answer in enumeration.answers(2, 2)].index(secret)]
+        np.testing.assert_allclose(mean, 2 * wrong * wanted, atol=1e-6)
     if name in UNBIASED:
         np.testing.assert_allclose(mean, wanted, atol=1e-6)
     else:
