@@ -5,11 +5,12 @@ by name: counting it as nothing would make a wrong number look exact.
 """
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
-ELEMENTWISE = _names(
+ELEMENTWISE = names(
     """
     abs add add_any and ceil clamp clz div eq eq_to floor ge gt is_finite le le_to lt lt_to max
     min mul mulhi ne neg nextafter not or population_count reduce_precision rem round select_n
@@ -18,7 +19,7 @@ ELEMENTWISE = _names(
 )
 """One operation for each element of the output."""
 
-TRANSCENDENTAL = _names(
+TRANSCENDENTAL = names(
     """
     acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf
     erf_inv erfc exp exp2 expm1 lgamma log log1p logistic pow rsqrt sin sinh sqrt tan tanh
@@ -26,23 +27,23 @@ TRANSCENDENTAL = _names(
 )
 """One evaluation for each element of the output."""
 
-REDUCTION = _names(
+REDUCTION = names(
     """
     argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor
     """
 )
 """n numbers become one in n - 1 steps: elements of the input minus elements of the output."""
 
-CUMULATIVE = _names("cumlogsumexp cummax cummin cumprod cumsum")
+CUMULATIVE = names("cumlogsumexp cummax cummin cumprod cumsum")
 """One step for each element; `cumlogsumexp` two transcendentals more."""
 
-ACCUMULATING_SCATTER = _names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
+ACCUMULATING_SCATTER = names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
 """One step for each element of the updates."""
 
-COLLECTIVE_REDUCTION = _names("pmax pmin psum psum_invariant")
+COLLECTIVE_REDUCTION = names("pmax pmin psum psum_invariant")
 """One step for each element and device."""
 
-MOVEMENT = _names(
+MOVEMENT = names(
     """
     all_gather all_gather_invariant all_to_all axis_index bitcast_convert_type broadcast_in_dim
     concatenate convert_element_type copy create_token device_put dynamic_slice

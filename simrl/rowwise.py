@@ -9,6 +9,7 @@ number of a lane may stay in a register. That is what a kernel for an accelerato
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -48,8 +49,9 @@ ROW_BY_ROW |= {"convert_element_type", "integer_pow"}
 class Program:
     """A function of arrays [..., N], traced once.
 
-    `cost`: operations on vectors; of a loop, those of one turn. `inputs`, `outputs`: what it takes
-    and gives, leaf by leaf, the lanes left out: (shape, dtype).
+    `operations`: those on vectors by their primitives, of a loop those of one turn; `cost`: how
+    many. `inputs`, `outputs`: what it takes and gives, leaf by leaf, the lanes left out: (shape,
+    dtype).
     """
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
@@ -69,7 +71,8 @@ class Program:
         self._closed = jax.make_jaxpr(flat)(*wide)
         self._structure = made[0]
         jaxpr = self._closed.jaxpr
-        self.cost = _cost(jaxpr)
+        self.operations = _operations(jaxpr)
+        self.cost = self.operations.total()
         self.inputs, self.outputs = (
             [(lead(atom), aval_of(atom).dtype) for atom in atoms]
             for atoms in (jaxpr.invars, jaxpr.outvars)
@@ -101,19 +104,21 @@ def _vector(row: Any, num: int) -> Any:
     return jnp.full((num,), row) if jnp.ndim(row) == 0 else row
 
 
-def _cost(jaxpr: Jaxpr) -> int:
-    """Operations on vectors; that of a loop is its body's, once."""
-    whole = 0
+def _operations(jaxpr: Jaxpr) -> Counter[str]:
+    """How many operations on vectors, by the names of their primitives."""
+    whole: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name in primitives.CALLS or name in ("scan", "while"):
             inner = [part for key, part in equation.params.items() if key.endswith("jaxpr")]
-            times = equation.params["length"] if name == "scan" else 1
-            whole += times * sum(_cost(getattr(part, "jaxpr", part)) for part in inner)
+            for part in inner:
+                found = _operations(getattr(part, "jaxpr", part))
+                times = equation.params["length"] if name == "scan" else 1
+                whole.update({key: times * num for key, num in found.items()})
         elif name in ROW_BY_ROW:
-            whole += sum(math.prod(lead(atom)) for atom in equation.outvars)
+            whole[name] += sum(math.prod(lead(atom)) for atom in equation.outvars)
         elif name in REDUCING or name == "argmax":
-            whole += math.prod(lead(equation.invars[0]))
+            whole[name] += math.prod(lead(equation.invars[0]))
         elif name not in MOVING:
             raise Unsupported(name)
     return whole

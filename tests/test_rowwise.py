@@ -120,4 +120,6 @@ def test_cost_counts_operations_on_vectors():
 
     x = np.ones((4, LANES), np.float32)
     # Four turns of two, a product, a sum, and a reduction that reads four.
-    assert rowwise.Program(function, x).cost == 4 * 2 + 1 + 1 + 4
+    program = rowwise.Program(function, x)
+    assert program.operations == {"sin": 4, "add": 4 + 1, "mul": 1, "reduce_sum": 4}
+    assert program.cost == 4 * 2 + 1 + 1 + 4

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import rowwise
+from simrl import primitives, rowwise
 from simrl.columns import Fence
 from simrl.types import Array
 
@@ -25,6 +25,17 @@ PATIENCE = 64  # updates in the time of a measure, about
 AT_ONCE = 64  # answers added up in one expression, which is one kernel
 MOST_COST = 8000  # operations in an update: more take long to compile, and leave the registers
 MOST_ROWS = 256  # numbers of a lane in and out
+
+HAVE = primitives.names(
+    """
+    abs acos acosh add add_any and argmax asin asinh atan atan2 atanh cbrt ceil clamp clz
+    convert_element_type cos cosh div eq erf_inv exp exp2 expm1 floor ge gt integer_pow is_finite le
+    log log1p logistic lt max min mul ne neg not or population_count pow reduce_and reduce_max
+    reduce_min reduce_or reduce_prod reduce_sum rem round rsqrt select_n shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square sub tan tanh xor
+    """
+)
+"""Operations that the compiler has, or rowwise makes of others that it has."""
 
 
 def can_run(device: jax.Device) -> bool:
@@ -62,7 +73,7 @@ def run(train: Callable, about: Any, lanes: Any, interpret: bool = False) -> Any
         program = rowwise.Program(of_block, about, lanes)
     except rowwise.Unsupported:
         return None
-    if program.cost > MOST_COST:
+    if program.cost > MOST_COST or not HAVE.issuperset(program.operations):
         return None
     made = _call(program, leaves, num, interpret)
     leaves, begin = [], 0
