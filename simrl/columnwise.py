@@ -79,8 +79,8 @@ def _run(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Column], num: int
 def _apply(equation: Any, given: list[Column], num: int) -> list[Column]:
     """One equation: as it stands where nothing has lanes, else by its rule or by `jax.vmap`."""
     primitive, name = equation.primitive, equation.primitive.name
-    if name in primitives.CALLS:
-        inner = equation.params[primitives.CALLS[name]]
+    inner = primitives.program_of(equation)
+    if inner is not None:
         closed = isinstance(inner, ClosedJaxpr)
         jaxpr, consts = (inner.jaxpr, inner.consts) if closed else (inner, ())
         return _run(jaxpr, consts, given, num)

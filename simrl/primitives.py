@@ -4,6 +4,10 @@ A primitive that stands in none of these sets, and has no rule of its own in `fl
 by name: counting it as nothing would make a wrong number look exact.
 """
 
+from typing import Any
+
+import jax
+
 
 def names(text: str) -> frozenset[str]:
     """The words of a text."""
@@ -63,3 +67,14 @@ CALLS = {
     "custom_vjp_call": "call_jaxpr",
 }
 """Primitives that only call a program: the parameter that holds it."""
+
+EXPANDED = "call_hi_primitive"
+"""Since jax 0.12: what is traced as one operation and only expanded when it is compiled."""
+
+
+def program_of(equation: Any) -> Any | None:
+    """The jaxpr that an equation calls; None: it is an operation of its own."""
+    name, params = equation.primitive.name, equation.params
+    if name == EXPANDED:
+        return jax.make_jaxpr(params["_prim"].expand)(*(atom.aval for atom in equation.invars))
+    return params[CALLS[name]] if name in CALLS else None

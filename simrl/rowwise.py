@@ -50,8 +50,7 @@ class Program:
     """A function of arrays [..., N], traced once.
 
     `operations`: those on vectors by their primitives, of a loop those of one turn; `cost`: how
-    many. `inputs`, `outputs`: what it takes and gives, leaf by leaf, the lanes left out: (shape,
-    dtype).
+    many. `inputs`, `outputs`: (shape, dtype) of what it takes and gives, the lanes left out.
     """
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
@@ -109,9 +108,10 @@ def _operations(jaxpr: Jaxpr) -> Counter[str]:
     whole: Counter[str] = Counter()
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name in primitives.CALLS or name in ("scan", "while"):
+        called = primitives.program_of(equation)
+        if called is not None or name in ("scan", "while"):
             inner = [part for key, part in equation.params.items() if key.endswith("jaxpr")]
-            for part in inner:
+            for part in inner if called is None else [called]:
                 found = _operations(getattr(part, "jaxpr", part))
                 times = equation.params["length"] if name == "scan" else 1
                 whole.update({key: times * num for key, num in found.items()})
@@ -149,8 +149,8 @@ def _constant(value: Any) -> Rows:
 def _apply(equation: Any, given: list[Rows], num: int) -> list[Rows]:
     """One equation by its rule."""
     name, params = equation.primitive.name, equation.params
-    if name in primitives.CALLS:
-        inner = params[primitives.CALLS[name]]
+    inner = primitives.program_of(equation)
+    if inner is not None:
         return _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given, num)
     if name == "while":
         return _while(equation, given, num)

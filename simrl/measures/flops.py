@@ -121,7 +121,7 @@ def _size(variable: Any) -> int:
 def _call(eqn: Any, while_bound: int | None) -> FlopCount:
     if eqn.params.get("name") == WORDS_MARK:
         return FlopCount(random_words=_size(eqn.outvars[0]))
-    return _count_jaxpr(eqn.params[primitives.CALLS[eqn.primitive.name]], while_bound)
+    return _count_jaxpr(primitives.program_of(eqn), while_bound)
 
 
 def _scan(eqn: Any, while_bound: int | None) -> FlopCount:
@@ -152,7 +152,7 @@ def _shard_map(eqn: Any, while_bound: int | None) -> FlopCount:
 
 
 _STRUCTURE: dict[str, Callable[[Any, int | None], FlopCount]] = {
-    **dict.fromkeys(primitives.CALLS, _call),
+    **dict.fromkeys((*primitives.CALLS, primitives.EXPANDED), _call),
     "scan": _scan,
     "while": _while,
     "cond": _cond,

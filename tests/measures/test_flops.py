@@ -1,12 +1,15 @@
 """Counts against hand formulas, against the compiler, and the refusals."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from simrl import keys
+from simrl import keys, primitives
+from simrl.measures import flops
 from simrl.measures.flops import LINES, FlopCount, count_flops, ledger, ledger_lines
 
 
@@ -201,6 +204,21 @@ def test_custom_derivatives_are_entered():
     pulled = count_flops(lambda x, g: (double(x), jax.vjp(double, x)[1](g)), spec(5), spec(5))
     assert pulled.elementwise == 5 + 10
     assert count_flops(jax.nn.relu, spec(5)).elementwise == 5  # custom_jvp
+
+
+def test_what_is_expanded_late_is_entered():
+    """Of jax 0.12: one operation when traced, with a function that says of what others it is."""
+
+    def double_sine(x):
+        return 2 * jnp.sin(x)
+
+    own = SimpleNamespace(expand=double_sine)
+    atom = SimpleNamespace(aval=jax.ShapeDtypeStruct((5,), np.float32))
+    primitive = SimpleNamespace(name=primitives.EXPANDED)
+    equation = SimpleNamespace(primitive=primitive, params={"_prim": own}, invars=[atom])
+    found = flops._call(equation, None)
+    assert found == count_flops(double_sine, atom.aval)
+    assert (found.transcendental, found.elementwise) == (5, 5)
 
 
 def test_shard_map_sums_over_devices():
