@@ -157,6 +157,10 @@ class Surrogate(NamedTuple):
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
     whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
+    reweigh: Callable[[Array, Array], Array] | None = None
+    # (log-ratios to what guessed, nats, of a position or if `whole` of its answer; weights) ->
+    # weights of the scores in the passes after the first; of sums of weights of one sign their sum:
+    # what the fused path asks for where there are several passes
 
 
 class Curriculum(NamedTuple):
