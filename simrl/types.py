@@ -158,9 +158,8 @@ class Surrogate(NamedTuple):
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
     whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
     reweigh: Callable[[Array, Array], Array] | None = None
-    # (log-ratios to what guessed, nats, of a position or if `whole` of its answer; weights) ->
-    # weights of the scores in the passes after the first; of sums of weights of one sign their sum:
-    # what the fused path asks for where there are several passes
+    # (log-ratios, nats, of a position or if `whole` of its answer; weights, or sums of some of one
+    # sign) -> those of the scores after the first pass: what the fused path asks for of several
 
 
 class Curriculum(NamedTuple):

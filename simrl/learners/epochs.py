@@ -28,6 +28,12 @@ class Guesses(NamedTuple):
     parts: tuple[Array, ...]  # weights [K L, C, N], or their sums [K L, V, N] by sign, over G B
 
 
+def are_known(surrogate: Surrogate) -> bool:
+    """Whether all passes have directions that are written for many seeds."""
+    followed = surrogate.num_epochs == 1 or surrogate.reweigh is not None
+    return followed and surrogate.on_columns is not None
+
+
 def are_by_answer(surrogate: Surrogate, length: int) -> bool:
     """Whether passes after the first need to know the answers."""
     return surrogate.num_epochs > 1 and surrogate.whole and length > 1

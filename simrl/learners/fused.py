@@ -76,10 +76,8 @@ def policy_gradient(
 ) -> Fused | None:
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
-    ready = advantage.trailing or oracle is not None
-    followed = surrogate.num_epochs == 1 or surrogate.reweigh is not None
-    ready = ready and followed and surrogate.on_columns is not None
-    if obstacle(environment, policy) or not ready:
+    weighed = advantage.trailing or oracle is not None
+    if obstacle(environment, policy) or not weighed or not epochs.are_known(surrogate):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
@@ -163,9 +161,8 @@ def _guessing(
         guesses = Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
         return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right, guesses)
 
-    counted = weighing.is_counted(environment, advantage, lot)
-    asked_by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
-    return count if counted and not asked_by_answer else draw
+    by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
+    return count if not by_answer and weighing.is_counted(environment, advantage, lot) else draw
 
 
 def supervised(
