@@ -157,6 +157,9 @@ class Surrogate(NamedTuple):
     tabular: bool = False  # made for policies that are tables of logits alone
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
     whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
+    reweigh: Callable[[Array, Array], Array] | None = None
+    # (log-ratios, nats, of a position or if `whole` of its answer; weights, or sums of some of one
+    # sign) -> those of the scores after the first pass: what the fused path asks for of several
 
 
 class Curriculum(NamedTuple):

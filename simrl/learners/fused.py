@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from simrl import choices, columns, columnwise
 from simrl.columns import Fence, Law
-from simrl.learners import curricula, draws, exact, rollouts, updates, weighing
+from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
+from simrl.learners.epochs import Guesses
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
@@ -47,6 +48,7 @@ class Learnt(NamedTuple):
     total: Array  # [K L, N] of all symbols
     heard: Heard
     passed: Array  # [K, N]: how many guesses it was told are right
+    guesses: Guesses | None = None  # for further passes; None: there is one
 
 
 def obstacle(environment: Environment, policy: Policy) -> str | None:
@@ -74,14 +76,14 @@ def policy_gradient(
 ) -> Fused | None:
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
-    ready = advantage.trailing or oracle is not None
-    if obstacle(environment, policy) or not ready or surrogate.on_columns is None:
+    weighed = advantage.trailing or oracle is not None
+    if obstacle(environment, policy) or not weighed or not epochs.are_known(surrogate):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
         return None
 
-    learn = _guessing(environment, advantage, lot, curriculum)
+    learn = _guessing(environment, advantage, lot, surrogate, curriculum)
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
@@ -97,6 +99,14 @@ def policy_gradient(
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
         after = _ascend(optimizer, state, gradient, found.kept)
+        if found.guesses is not None:
+
+            def climb(state: Learning, law: Law, sums: Array, total: Array) -> Learning:
+                about = asked._replace(law=law), found._replace(sums=sums, total=total)
+                gradient = _direction(surrogate, state, lot, *about, fence)
+                return _ascend(optimizer, state, gradient, found.kept)
+
+            after = epochs.go_on(surrogate, climb, lot, asked, found.guesses, after, fence)
         if curriculum is not None:
             told_right = asked.prompts, found.passed[:, None] / lot.answers
             noted = curriculum.update(state.curriculum, *told_right)
@@ -109,7 +119,11 @@ def policy_gradient(
 
 
 def _guessing(
-    environment: Environment, advantage: Advantage, lot: Batch, curriculum: Curriculum | None
+    environment: Environment,
+    advantage: Advantage,
+    lot: Batch,
+    surrogate: Surrogate,
+    curriculum: Curriculum | None,
 ) -> Callable[[Any, Learning, Asked, Array | None, Fence], Learnt]:
     """What an update draws, is told and makes of it: guesses one by one, or how many of each."""
 
@@ -125,7 +139,7 @@ def _guessing(
         found = weighing.weigh(advantage, state.advantage, *about)
         right = columns.total(success)
         heard = Heard(asked.prompts, asked.law, answers, right, found.dead)
-        learnt = _learnt(found.kept, lot, heard, found.weights, fence)
+        learnt = _learnt(found.kept, surrogate, lot, heard, found.weights, fence)
         if curriculum is None or environment.verifier is None:
             return learnt
         passed = jnp.all(told.credit == 1, axis=1).astype(success.dtype)
@@ -144,9 +158,11 @@ def _guessing(
         shares = jnp.where(mine, weights.right[:, None], weights.wrong[:, None])
         sums = fence(counts * shares * (1 / (lot.groups * lot.size)))
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
-        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right)
+        guesses = Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
+        return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right, guesses)
 
-    return count if weighing.is_counted(environment, advantage, lot) else draw
+    by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
+    return count if not by_answer and weighing.is_counted(environment, advantage, lot) else draw
 
 
 def supervised(
@@ -170,7 +186,7 @@ def supervised(
         success = jnp.full(asked.prompts.shape, float(lot.answers))
         none = jnp.zeros(success.shape, jnp.uint32)
         heard = Heard(asked.prompts, asked.law, labels, success, none)
-        found = _learnt((), lot, heard, jnp.ones(labels.shape), fence)
+        found = _learnt((), SCORE, lot, heard, jnp.ones(labels.shape), fence)
         if smoothing is not None:
             even = smoothing * found.total[:, None] / environment.shape.vocab_size
             found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
@@ -234,15 +250,15 @@ def _logits(state: Learning) -> Array:
     return draws.rows(state.params)
 
 
-def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence) -> Learnt:
+def _learnt(
+    kept: State, surrogate: Surrogate, lot: Batch, heard: Heard, weights: Array, fence: Fence
+) -> Learnt:
     """From weights [K L, C, N] of the answers heard."""
-    assert heard.answers is not None
     shares = weights * (1 / (lot.groups * lot.size))
-    size = heard.law.powers.shape[1]
-    sums = columns.gather_sums(shares, heard.answers, size, fence.at_once)
+    sums, guesses = epochs.remembered(surrogate, lot, heard, shares, fence)
     total = columns.total(shares)
     whole = total if lot.answers == 1 else fence(total)
-    return Learnt(kept, sums, whole, heard, heard.success)
+    return Learnt(kept, sums, whole, heard, heard.success, guesses)
 
 
 def _direction(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl.learners.penalised import Penalties, with_penalties
+from simrl.learners.surrogates import Score
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 RATIOS = ("position", "answer")
@@ -65,13 +66,28 @@ class PPO:
                     ratio = jax.lax.stop_gradient(whole) * here
                 else:
                     ratio = jnp.exp(log_ratio)
-                # Where the clipped term is the smaller one it is a constant: no gradient.
-                above, below = ratio > 1 + self.clip, ratio < 1 - self.clip
-                kept = jnp.where(jnp.where(weights > 0, above, below), 0, weights)
+                kept = self._kept(ratio, weights)
                 return jnp.sum(kept * ratio) / (weights.shape[0] * weights.shape[1])
 
             return jax.grad(objective)(params)
 
-        whole = self.ratio == "answer"
-        clipped = Surrogate(direction, num_epochs=self.num_epochs, score=True, whole=whole)
+        def reweigh(log_ratio: Array, weights: Array) -> Array:
+            ratio = jnp.exp(log_ratio)
+            kept = self._kept(ratio, weights)
+            # What nobody guessed may have any ratio, also one that is no number.
+            return jnp.where(kept == 0, 0, kept * ratio)
+
+        clipped = Surrogate(
+            direction,
+            num_epochs=self.num_epochs,
+            score=True,
+            on_columns=Score().build().on_columns,
+            whole=self.ratio == "answer",
+            reweigh=reweigh,
+        )
         return with_penalties(clipped, Penalties(self.entropy, self.kl_to_start))
+
+    def _kept(self, ratio: Array, weights: Array) -> Array:
+        """The weights, 0 where the clipped term is the smaller one: it is a constant there."""
+        above, below = ratio > 1 + self.clip, ratio < 1 - self.clip
+        return jnp.where(jnp.where(weights > 0, above, below), 0, weights)

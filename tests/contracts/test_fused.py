@@ -15,7 +15,7 @@ import pytest
 import simrl
 from simrl import columns, columnwise, keys
 from simrl.environments import bandit, sequence
-from simrl.learners import advantages, fused, oracles, surrogates
+from simrl.learners import advantages, fused, oracles, ppo, surrogates
 from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import a_bandit, build
@@ -171,9 +171,26 @@ def spread_of(trial, spec, now, state, task, info):
         moves = len(state.params) * jnp.abs(weights)[..., None] * own
         terms = moves + jnp.mean(moves, axis=-1, keepdims=True)
     terms = jnp.sum(terms, axis=1)
-    if isinstance(surrogate, simrl.Penalised):
+    if isinstance(surrogate, simrl.Penalised | simrl.PPO):
         terms += size * _pulls(surrogate, state, info.prompts)
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
+
+
+def _of_passes(spec, state, after, terms):
+    """The terms [M, L, V] of all passes of an update, from those of the first.
+
+    Later ones are of logits that are rounded, and exp(x) has |x| times the rounding of x; what was
+    lost before has also moved them, and their terms with them.
+    """
+    surrogate = getattr(spec, "surrogate", None)
+    if not isinstance(surrogate, simrl.PPO):
+        return terms
+    logits = jnp.maximum(jnp.abs(state.params), jnp.abs(after.params))
+    logits = jnp.max(logits, axis=-1, keepdims=True)
+    if surrogate.ratio == "answer":
+        logits = jnp.sum(logits, axis=1, keepdims=True)
+    grown = 1 + spec.optimizer.numbers["learning_rate"] * jnp.max(terms, axis=-1, keepdims=True)
+    return terms * (1 + logits) * sum(grown**i for i in range(surrogate.num_epochs))
 
 
 def _most(trial, task):
@@ -188,10 +205,12 @@ def _most(trial, task):
 def _pulls(surrogate, state, prompts):
     """The terms [G, L, V] of penalties: pi (x - E x), of x a difference of logarithms."""
     sizes = 0
+    # A derivative of pi log pi also has a term pi, which falls out in the end.
+    least = isinstance(surrogate, simrl.PPO)
     for coefficient, others in ((surrogate.entropy, ()), (surrogate.kl_to_start, (state.start,))):
         if coefficient is not None:
             logs = (jax.nn.log_softmax(params) for params in (state.params, *others))
-            sizes += coefficient * sum(jnp.abs(log) for log in logs)
+            sizes += coefficient * (least + sum(jnp.abs(log) for log in logs))
     probs = jax.nn.softmax(state.params)
     found = probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
     return found[prompts]
@@ -219,6 +238,7 @@ def plainly(world, spec, now, state, task):
     after, info = trial.learner.step(now, state, task)
     dead = jnp.zeros(info.prompts.shape, jnp.uint32) if info.dead is None else info.dead
     spread = spread_of(trial, spec, now, state, task, info)
+    spread = _of_passes(spec, state, after, spread)
     told = info.prompts, jnp.swapaxes(info.answers, 1, 2), jnp.sum(info.success, axis=1), dead
     if len(state.params) == 1:  # its groups are one
         told = (
@@ -307,7 +327,8 @@ def assert_same_update(world, learners):
         unsure = are_sure(before.params) if rule == "expected_reward" else False
         assert_heard(heard, told, trials[name].environment.shape.vocab_size, name, unsure)
         (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
-        terms = np.abs(spread) + MOMENTUM * np.abs(old)
+        passes = getattr(getattr(learners[name], "surrogate", None), "num_epochs", 1)
+        terms = np.abs(spread) + passes * MOMENTUM * np.abs(old)
         assert_within_ulps(mine, trace, terms)
         moved = RATES.reshape(-1, 1, 1, 1) * terms
         assert_within_ulps(found.params, wanted.params, before.params, moved)
@@ -339,6 +360,11 @@ MINIMUM, EXPECTED = (simrl.Oracle(rule, vary(0, 0.5, -0.5)) for rule in oracles.
 SCORE = surrogates.Score()
 NATURAL, ENTROPY = surrogates.Natural(), simrl.Penalised(vary(0.7, 0.0))
 TO_START, BOTH = simrl.Penalised(None, vary(0.4, 2.0)), simrl.Penalised(vary(0.7), vary(0.4, 0.0))
+CLIPS = vary(0.2, 0.05, 0.5)
+BY_POSITION, BY_ANSWER = simrl.PPO(CLIPS, 4), simrl.PPO(CLIPS, 2, ratio="answer")
+NORMALISED = specs.ADVANTAGES["group_normalised"]
+CHECKED = simrl.PPO(CLIPS, 3, vary(0.7), vary(0.4, 0.0))
+CHECKED_BY_ANSWER = dataclasses.replace(CHECKED, ratio="answer")
 LEAVE_ONE_OUT, RUNNING = specs.ADVANTAGES["leave_one_out"], simrl.RunningMean()
 BAND, ORACLE_BAND = (
     simrl.Band(vary(0.1, 0.7), vary(0.3, 0.1), 0.5, oracle) for oracle in (False, True)
@@ -348,17 +374,29 @@ UNRELIABLE = {
 }  # fmt: skip
 TOLD = {
     # world: (advantage, surrogate, curriculum) of each learner; all where their code may differ
-    "gaussian-contexts": [(MINIMUM, NATURAL), (RUNNING, BOTH)],
+    "gaussian-4": [(LEAVE_ONE_OUT, BY_POSITION)],
+    "gaussian-contexts": [(MINIMUM, NATURAL), (RUNNING, BOTH), (MINIMUM, CHECKED_BY_ANSWER)],
     "one_right-4": [(MINIMUM, ENTROPY), (EXPECTED, SCORE), (LEAVE_ONE_OUT, NATURAL)],
+    "token-fixed-4": [(RUNNING, CHECKED), (NORMALISED, BY_POSITION), (LEAVE_ONE_OUT, BY_ANSWER)],
     "bernoulli-noisy": [(MINIMUM, SCORE)],
     "exact-noisy": [(EXPECTED, TO_START)],
     "token-noisy-several": [(MINIMUM, SCORE, BAND)],
-    "fraction-groups": [(MINIMUM, SCORE), (RUNNING, TO_START)],
+    "fraction-groups": [(MINIMUM, SCORE), (RUNNING, TO_START), (NORMALISED, BY_ANSWER)],
     "prefix-fixed-4": [(MINIMUM, NATURAL)],
     "token-prompts": [(EXPECTED, BOTH, BAND), (RUNNING, NATURAL)],
     "reward_to_go-zipf-several": [(MINIMUM, TO_START)],
-    "exact-several": [(RUNNING, SCORE, BAND), (LEAVE_ONE_OUT, SCORE, ORACLE_BAND)],
-    "token-zipf-36": [(MINIMUM, BOTH), (RUNNING, NATURAL)],
+    "exact-several": [
+        (RUNNING, SCORE, BAND),
+        (LEAVE_ONE_OUT, SCORE, ORACLE_BAND),
+        (RUNNING, BY_ANSWER, BAND),
+        (LEAVE_ONE_OUT, CHECKED, ORACLE_BAND),
+    ],
+    "token-zipf-36": [
+        (MINIMUM, BOTH),
+        (RUNNING, NATURAL),
+        (LEAVE_ONE_OUT, BY_POSITION),
+        (RUNNING, CHECKED_BY_ANSWER),
+    ],
 }
 
 
@@ -443,8 +481,18 @@ def test_all_are_met():
     parts = [part for learners in TOLD.values() for learner in learners for part in learner]
     assert {part.rule for part in parts if isinstance(part, simrl.Oracle)} == set(oracles.RULES)
     built = {type(kind): kind.build() for kind in specs.SURROGATES.values()}
-    ready = {kind for kind, surrogate in built.items() if surrogate.on_columns is not None}
-    assert ready == {surrogates.Score, surrogates.Natural, simrl.Penalised} <= set(map(type, parts))
+    assert all(surrogate.on_columns is not None for surrogate in built.values())
+    assert set(built) <= set(map(type, parts))
+    assert {part.ratio for part in parts if isinstance(part, simrl.PPO)} == set(ppo.RATIOS)
+
+
+def test_several_passes_are_made_where_their_weights_are_known():
+    world = SEVERAL.build()
+    policy = simrl.Tabular().build(world.shape)
+    about = world, policy, LEAVE_ONE_OUT.build(GROUP, 2), simrl.Optimizer(), (GROUPS, GROUP)
+    clipped = simrl.PPO().build()
+    assert fused.policy_gradient(*about, clipped) is not None
+    assert fused.policy_gradient(*about, clipped._replace(reweigh=None)) is None
 
 
 def test_prompts_that_a_task_hides_have_no_fused_path():

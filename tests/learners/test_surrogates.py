@@ -191,6 +191,17 @@ def learner_of(surrogate, world=None, **changes):
     return build(world or simrl.Sequence(V, L), spec)
 
 
+def test_weights_are_followed_by_their_ratios_unless_clipped():
+    """Also sums of weights of one sign, and whatever ratio there is where nothing was guessed."""
+    reweigh = simrl.PPO(clip=0.2).build().reweigh
+    ratios = np.array([0.5, 0.9, 1.1, 1.5, np.inf, np.nan])
+    for weight, wanted in ((2.0, [1, 1.8, 2.2, 0]), (-2.0, [0, -1.8, -2.2, -3]), (0.0, [0] * 6)):
+        num = len(wanted)
+        found = reweigh(jnp.log(jnp.asarray(ratios[:num])), jnp.full(num, weight))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert reweigh(jnp.inf, jnp.ones(())) == 0
+
+
 def test_epochs_are_steps_over_the_same_guesses():
     """Two epochs by hand: the score, then the clipped gradient from where it led."""
     trial = learner_of(simrl.PPO(clip=0.02, num_epochs=2), group_size=8)
@@ -242,9 +253,6 @@ def test_what_reads_the_start_is_charged(surrogate, per_token):
     assert sum(learner.ledger.values()) == per_token * V
     assert learner.ledger["reference"] == (2 * V if surrogate.kl_to_start is not None else 0)
     assert learner.jump is None
-    if isinstance(surrogate, simrl.PPO):  # of several passes over the same guesses
-        assert learner.fused is None
-        return
     charged = learner.fused.charge().flops
     np.testing.assert_array_equal(charged, [[0, per_token * V * 2 * L]])
 
