@@ -90,13 +90,13 @@ def policy_gradient(
             curriculum, environment, state.curriculum, (law, task), fence
         )
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
-        baseline = None if oracle is None else fence(_told(told, lot, asked))
+        baseline = None if oracle is None else fence(told_each(told, lot, asked))
         found = learn(keys, state, asked, baseline, fence)
         gradient = _direction(surrogate, state, lot, asked, found, fence)
         heard = found.heard
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
-        after = _ascend(optimizer, state, gradient, found.kept)
+        after = ascend(optimizer, state, gradient, found.kept)
         if curriculum is not None:
             told_right = asked.prompts, found.passed[:, None] / lot.answers
             noted = curriculum.update(state.curriculum, *told_right)
@@ -105,7 +105,7 @@ def policy_gradient(
 
     lines = rollouts.bill(surrogate, policy.num_active_params)
     size = batch[1]
-    return Fused(_logits, step, lambda: _charge(lines, environment, batch, size), oracle)
+    return Fused(logits, step, lambda: charge(lines, environment, batch, size), oracle)
 
 
 def _guessing(
@@ -175,11 +175,11 @@ def supervised(
             even = smoothing * found.total[:, None] / environment.shape.vocab_size
             found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
         gradient = _direction(SCORE, state, lot, asked, found, fence)
-        return _ascend(optimizer, state, gradient, ()), heard
+        return ascend(optimizer, state, gradient, ()), heard
 
     lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
     labels = batch[1] * environment.shape.length
-    return Fused(_logits, step, lambda: _charge(lines, environment, batch, labels))
+    return Fused(logits, step, lambda: charge(lines, environment, batch, labels))
 
 
 def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimizer) -> Fused | None:
@@ -197,17 +197,17 @@ def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimize
         prompts = jnp.arange(num_prompts, dtype=jnp.int32)
         every = jnp.broadcast_to(prompts[:, None], (num_prompts, lanes))
         asked = Asked(every, law, draws.of_every(num_prompts, task))
-        gradient = fence(_told(told, lot, asked)) / num_prompts
+        gradient = fence(told_each(told, lot, asked)) / num_prompts
         nothing = jnp.zeros(every.shape, jnp.uint32)
         arms = jnp.zeros((num_prompts * length, num_arms, lanes), jnp.int32)
         heard = Heard(every, law, arms, nothing.astype(gradient.dtype), nothing)
-        return _ascend(optimizer, state, gradient, ()), heard
+        return ascend(optimizer, state, gradient, ()), heard
 
     lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
     return Fused(
-        _logits,
+        logits,
         step,
-        lambda: _charge(lines, environment, batch, num_arms),
+        lambda: charge(lines, environment, batch, num_arms),
         lambda probs, task, prompt: of_probs(probs, task, prompt).mean,
     )
 
@@ -220,7 +220,7 @@ def _oracle(environment: Environment, advantage: Advantage) -> Told | None:
     return lambda probs, task, prompt: of_statistics(of_probs(probs, task, prompt))
 
 
-def _told(told: Told, lot: Batch, asked: Asked) -> Any:
+def told_each(told: Told, lot: Batch, asked: Asked) -> Any:
     """What an update is `told` of each of its draws: [K, ..., N]."""
     laws = asked.law.probs
     laws = laws.reshape(lot.draws, -1, *laws.shape[1:])
@@ -229,7 +229,7 @@ def _told(told: Told, lot: Batch, asked: Asked) -> Any:
     return columns.each(told)(laws, tasks, jnp.full_like(asked.prompts, draws.FIRST))
 
 
-def _logits(state: Learning) -> Array:
+def logits(state: Learning) -> Array:
     """[M L, V, N]: the positions of every prompt."""
     return draws.rows(state.params)
 
@@ -257,13 +257,20 @@ def _direction(
             first = columns.rows_at(first, asked.prompts)
         first = None if first is None else draws.rows(first)
         way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+    return by_prompt(way, lot, asked, fence)
+
+
+def by_prompt(way: Array, lot: Batch, asked: Asked, fence: Fence) -> Array:
+    """Sums [M, L, V, N] of directions [K L, V, N] at the prompts drawn."""
     way = way.reshape(lot.draws, -1, *way.shape[1:])
     if lot.num_prompts == 1:
         return way
     return columns.sums_at(fence(way), asked.prompts, lot.num_prompts)
 
 
-def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
+def ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
+    """One optimiser step of every lane up the gradient [M, L, V, N]."""
+
     def one(optimizer: Optimizer, params: Array, opt_state: Any, gradient: Array) -> Any:
         state = Learning(params, opt_state, ())
         return updates.ascend(optimizer.build(), state, gradient, ())[:2]
@@ -274,9 +281,10 @@ def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -
     return state._replace(params=params, optimizer=opt_state, advantage=kept)
 
 
-def _charge(
+def charge(
     lines: dict[str, int], environment: Environment, batch: tuple[int, int], samples: int
 ) -> Info:
+    """The constants of one update; `samples` is per group."""
     prompts = jnp.zeros(batch[:1], jnp.int32)
     answers = jnp.zeros((*batch, environment.shape.length), jnp.int32)
     return updates.report(lines, prompts, answers, jnp.zeros(batch), samples)

@@ -171,6 +171,8 @@ def spread_of(trial, spec, now, state, task, info):
         moves = len(state.params) * jnp.abs(weights)[..., None] * own
         terms = moves + jnp.mean(moves, axis=-1, keepdims=True)
     terms = jnp.sum(terms, axis=1)
+    if isinstance(spec, simrl.Distillation):
+        terms = size * _lessons(trial, spec, state, task, info.prompts)
     if isinstance(surrogate, simrl.Penalised):
         terms += size * _pulls(surrogate, state, info.prompts)
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
@@ -195,6 +197,16 @@ def _pulls(surrogate, state, prompts):
     probs = jax.nn.softmax(state.params)
     found = probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
     return found[prompts]
+
+
+def _lessons(trial, spec, state, task, prompts):
+    """The terms [G, L, V] of a teacher's law: q and pi, or pi (x - E x) of x = log q - log pi."""
+    laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
+    probs, logs = jax.nn.softmax(state.params)[prompts], jax.nn.log_softmax(state.params)[prompts]
+    if spec.divergence == "forward":
+        return laws + probs
+    sizes = jnp.abs(logs) + jnp.abs(jnp.log(laws))
+    return probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
 
 
 def _paid(trial, now, task, info):
@@ -432,6 +444,25 @@ def test_smoothed_labels(world):
 @pytest.mark.parametrize("name", ["given-4", "gaussian-contexts", "bernoulli-noisy"])
 def test_exact_gradient(name):
     assert_same_update(WORLDS[name], {"exact_gradient": simrl.ExactGradient(SGD)})
+
+
+DISTILLED = {
+    "gaussian-4": ("forward",),
+    "token-fixed-4": ("forward",),
+    "exact-several": ("forward",),
+    "reward_to_go-zipf-several": ("forward", "reverse"),
+    "token-zipf-36": ("reverse",),
+}  # world: divergences
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_distillation(name):
+    groups = GROUPS if name in GROUPED else 1
+    learners = {
+        divergence: simrl.Distillation(divergence, GROUP, groups, SGD)
+        for divergence in DISTILLED[name]
+    }
+    assert_same_update(WORLDS[name], learners)
 
 
 def test_all_are_met():
