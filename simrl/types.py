@@ -227,12 +227,14 @@ class Heard(NamedTuple):
     K draws of a prompt, C answers to each: G and B, or where there is one prompt 1 and G B.
     """
 
-    prompts: Array  # [K, N] int32
+    prompts: Array  # [K, N] int32; -1: this draw was not made after all
     law: Any  # simrl.columns.Law [K L, V, N] of the prompts drawn, before the update
-    answers: Array | None  # [K L, C, N] int32; None where they were only counted
+    answers: Array | None  # [K L, C, N] int32; None where they were only counted, or looked at
     success: Array  # [K, N] float: how many were right
     dead: Array  # [K, N] uint32: trajectories that left no gradient
     counts: Array | None = None  # [K L, V, N] float: how many answers had each symbol
+    drawn: Array | None = None  # [K, N] uint32: groups; None: all. Others repeat their answers
+    spared: Array | None = None  # [K, N] uint32: of what `Fused.relief` is; None: of nothing
 
 
 class Fused(NamedTuple):
@@ -248,6 +250,7 @@ class Fused(NamedTuple):
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
     told: Callable[[Array, Task, Array], Any] | None = None
     # (probabilities [L, V], task, prompt) -> what an update is told besides rewards, of ONE seed
+    relief: dict[str, int] | None = None  # by counter: not charged of each that is `Heard.spared`
 
 
 class Learner(NamedTuple):

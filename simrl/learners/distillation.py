@@ -153,7 +153,7 @@ def _fused(
 ) -> Fused | None:
     """The update of many seeds at once; None where there is no fused path.
 
-    A table of logits is told the same whatever it answers: answers are drawn to be counted alone.
+    A table of logits is told the same whatever it answers: only how many are right is looked at.
     """
     if fused.obstacle(environment, policy):
         return None
@@ -162,14 +162,13 @@ def _fused(
     lot = Batch(num_prompts, *batch)
     on_columns = _forward_on_columns if spec.divergence == "forward" else _reverse_on_columns
 
-    def guess(words: Array, law: Law, right: Array, fence: Fence) -> tuple:
-        """Answers or how many had each symbol, and how many were right [K, N]; see `Heard`."""
+    def guess(words: Array, law: Law, right: Array, fence: Fence) -> tuple[Array | None, Array]:
+        """Answers [K L, C, N], or None where a look is enough; how many are right [K, N]."""
         if vocab_size <= columns.FEW:
-            counts, hits = choices.tally(words, law.probs, right, lot.draws, fence)
-            return None, hits, fence(counts)
+            return None, choices.hits(words, law.probs, right, lot.draws, fence)
         answers = choices.choose(words, law.probs, fence)
         same = (answers == right[:, None]).reshape(lot.draws, length, lot.answers, -1)
-        return answers, columns.total(jnp.all(same, axis=1).astype(jnp.float32)), None
+        return answers, columns.total(jnp.all(same, axis=1).astype(jnp.float32))
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
@@ -177,9 +176,9 @@ def _fused(
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         taught, right = map(draws.rows, fused.told_each(told, lot, asked))
         words = draws.rows(draws.random_words(environment, lot, keys.sample, fence))
-        answers, hits, counts = guess(words, asked.law, right, fence)
+        answers, hits = guess(words, asked.law, right, fence)
         none = jnp.zeros(asked.prompts.shape, jnp.uint32)
-        heard = Heard(asked.prompts, asked.law, answers, hits, none, counts)
+        heard = Heard(asked.prompts, asked.law, answers, hits, none)
         way = on_columns(asked.law, fence(taught), fence) / lot.draws
         gradient = fused.by_prompt(way, lot, asked, fence)
         return fused.ascend(spec.optimizer, state, gradient, ()), heard

@@ -92,7 +92,7 @@ def policy_gradient(
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
         baseline = None if oracle is None else fence(told_each(told, lot, asked))
         found = learn(keys, state, asked, baseline, fence)
-        gradient = _direction(surrogate, state, lot, asked, found, fence)
+        gradient = direction(surrogate, state, lot, asked, found, fence)
         heard = found.heard
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
@@ -116,20 +116,17 @@ def _guessing(
     def draw(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
     ) -> Learnt:
-        words = draws.random_words(environment, lot, keys.sample, fence)
-        answers = choices.choose(draws.rows(words), asked.law.probs, fence)
-        noise = draws.random_words(environment, lot, keys.reward, fence)
-        told = draws.verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
+        answers, told = draws.guesses(environment, lot, keys, asked, fence)
         success = told.success if lot.answers == 1 else fence(told.success)
         about = lot, asked.prompts, told, baseline, fence
         found = weighing.weigh(advantage, state.advantage, *about)
         right = columns.total(success)
         heard = Heard(asked.prompts, asked.law, answers, right, found.dead)
-        learnt = _learnt(found.kept, lot, heard, found.weights, fence)
+        made = learnt(found.kept, lot, heard, found.weights, fence)
         if curriculum is None or environment.verifier is None:
-            return learnt
+            return made
         passed = jnp.all(told.credit == 1, axis=1).astype(success.dtype)
-        return learnt._replace(passed=columns.total(passed))
+        return made._replace(passed=columns.total(passed))
 
     def count(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
@@ -170,11 +167,11 @@ def supervised(
         success = jnp.full(asked.prompts.shape, float(lot.answers))
         none = jnp.zeros(success.shape, jnp.uint32)
         heard = Heard(asked.prompts, asked.law, labels, success, none)
-        found = _learnt((), lot, heard, jnp.ones(labels.shape), fence)
+        found = learnt((), lot, heard, jnp.ones(labels.shape), fence)
         if smoothing is not None:
             even = smoothing * found.total[:, None] / environment.shape.vocab_size
             found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
-        gradient = _direction(SCORE, state, lot, asked, found, fence)
+        gradient = direction(SCORE, state, lot, asked, found, fence)
         return ascend(optimizer, state, gradient, ()), heard
 
     lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
@@ -234,7 +231,7 @@ def logits(state: Learning) -> Array:
     return draws.rows(state.params)
 
 
-def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence) -> Learnt:
+def learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence) -> Learnt:
     """From weights [K L, C, N] of the answers heard."""
     assert heard.answers is not None
     shares = weights * (1 / (lot.groups * lot.size))
@@ -245,7 +242,7 @@ def _learnt(kept: State, lot: Batch, heard: Heard, weights: Array, fence: Fence)
     return Learnt(kept, sums, whole, heard, heard.success)
 
 
-def _direction(
+def direction(
     surrogate: Surrogate, state: Learning, lot: Batch, asked: Asked, found: Learnt, fence: Fence
 ) -> Array:
     """What an optimiser is to climb: [M, L, V, N]."""
