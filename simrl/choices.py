@@ -3,6 +3,7 @@
 Shapes as in simrl.columns: N lanes last, words and answers [L, B, N], laws [L, V, N].
 """
 
+import functools
 import itertools
 import math
 
@@ -52,10 +53,7 @@ def tally(
     draws. What is counted is how many lie beyond each edge of the law: no guess has to be known by
     its symbol.
     """
-    edges = _keep(fence, _edges(keys.integer_weights(probs)))
-    threshold = keys.threshold(words, edges[:, -1:])
-    below = jnp.pad(edges[:, :-1], ((0, 0), (1, 0), (0, 0)))
-    low, high = (fence(columns.pick(table, answer[:, None])) for table in (below, edges))
+    edges, threshold, (low, high) = _places(words, probs, answer, fence)
 
     def add(total: tuple[Array, Array], threshold: Array) -> tuple[Array, Array]:
         beyond, right = total
@@ -70,6 +68,27 @@ def tally(
     all_, nobody = jnp.full_like(beyond[:, :1], words.shape[1]), jnp.zeros_like(beyond[:, :1])
     at_least = jnp.concatenate([all_, beyond, nobody], axis=1)
     return (at_least[:, :-1] - at_least[:, 1:]).astype(probs.dtype), right.astype(probs.dtype)
+
+
+def hits(words: Array, probs: Array, answer: Array, draws: int, fence: Fence) -> Array:
+    """How many of words [K L, C, N] pick a whole answer [K L, N], [K, N] floats: as by `tally`."""
+    _, threshold, (low, high) = _places(words, probs, answer, fence)
+    hit = (threshold >= low) & (threshold < high)
+    apart = hit.reshape(draws, -1, *hit.shape[1:])
+    # Row by row: a reduction would draw its words one seed at a time, in 2.5 times the time.
+    whole = functools.reduce(jnp.logical_and, [apart[:, t] for t in range(apart.shape[1])])
+    return columns.total(whole.astype(probs.dtype))
+
+
+def _places(
+    words: Array, probs: Array, answer: Array, fence: Fence
+) -> tuple[Array, Array, tuple[Array, Array]]:
+    """The edges [K L, V, N] of a law, where words fall, and those around an answer."""
+    edges = _keep(fence, _edges(keys.integer_weights(probs)))
+    threshold = keys.threshold(words, edges[:, -1:])
+    below = jnp.pad(edges[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    low, high = (fence(columns.pick(table, answer[:, None])) for table in (below, edges))
+    return edges, threshold, (low, high)
 
 
 def _edges(weights: Array) -> Array:

@@ -105,8 +105,8 @@ class Policy(NamedTuple):
     # (params, right answers [M, L]) -> params to start with; None: those of `init`
     inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
     listed: Callable[[Params, Array], Array] | None = None
-    # (params, prompt) -> log-probabilities [N] of all N = V^L answers by their numbers
-    # (simrl.listing); None: positions are independent, and one `log_probs` tells all
+    # (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers (simrl.listing);
+    # None: positions are independent, and one `log_probs` tells all
 
 
 class Rollout(NamedTuple):
@@ -130,8 +130,7 @@ class Advantage(NamedTuple):
     binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
     oracle: bool = False  # `weights` reads the statistics of a rollout
     baseline: Callable[[Any], Array] | None = None
-    # ScoreStatistics -> [U]: `weights` are credit less this, whatever the other rewards of a group;
-    # what the fused path asks of an oracle
+    # ScoreStatistics -> [U]: `weights` are credit less this, whatever else; asked of an oracle
     trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
     tally: Callable[[State, Array, Array], tuple[State, Array]] | None = None
     # (state, credit [K, L], times [K, L]) -> (state, weights [K, L]): `weights` of B rewards of
@@ -158,8 +157,7 @@ class Surrogate(NamedTuple):
     anchored: bool = False  # reads the params at the start, whose forward pass is charged
     whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
     reweigh: Callable[[Array, Array], Array] | None = None
-    # (log-ratios, nats, of a position or if `whole` of its answer; weights, or sums of some of one
-    # sign) -> those of the scores after the first pass: what the fused path asks for of several
+    # (log-ratios, nats, of positions or `whole` answers; weights) -> those of later passes
 
 
 class Curriculum(NamedTuple):
@@ -230,12 +228,14 @@ class Heard(NamedTuple):
     K draws of a prompt, C answers to each: G and B, or where there is one prompt 1 and G B.
     """
 
-    prompts: Array  # [K, N] int32
+    prompts: Array  # [K, N] int32; -1: this draw was not made after all
     law: Any  # simrl.columns.Law [K L, V, N] of the prompts drawn, before the update
-    answers: Array | None  # [K L, C, N] int32; None where they were only counted
+    answers: Array | None  # [K L, C, N] int32; None where they were only counted, or looked at
     success: Array  # [K, N] float: how many were right
     dead: Array  # [K, N] uint32: trajectories that left no gradient
     counts: Array | None = None  # [K L, V, N] float: how many answers had each symbol
+    drawn: Array | None = None  # [K, N] uint32: groups; None: all. Others repeat their answers
+    spared: Array | None = None  # [K, N] uint32: of what `Fused.relief` is; None: of nothing
 
 
 class Fused(NamedTuple):
@@ -251,6 +251,7 @@ class Fused(NamedTuple):
     charge: Callable[[], Info]  # the constants of one update; its answers and successes are empty
     told: Callable[[Array, Task, Array], Any] | None = None
     # (probabilities [L, V], task, prompt) -> what an update is told besides rewards, of ONE seed
+    relief: dict[str, int] | None = None  # by counter: not charged of each that is `Heard.spared`
 
 
 class Learner(NamedTuple):

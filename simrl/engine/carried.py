@@ -31,6 +31,8 @@ class Reached(NamedTuple):
     step: Array  # [H, N] int32, -1: not yet
     time: Array  # [H, N]
     dead: Array  # [H, N] uint32: trajectories without gradient since the stretch began
+    visits: Array  # [H, N] uint32: groups since then; [0, N] where updates are charged alike
+    spared: Array  # [H, N] uint32: of what not all is charged, since then; [0, N] likewise
 
 
 class Memo(NamedTuple):
@@ -47,8 +49,9 @@ class Lanes(NamedTuple):
     memo: Memo
     step: Array  # [N] int32
     odds: Array  # [M, N]
-    visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where there is one prompt
+    visits: Array  # [M, N] uint32: groups since the stretch began; [0, N] where that is known
     dead: Array  # [M, N] uint32: trajectories without gradient since then
+    spared: Array  # [M, N] uint32: of what not all is charged; [0, N] where that is of nothing
     heard: dict[str, Array]  # [M, N] each: since the stretch began
     reached: Reached
     going: Array  # [N] bool: neither at the end nor at the stop, and in its phase

@@ -1,7 +1,7 @@
 """The updates of one stretch for many seeds at once, lanes on the last axis.
 
 What `train._updates` does for one seed at a time; the two are told apart by speed alone. Only what
-an update changes is carried: charges are constant per group, so costs are products at the end.
+an update changes is carried: costs are products at the end (simrl.engine.costs).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import kernels, observe, train
+from simrl.engine import costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
@@ -68,16 +68,19 @@ def _updates(
     )
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     steps = run.hits.step
+    never = jnp.zeros(steps.shape, jnp.uint32)
+    varies = costs.varies(cell.trial)
     began = (run.step < stretch.end) & ~run.done
     lanes = Lanes(
         state=run.state,
         memo=memo,
         step=run.step,
         odds=run.odds,
-        visits=zeros if len(run.odds) > 1 else zeros[:0],
+        visits=zeros if varies or len(run.odds) > 1 else zeros[:0],
         dead=zeros,
+        spared=zeros if varies else zeros[:0],
         heard=stretch.told,
-        reached=Reached(steps, run.hits.time, jnp.zeros(steps.shape, jnp.uint32)),
+        reached=Reached(steps, run.hits.time, never, *[never if varies else never[:0]] * 2),
         going=began,
     )
     train_lanes = partial(_train, cell)
@@ -146,15 +149,19 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     before_end = step < fixed.end
     going = active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds)
     dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
+    visits, spared = _visit(fixed, lanes.visits, heard, active), lanes.spared
+    if heard.spared is not None:
+        spared = spared + jnp.where(active, _by_prompt(fixed, heard, heard.spared), 0)
     return Lanes(
         state=state,
         memo=Memo(_bare(law), mean if several else lanes.memo.mean),
         step=step,
         odds=odds,
-        visits=_visit(fixed, lanes.visits, heard, active),
+        visits=visits,
         dead=dead,
+        spared=spared,
         heard=_hear(fixed, lanes.heard, heard, active),
-        reached=_reach(fixed.rules, lanes, mean, step, _all(dead)),
+        reached=_reach(fixed.rules, lanes, mean, step, (dead, visits, spared)),
         going=going,
     )
 
@@ -173,15 +180,18 @@ def _by_prompt(fixed: Fixed, heard: Heard, x: Array) -> Array:
     """Sums [M, N] of what belongs to the draws [K, N] of an update."""
     if fixed.num_prompts == 1:
         return x
-    return columns.sums_at(fixed.fence(x), heard.prompts, fixed.num_prompts)
+    x, prompts = fixed.fence(x), heard.prompts
+    if heard.drawn is not None:
+        x, prompts = jnp.where(prompts >= 0, x, 0), jnp.maximum(prompts, 0)
+    return columns.sums_at(x, prompts, fixed.num_prompts)
 
 
 def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
-    """How often each prompt was drawn so far; of one prompt that is known."""
-    if fixed.num_prompts == 1:
+    """How often each prompt was drawn so far, where that is not known without counting."""
+    if not len(visits):
         return visits
-    drawn = _by_prompt(fixed, heard, jnp.ones_like(heard.dead))
-    return visits + jnp.where(active, drawn, 0)
+    drawn = jnp.ones_like(heard.dead) if heard.drawn is None else heard.drawn
+    return visits + jnp.where(active, _by_prompt(fixed, heard, drawn), 0)
 
 
 def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> dict[str, Array]:
@@ -191,7 +201,8 @@ def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> 
     if joint is not None:
         truth = fixed.truth
         if fixed.num_prompts > 1:
-            truth = fixed.fence(columns.rows_at(truth, heard.prompts))
+            prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
+            truth = fixed.fence(columns.rows_at(truth, prompts))
         truth = truth.reshape(-1, truth.shape[-1])
         found = told.JOINT[joint](heard, truth, fixed.fence)
         values["expected_update"], values["realised_update"] = found
@@ -227,29 +238,31 @@ def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 
 
-def _reach(rules: Rules, lanes: Lanes, mean: Array, step: Array, dead: Array) -> Reached:
-    """Thresholds reached for the first time by the last update; see `train.hit`."""
+def _reach(
+    rules: Rules, lanes: Lanes, mean: Array, step: Array, counts: tuple[Array, Array, Array]
+) -> Reached:
+    """Thresholds reached for the first time by the last update; see `train.hit`.
+
+    `counts` [M, N] each: what is dead, drawn and spared since the stretch began.
+    """
     thresholds, before = rules.thresholds, lanes.memo.mean if len(lanes.odds) > 1 else lanes.odds[0]
     new = (lanes.reached.step < 0) & (mean >= thresholds)
     fraction = (thresholds - before) / (mean - before)
+    earlier = lanes.reached.dead, lanes.reached.visits, lanes.reached.spared
+    pairs = zip(counts, earlier, strict=True)
+    noted = (jnp.where(new, _all(now), old) if len(old) else old for now, old in pairs)
     return Reached(
-        step=jnp.where(new, step, lanes.reached.step),
-        time=jnp.where(new, step - 1 + fraction, lanes.reached.time),
-        dead=jnp.where(new, dead, lanes.reached.dead),
+        jnp.where(new, step, lanes.reached.step),
+        jnp.where(new, step - 1 + fraction, lanes.reached.time),
+        *noted,
     )
 
 
 def _finish(trial: Trial, plan: Plan, run: Run, lanes: Lanes, rules: Rules) -> Run:
     """The run after the updates."""
-    group, update = _charges(trial, plan)
     several = len(lanes.odds) > 1
-    updates = (lanes.step - run.step).astype(jnp.uint32)
-    charge, times = (group, lanes.visits) if several else (update, updates[None])
-    spent = columnwise.over_lanes(partial(_cost, charge))(run.spent, times, lanes.dead)
+    spent, at_hit = costs.of_stretch(trial, plan, run, lanes)
     new = (run.hits.step < 0) & (lanes.reached.step >= 0)
-    at_hit = columnwise.over_lanes(partial(_cost_at, update[0]))(
-        run.spent, (lanes.reached.step - run.step).astype(jnp.uint32), lanes.reached.dead
-    )
     hits = Hits(
         step=lanes.reached.step,
         time=lanes.reached.time,
@@ -257,26 +270,3 @@ def _finish(trial: Trial, plan: Plan, run: Run, lanes: Lanes, rules: Rules) -> R
     )
     done = (lanes.memo.mean if several else lanes.odds[0]) >= rules.stop
     return Run(lanes.state, run.task, lanes.step, done, lanes.odds, spent, hits)
-
-
-def _charges(trial: Trial, plan: Plan) -> tuple[Array, Array]:
-    """What a group and what an update cost, words [1, C, 2] each; see `train.spend`."""
-    assert trial.learner.fused is not None
-    info = trial.learner.fused.charge()
-    num_groups = len(info.prompts)
-    one = jax.tree.map(lambda leaf: leaf[:1], info)
-    share = -(-plan.counted.total // num_groups)
-    group = train.spend(jnp.zeros((1, len(train.COUNTERS), 2), jnp.uint32), one, share)
-    return group, phases.multiply_words(group, jnp.uint32(num_groups))
-
-
-def _cost(charge: Array, spent: Array, times: Array, dead: Array) -> Array:
-    """What is spent [..., C, 2] and `times` [...] a charge, with the trajectories [...] dead."""
-    words = phases.multiply_words(charge, times[..., None])
-    words = words.at[..., train.COUNTERS.index("dead"), 1].add(dead)
-    return phases.add_words(spent, words)
-
-
-def _cost_at(charge: Array, spent: Array, times: Array, dead: Array) -> Array:
-    """The same of all prompts [M, C, 2] at each of several times [H]."""
-    return _cost(charge, phases.sum_words(spent), times, dead)

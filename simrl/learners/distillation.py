@@ -12,11 +12,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from simrl.learners import updates
+from simrl import choices, columns
+from simrl.columns import Fence, Law
+from simrl.learners import draws, fused, updates
+from simrl.learners.draws import Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, gradients
-from simrl.types import Array, Environment, Info, Learner, Params, Policy, Task
+from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Params, Policy, Task
 
 DIVERGENCES = ("forward", "reverse")
 
@@ -115,6 +119,7 @@ class Distillation:
             score=updates.answer_score(policy),
             ledger=lines,
             listed=policy.listed is not None,
+            fused=_fused(environment, policy, self, lines),
         )
 
 
@@ -142,3 +147,62 @@ def _forward(log_probs: Array, law: Array) -> Array:
 def _reverse(log_probs: Array, law: Array) -> Array:
     """-KL(pi || q) [] of one answer."""
     return jnp.sum(jnp.exp(log_probs) * (jnp.log(law) - log_probs))
+
+
+def _fused(
+    environment: Environment, policy: Policy, spec: Distillation, lines: dict[str, int]
+) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path.
+
+    A table of logits is told the same whatever it answers: only how many are right is looked at.
+    """
+    if fused.obstacle(environment, policy):
+        return None
+    num_prompts, length, vocab_size = environment.shape
+    batch = spec.num_groups, spec.group_size
+    lot = Batch(num_prompts, *batch)
+    on_columns = _forward_on_columns if spec.divergence == "forward" else _reverse_on_columns
+
+    def guess(words: Array, law: Law, right: Array, fence: Fence) -> tuple[Array | None, Array]:
+        """Answers [K L, C, N], or None where a look is enough; how many are right [K, N]."""
+        if vocab_size <= columns.FEW:
+            return None, choices.hits(words, law.probs, right, lot.draws, fence)
+        answers = choices.choose(words, law.probs, fence)
+        same = (answers == right[:, None]).reshape(lot.draws, length, lot.answers, -1)
+        return answers, columns.total(jnp.all(same, axis=1).astype(jnp.float32))
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Learning, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        taught, right = map(draws.rows, fused.told_each(told, lot, asked))
+        words = draws.rows(draws.random_words(environment, lot, keys.sample, fence))
+        answers, hits = guess(words, asked.law, right, fence)
+        none = jnp.zeros(asked.prompts.shape, jnp.uint32)
+        heard = Heard(asked.prompts, asked.law, answers, hits, none)
+        way = on_columns(asked.law, fence(taught), fence) / lot.draws
+        gradient = fused.by_prompt(way, lot, asked, fence)
+        return fused.ascend(spec.optimizer, state, gradient, ()), heard
+
+    def teacher(probs: Array, task: Task, prompt: Array) -> tuple[Array, Array]:
+        """Its law [L, V] and its answer [L]."""
+        first: Any = np.int32(draws.FIRST)  # a number that is known: a kernel looks nothing up
+        law = environment.target(task, first)
+        return law, jnp.argmax(law, axis=-1).astype(jnp.int32)
+
+    samples = spec.group_size * length
+    return Fused(
+        fused.logits, step, lambda: fused.charge(lines, environment, batch, samples), teacher
+    )
+
+
+def _forward_on_columns(law: Law, taught: Array, fence: Fence) -> Array:
+    """The gradient [K L, V, N] of `_forward` by the logits: q - pi, of teachers `taught`."""
+    return taught - law.probs * fence(columns.total(taught))[:, None]
+
+
+def _reverse_on_columns(law: Law, taught: Array, fence: Fence) -> Array:
+    """That of `_reverse`: pi (x - E x) of x = log q - log pi, without what normalises pi."""
+    excess = fence(jnp.log(taught)) - (law.logits - law.largest[:, None])
+    probs = law.probs
+    return probs * (excess - fence(columns.total(probs * excess))[:, None])

@@ -3,7 +3,7 @@
 Letters besides those of simrl.types: N lanes; an update draws K prompts and C answers to each.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +94,16 @@ def random_words(environment: Environment, lot: Batch, stream: Halves, fence: Fe
     length = environment.shape.length
     words = choices.words(stream, lot.draws * lot.answers, length, fence)
     return jnp.swapaxes(words.reshape(length, lot.draws, lot.answers, -1), 0, 1)
+
+
+def guesses(
+    environment: Environment, lot: Batch, keys: Any, asked: Asked, fence: Fence
+) -> tuple[Array, Outcome]:
+    """Answers [K L, C, N] of the policy to what is asked, and their `verdicts`."""
+    words = random_words(environment, lot, keys.sample, fence)
+    answers = choices.choose(rows(words), asked.law.probs, fence)
+    noise = random_words(environment, lot, keys.reward, fence)
+    return answers, verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
 
 
 def verdicts(environment: Environment, noise: Array, tasks: Task, answers: Array) -> Outcome:

@@ -16,16 +16,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import rollouts, updates
+from simrl import columns, columnwise
+from simrl.columns import Fence, Law
+from simrl.learners import draws, fused, rollouts, updates, weighing
 from simrl.learners.advantages import Affine
+from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, phases
 from simrl.types import (
     Advantage,
     Array,
     Environment,
+    Fused,
+    Heard,
     Info,
     Learner,
+    Outcome,
     Params,
     Policy,
     Rollout,
@@ -101,13 +107,18 @@ class FilteredPolicyGradient:
             ledger=lines,
             listed=policy.listed is not None,
             discards=True,
+            fused=_fused(environment, policy, self, advantage, lines),
         )
 
 
 def _sieve(drawn: Rollout, num_groups: int) -> _Sieve:
     """A group is live if the rewards of some position differ."""
     highest, lowest = jnp.max(drawn.credit, axis=1), jnp.min(drawn.credit, axis=1)
-    live = jnp.any(highest != lowest, axis=-1)
+    return _sift(jnp.any(highest != lowest, axis=-1), num_groups)
+
+
+def _sift(live: Array, num_groups: int) -> _Sieve:
+    """Groups [G] up to the last that is needed."""
     before = jnp.cumsum(live) - live
     asked = before < num_groups
     return _Sieve(asked, asked & live)
@@ -139,4 +150,75 @@ def _info(lines: dict[str, int], drawn: Rollout, sieve: _Sieve) -> Info:
         num_tokens=jnp.where(sieve.drawn, whole.num_tokens, 0),
         flops=jnp.where(sieve.drawn[:, None], charge, 0),
         dead=size * discarded.astype(jnp.uint32),
+    )
+
+
+def _fused(
+    environment: Environment,
+    policy: Policy,
+    spec: FilteredPolicyGradient,
+    advantage: Advantage,
+    lines: dict[str, int],
+) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    if fused.obstacle(environment, policy) or not advantage.trailing:
+        return None
+    batch = spec.max_groups, spec.group_size
+    lot = Batch(environment.shape.num_prompts, *batch)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Learning, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        answers, verdict = draws.guesses(environment, lot, keys, asked, fence)
+        sieve = _sieve_on_columns(lot, verdict.credit, spec.num_groups, fence)
+        about = lot, asked.prompts, verdict, None, fence, sieve.kept
+        found = weighing.weigh(advantage, state.advantage, *about)
+        num_kept = columns.total(sieve.kept[None].astype(jnp.float32))
+        share = fence(spec.max_groups / jnp.maximum(num_kept, 1))
+        heard = _heard(lot, asked, answers, verdict, sieve)
+        # Weights belong to the answers as they were drawn.
+        drawn = heard._replace(answers=answers)
+        made = fused.learnt(found.kept, fused.SCORE, lot, drawn, share * found.weights, fence)
+        gradient = fused.direction(fused.SCORE, state, lot, asked, made, fence)
+        return fused.ascend(spec.optimizer, state, gradient, made.kept), heard
+
+    # Of a trajectory that is discarded all but its decoding.
+    relief = (sum(lines.values()) - lines["decode"]) * environment.shape.length
+    return Fused(
+        fused.logits,
+        step,
+        lambda: fused.charge(lines, environment, batch, spec.group_size),
+        relief={"flops": relief},
+    )
+
+
+def _sieve_on_columns(lot: Batch, credit: Array, num_groups: int, fence: Fence) -> _Sieve:
+    """`_sieve` [G, N] of many seeds, from credit [K, L, C, N]."""
+    groups = credit.reshape(*credit.shape[:2], -1, lot.size, credit.shape[-1])
+    differ = jnp.any(groups != groups[:, :, :, :1], axis=(1, 3)).reshape(lot.groups, -1)
+    live = fence(differ.astype(jnp.float32)) > 0
+    sieve = columnwise.over_lanes(lambda live: _sift(live, num_groups))(live)
+    return _Sieve(*(fence(part.astype(jnp.float32)) > 0 for part in sieve))
+
+
+def _heard(lot: Batch, asked: Asked, answers: Array, verdict: Outcome, sieve: _Sieve) -> Heard:
+    """What was drawn after all, of guesses [K L, C, N] at all groups."""
+    drawn, kept = (part.reshape(lot.draws, -1, part.shape[-1]) for part in sieve)
+    wide = (*drawn.shape[:2], lot.size, drawn.shape[-1])
+    mine = jnp.broadcast_to(drawn[:, :, None], wide).reshape(verdict.success.shape)
+    prompts = asked.prompts
+    if lot.num_prompts == 1:
+        answers = jnp.where(mine, answers, answers[:, :1])
+    else:
+        prompts = jnp.where(drawn[:, 0], prompts, -1)
+    dead = lot.size * columns.total((drawn & ~kept).astype(jnp.uint32))
+    return Heard(
+        prompts,
+        asked.law,
+        answers,
+        columns.total(jnp.where(mine, verdict.success, 0)),
+        dead,
+        drawn=columns.total(drawn.astype(jnp.uint32)),
+        spared=dead,
     )

@@ -17,7 +17,6 @@ from simrl import choices, columns, columnwise
 from simrl.columns import Fence, Law
 from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
-from simrl.learners.epochs import Guesses
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
@@ -48,7 +47,7 @@ class Learnt(NamedTuple):
     total: Array  # [K L, N] of all symbols
     heard: Heard
     passed: Array  # [K, N]: how many guesses it was told are right
-    guesses: Guesses | None = None  # for further passes; None: there is one
+    guesses: epochs.Guesses | None = None  # for further passes; None: there is one
 
 
 def obstacle(environment: Environment, policy: Policy) -> str | None:
@@ -88,23 +87,22 @@ def policy_gradient(
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
     ) -> tuple[Learning, Heard]:
-        course = curricula.law_of_lanes(
-            curriculum, environment, state.curriculum, (law, task), fence
-        )
+        about = curriculum, environment, state.curriculum, (law, task), fence
+        course = curricula.law_of_lanes(*about)
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
-        baseline = None if oracle is None else fence(_told(told, lot, asked))
+        baseline = None if oracle is None else fence(told_each(told, lot, asked))
         found = learn(keys, state, asked, baseline, fence)
-        gradient = _direction(surrogate, state, lot, asked, found, fence)
+        gradient = direction(surrogate, state, lot, asked, found, fence)
         heard = found.heard
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
-        after = _ascend(optimizer, state, gradient, found.kept)
+        after = ascend(optimizer, state, gradient, found.kept)
         if found.guesses is not None:
 
             def climb(state: Learning, law: Law, sums: Array, total: Array) -> Learning:
                 about = asked._replace(law=law), found._replace(sums=sums, total=total)
-                gradient = _direction(surrogate, state, lot, *about, fence)
-                return _ascend(optimizer, state, gradient, found.kept)
+                gradient = direction(surrogate, state, lot, *about, fence)
+                return ascend(optimizer, state, gradient, found.kept)
 
             after = epochs.go_on(surrogate, climb, lot, asked, found.guesses, after, fence)
         if curriculum is not None:
@@ -114,8 +112,7 @@ def policy_gradient(
         return after, heard
 
     lines = rollouts.bill(surrogate, policy.num_active_params)
-    size = batch[1]
-    return Fused(_logits, step, lambda: _charge(lines, environment, batch, size), oracle)
+    return Fused(logits, step, lambda: charge(lines, environment, batch, batch[1]), oracle)
 
 
 def _guessing(
@@ -130,20 +127,17 @@ def _guessing(
     def draw(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
     ) -> Learnt:
-        words = draws.random_words(environment, lot, keys.sample, fence)
-        answers = choices.choose(draws.rows(words), asked.law.probs, fence)
-        noise = draws.random_words(environment, lot, keys.reward, fence)
-        told = draws.verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
+        answers, told = draws.guesses(environment, lot, keys, asked, fence)
         success = told.success if lot.answers == 1 else fence(told.success)
         about = lot, asked.prompts, told, baseline, fence
         found = weighing.weigh(advantage, state.advantage, *about)
         right = columns.total(success)
         heard = Heard(asked.prompts, asked.law, answers, right, found.dead)
-        learnt = _learnt(found.kept, surrogate, lot, heard, found.weights, fence)
+        made = learnt(found.kept, surrogate, lot, heard, found.weights, fence)
         if curriculum is None or environment.verifier is None:
-            return learnt
+            return made
         passed = jnp.all(told.credit == 1, axis=1).astype(success.dtype)
-        return learnt._replace(passed=columns.total(passed))
+        return made._replace(passed=columns.total(passed))
 
     def count(
         keys: Any, state: Learning, asked: Asked, baseline: Array | None, fence: Fence
@@ -158,7 +152,7 @@ def _guessing(
         shares = jnp.where(mine, weights.right[:, None], weights.wrong[:, None])
         sums = fence(counts * shares * (1 / (lot.groups * lot.size)))
         heard = Heard(asked.prompts, asked.law, None, right, weights.dead, fence(counts))
-        guesses = Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
+        guesses = epochs.Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
         return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right, guesses)
 
     by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
@@ -186,16 +180,16 @@ def supervised(
         success = jnp.full(asked.prompts.shape, float(lot.answers))
         none = jnp.zeros(success.shape, jnp.uint32)
         heard = Heard(asked.prompts, asked.law, labels, success, none)
-        found = _learnt((), SCORE, lot, heard, jnp.ones(labels.shape), fence)
+        found = learnt((), SCORE, lot, heard, jnp.ones(labels.shape), fence)
         if smoothing is not None:
             even = smoothing * found.total[:, None] / environment.shape.vocab_size
             found = found._replace(sums=fence((1 - smoothing) * found.sums + even))
-        gradient = _direction(SCORE, state, lot, asked, found, fence)
-        return _ascend(optimizer, state, gradient, ()), heard
+        gradient = direction(SCORE, state, lot, asked, found, fence)
+        return ascend(optimizer, state, gradient, ()), heard
 
     lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
     labels = batch[1] * environment.shape.length
-    return Fused(_logits, step, lambda: _charge(lines, environment, batch, labels))
+    return Fused(logits, step, lambda: charge(lines, environment, batch, labels))
 
 
 def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimizer) -> Fused | None:
@@ -213,17 +207,17 @@ def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimize
         prompts = jnp.arange(num_prompts, dtype=jnp.int32)
         every = jnp.broadcast_to(prompts[:, None], (num_prompts, lanes))
         asked = Asked(every, law, draws.of_every(num_prompts, task))
-        gradient = fence(_told(told, lot, asked)) / num_prompts
+        gradient = fence(told_each(told, lot, asked)) / num_prompts
         nothing = jnp.zeros(every.shape, jnp.uint32)
         arms = jnp.zeros((num_prompts * length, num_arms, lanes), jnp.int32)
         heard = Heard(every, law, arms, nothing.astype(gradient.dtype), nothing)
-        return _ascend(optimizer, state, gradient, ()), heard
+        return ascend(optimizer, state, gradient, ()), heard
 
     lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
     return Fused(
-        _logits,
+        logits,
         step,
-        lambda: _charge(lines, environment, batch, num_arms),
+        lambda: charge(lines, environment, batch, num_arms),
         lambda probs, task, prompt: of_probs(probs, task, prompt).mean,
     )
 
@@ -236,7 +230,7 @@ def _oracle(environment: Environment, advantage: Advantage) -> Told | None:
     return lambda probs, task, prompt: of_statistics(of_probs(probs, task, prompt))
 
 
-def _told(told: Told, lot: Batch, asked: Asked) -> Any:
+def told_each(told: Told, lot: Batch, asked: Asked) -> Any:
     """What an update is `told` of each of its draws: [K, ..., N]."""
     laws = asked.law.probs
     laws = laws.reshape(lot.draws, -1, *laws.shape[1:])
@@ -245,12 +239,12 @@ def _told(told: Told, lot: Batch, asked: Asked) -> Any:
     return columns.each(told)(laws, tasks, jnp.full_like(asked.prompts, draws.FIRST))
 
 
-def _logits(state: Learning) -> Array:
+def logits(state: Learning) -> Array:
     """[M L, V, N]: the positions of every prompt."""
     return draws.rows(state.params)
 
 
-def _learnt(
+def learnt(
     kept: State, surrogate: Surrogate, lot: Batch, heard: Heard, weights: Array, fence: Fence
 ) -> Learnt:
     """From weights [K L, C, N] of the answers heard."""
@@ -261,7 +255,7 @@ def _learnt(
     return Learnt(kept, sums, whole, heard, heard.success, guesses)
 
 
-def _direction(
+def direction(
     surrogate: Surrogate, state: Learning, lot: Batch, asked: Asked, found: Learnt, fence: Fence
 ) -> Array:
     """What an optimiser is to climb: [M, L, V, N]."""
@@ -273,13 +267,20 @@ def _direction(
             first = columns.rows_at(first, asked.prompts)
         first = None if first is None else draws.rows(first)
         way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+    return by_prompt(way, lot, asked, fence)
+
+
+def by_prompt(way: Array, lot: Batch, asked: Asked, fence: Fence) -> Array:
+    """Sums [M, L, V, N] of directions [K L, V, N] at the prompts drawn."""
     way = way.reshape(lot.draws, -1, *way.shape[1:])
     if lot.num_prompts == 1:
         return way
     return columns.sums_at(fence(way), asked.prompts, lot.num_prompts)
 
 
-def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
+def ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
+    """One optimiser step of every lane up the gradient [M, L, V, N]."""
+
     def one(optimizer: Optimizer, params: Array, opt_state: Any, gradient: Array) -> Any:
         state = Learning(params, opt_state, ())
         return updates.ascend(optimizer.build(), state, gradient, ())[:2]
@@ -290,9 +291,10 @@ def _ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -
     return state._replace(params=params, optimizer=opt_state, advantage=kept)
 
 
-def _charge(
+def charge(
     lines: dict[str, int], environment: Environment, batch: tuple[int, int], samples: int
 ) -> Info:
+    """The constants of one update; `samples` is per group."""
     prompts = jnp.zeros(batch[:1], jnp.int32)
     answers = jnp.zeros((*batch, environment.shape.length), jnp.int32)
     return updates.report(lines, prompts, answers, jnp.zeros(batch), samples)

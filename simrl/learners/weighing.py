@@ -3,7 +3,8 @@
 Letters besides those of simrl.types: N lanes; an update draws K prompts and C answers to each.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,11 @@ def weigh(
     told: Outcome,
     baseline: Array | None,
     fence: Fence,
+    kept: Array | None = None,
 ) -> Weights:
     """Weights of verdicts: credit [K, L, C, N]. `baseline` [K, U, N]: that of an oracle, or None.
+
+    `kept` [G, N] bool: the other groups have weights of 0, and no memory sees them; None: all are.
 
     Of every group, one group after the other: for the memories and the compiler's sake. The CPU
     compiler of jax 0.10.2 got sums over the answers of several groups at once wrong, or crashed.
@@ -58,13 +62,27 @@ def weigh(
         success=told.success.reshape(groups, size, lanes),
         log_prob=jnp.zeros((groups, 0)),  # nor these
     )
+    given: Any = rollouts
+    weigh_one: Any = advantage.weights
+    if kept is not None:
+        given, weigh_one = (rollouts, kept), partial(_if_kept, advantage)
     if groups > 1:
-        kept, weights = jax.lax.scan(advantage.weights, state, rollouts)
+        memory, weights = jax.lax.scan(weigh_one, state, given)
         weights = fence(weights)
     else:
-        kept, found = advantage.weights(state, jax.tree.map(lambda leaf: leaf[0], rollouts))
+        memory, found = weigh_one(state, jax.tree.map(lambda leaf: leaf[0], given))
         weights = (found if size * length == 1 else fence(found))[None]
-    return Weights(kept, _by_draw(lot, weights), _dead(lot, weights))
+    return Weights(memory, _by_draw(lot, weights), _dead(lot, weights))
+
+
+def _if_kept(
+    advantage: Advantage, state: State, given: tuple[Rollout, Array]
+) -> tuple[State, Array]:
+    """Weights [B, L, N] of a group where it is kept [N], else 0."""
+    rollout, kept = given
+    after, weights = advantage.weights(state, rollout)
+    after = jax.tree.map(lambda new, old: jnp.where(kept, new, old), after, state)
+    return after, jnp.where(kept, weights, 0)
 
 
 def _by_draw(lot: Batch, weights: Array) -> Array:

@@ -161,6 +161,9 @@ def spread_of(trial, spec, now, state, task, info):
         weights = weights if trial.environment.binary else jax.vmap(_heft)(weights, told.credit)
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
+    if isinstance(spec, simrl.FilteredPolicyGradient):  # what is kept is the mean
+        kept = (info.prompts >= 0) & (info.dead == 0)
+        weights = jnp.where(kept[:, None, None], weights, 0) * (groups / jnp.maximum(kept.sum(), 1))
     terms = jnp.abs(weights)[..., None] * (chosen + probs[:, None])
     if isinstance(spec, simrl.ExactGradient):  # of every arm its reward, less the mean of all
         terms = 2 * size * _most(trial, task) * probs[:, None]
@@ -171,6 +174,8 @@ def spread_of(trial, spec, now, state, task, info):
         moves = len(state.params) * jnp.abs(weights)[..., None] * own
         terms = moves + jnp.mean(moves, axis=-1, keepdims=True)
     terms = jnp.sum(terms, axis=1)
+    if isinstance(spec, simrl.Distillation):
+        terms = size * _lessons(trial, spec, state, task, info.prompts)
     if isinstance(surrogate, simrl.Penalised | simrl.PPO):
         terms += size * _pulls(surrogate, state, info.prompts)
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
@@ -216,6 +221,16 @@ def _pulls(surrogate, state, prompts):
     return found[prompts]
 
 
+def _lessons(trial, spec, state, task, prompts):
+    """The terms [G, L, V] of a teacher's law: q and pi, or pi (x - E x) of x = log q - log pi."""
+    laws = jax.vmap(trial.environment.target, (None, 0))(task, prompts)
+    probs, logs = jax.nn.softmax(state.params)[prompts], jax.nn.log_softmax(state.params)[prompts]
+    if spec.divergence == "forward":
+        return laws + probs
+    sizes = jnp.abs(logs) + jnp.abs(jnp.log(laws))
+    return probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
+
+
 def _paid(trial, now, task, info):
     """What the guesses of an update were paid."""
     words = group_words(now.reward, *info.answers.shape)
@@ -239,13 +254,17 @@ def plainly(world, spec, now, state, task):
     dead = jnp.zeros(info.prompts.shape, jnp.uint32) if info.dead is None else info.dead
     spread = spread_of(trial, spec, now, state, task, info)
     spread = _of_passes(spec, state, after, spread)
-    told = info.prompts, jnp.swapaxes(info.answers, 1, 2), jnp.sum(info.success, axis=1), dead
+    drawn = info.prompts >= 0
+    success = jnp.where(drawn, jnp.sum(info.success, axis=1), 0)
+    told = info.prompts, jnp.swapaxes(info.answers, 1, 2), success, dead, drawn
     if len(state.params) == 1:  # its groups are one
+        answers = jnp.where(drawn[:, None, None], told[1], told[1][0, :, :1])
         told = (
             jnp.int32([0]),
-            jnp.concatenate(told[1], -1)[None],
+            jnp.concatenate(answers, -1)[None],
             told[2].sum()[None],
             sum(dead)[None],
+            sum(drawn)[None],
         )
     return after, told, spread
 
@@ -260,8 +279,9 @@ def at_once(world, spec, one, now, state, task):
     about = task, fence, partial(told, world, spec)
     after, heard = path.step(keys.columns(now), state, law, *about)
     guesses = heard.counts if heard.answers is None else heard.answers
-    guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
-    told = heard.prompts, guesses, heard.success, heard.dead
+    if guesses is not None:  # else they were looked at alone
+        guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
+    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (after, told))
 
 
@@ -302,10 +322,16 @@ def assert_within_ulps(found, wanted, *others):
 def assert_heard(heard, told, size, name, unsure=False):
     """The same prompts, answers (or counts of symbols), successes and dead, exactly; but for dead
     ones where it is `unsure` [N] that rounding leaves a gradient."""
-    prompts, answers, success, dead = told
+    prompts, answers, success, dead, drawn = told
     wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead)
-    for mine, theirs in zip((heard[0], *heard[2:]), wanted, strict=True):
+    for mine, theirs in zip((heard[0], *heard[2:4]), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    if heard[4] is None:
+        assert np.all(drawn == drawn.max()), name
+    else:
+        np.testing.assert_array_equal(heard[4], drawn, err_msg=name)
+    if heard[1] is None:
+        return
     guesses = np.asarray(answers)  # [N, K, L, C]
     if np.issubdtype(heard[1].dtype, np.floating):
         guesses = (guesses[..., None, :] == np.arange(size)[:, None]).sum(axis=-1)
@@ -470,6 +496,45 @@ def test_smoothed_labels(world):
 @pytest.mark.parametrize("name", ["given-4", "gaussian-contexts", "bernoulli-noisy"])
 def test_exact_gradient(name):
     assert_same_update(WORLDS[name], {"exact_gradient": simrl.ExactGradient(SGD)})
+
+
+DISTILLED = {
+    "gaussian-4": ("forward",),
+    "token-fixed-4": ("forward",),
+    "exact-several": ("forward",),
+    "reward_to_go-zipf-several": ("forward", "reverse"),
+    "token-zipf-36": ("reverse",),
+}  # world: divergences
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_distillation(name):
+    groups = GROUPS if name in GROUPED else 1
+    learners = {
+        divergence: simrl.Distillation(divergence, GROUP, groups, SGD)
+        for divergence in DISTILLED[name]
+    }
+    assert_same_update(WORLDS[name], learners)
+
+
+FILTERED = {
+    # world: (advantage, groups to keep)
+    "gaussian-4": [(RUNNING, 2)],
+    "one_right-4": [(LEAVE_ONE_OUT, 1), (specs.ADVANTAGES["maxrl"], 2)],
+    "token-noisy": [(LEAVE_ONE_OUT, 2)],
+    "exact-several": [(RUNNING, 2), (LEAVE_ONE_OUT, 1)],
+}
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_filtering(name):
+    learners = {
+        f"{i}: {type(advantage).__name__}": simrl.FilteredPolicyGradient(
+            advantage, GROUP, groups, GROUPS, SGD
+        )
+        for i, (advantage, groups) in enumerate(FILTERED[name])
+    }
+    assert_same_update(WORLDS[name], learners)
 
 
 def test_all_are_met():

@@ -24,6 +24,11 @@ SPECS = {
         simrl.PolicyGradient("group_normalised", 4),
         phases=simrl.Phases(num=1),
     ),
+    "lessons": simrl.Spec(
+        simrl.Sequence(3, 2, "token", "zipf"),
+        simrl.Distillation("reverse", 3),
+        phases=simrl.Phases(num=1),
+    ),
     "labels": simrl.Spec(
         simrl.Bandit("one_right", 4),
         simrl.Supervised(2, optimizer=simrl.Optimizer("adam")),
