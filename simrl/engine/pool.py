@@ -23,7 +23,7 @@ from simrl.types import Array, Trial
 
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
 MAX_BYTES = 2**26  # of their states
-MAX_LOOKS = 16  # in a launch; with one in each, a look at K = 10 takes .65 us a seed, so .2
+MAX_LOOKS = 32  # in a launch; with one in each, a look at K = 10 takes .65 us a seed, so .19
 _ROOMS: dict[Any, int] = {}  # found so far, by what they are found from
 
 

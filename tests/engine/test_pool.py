@@ -198,6 +198,7 @@ def test_log_points_that_lie_near_are_reached_in_one_launch(monkeypatch):
 
 def test_seeds_are_the_same_at_log_points_of_one_launch_or_of_many(narrow, launched, monkeypatch):
     spec = dataclasses.replace(SPECS["bandit"], stop_pass_rate=1.0, max_steps=60, log_points=20)
+    monkeypatch.setattr(pool, "MAX_LOOKS", 16)
     together = simrl.run(spec, 12, devices=1)
     assert len(launched) == 1  # after that which looks at the start
     launched.clear()
