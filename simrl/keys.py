@@ -118,7 +118,7 @@ def words(key: Array, shape: tuple[int, ...]) -> Array:
         size *= length
     partitionable = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
     if not _is_threefry(key) or size >= 2**32 or not partitionable:
-        return jax.random.bits(key, shape)
+        return jax.random.bits(key, shape, jnp.uint32)
     return threefry_words(jax.random.key_data(key), size).reshape(shape)
 
 

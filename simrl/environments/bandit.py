@@ -149,7 +149,7 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
             return jnp.stack([jnp.asarray(reward, float) for reward in spec.rewards])
         # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
         # multiple of 8 arms they kept its compiler busy for ever.
-        draw = jax.random.bits(key, (num_arms,) if contexts == 1 else (contexts, num_arms))
+        draw = jax.random.bits(key, (contexts, num_arms)[contexts == 1 :], jnp.uint32)
         return spec.mean + spec.spread * keys.normal(draw) if gaussian else keys.uniform(draw)
 
     def arms(task: Array, prompt: Array) -> Array:
