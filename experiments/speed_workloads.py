@@ -121,11 +121,10 @@ def problem_for(side: str, workload: Workload, quick: bool) -> Any:
 def measure(side: str, workload: Workload, quick: bool, seed: int) -> dict[str, float]:
     """One worker: a first call over one look, which compiles, then one timed call.
 
-    A call that still compiles, for there are more looks, is made again. `compile_s` is lowering and
-    compiling in the first call, `late_s` in the timed one; `peak_mb` is
-    the most memory the process ever held, `above_mb` that without what the imports took,
-    `device_mb` the most that the arrays of a GPU took. `cores` is CPU time over wall time: what the
-    call had of the machine.
+    A call that still compiles, since there are more looks, is made again. `compile_s` is lowering
+    and compiling in the first call, `late_s` in the one that is told; `peak_mb` is the most memory
+    the process ever held, `above_mb` that without what the imports took, `device_mb` the most that
+    the arrays of a GPU took. `cores` is CPU time over wall time: what the call had of the machine.
     """
     load, clock = os.getloadavg()[0], command.Clock()
     solve = getattr(peer(side), workload.solve)

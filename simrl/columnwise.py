@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 
 from simrl import columns, primitives
 
@@ -79,11 +79,9 @@ def _run(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Column], num: int
 def _apply(equation: Any, given: list[Column], num: int) -> list[Column]:
     """One equation: as it stands where nothing has lanes, else by its rule or by `jax.vmap`."""
     primitive, name = equation.primitive, equation.primitive.name
-    inner = primitives.program_of(equation)
-    if inner is not None:
-        closed = isinstance(inner, ClosedJaxpr)
-        jaxpr, consts = (inner.jaxpr, inner.consts) if closed else (inner, ())
-        return _run(jaxpr, consts, given, num)
+    called = primitives.program_of(equation)
+    if called is not None:
+        return _run(*called, given, num)
     has_lanes = tuple(lanes for _, lanes in given)
     bind = partial(primitive.bind, **equation.params)
     if not any(has_lanes):

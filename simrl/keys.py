@@ -72,11 +72,6 @@ class Columns:
         return key if self._step is None else fold_in_halves(key, self._step)
 
 
-def columns(seed_streams: Streams) -> Columns:
-    """The streams of many seeds [N] by their halves, taken apart once."""
-    return Columns(apart(seed_streams))
-
-
 def apart(seed_streams: Streams) -> Streams:
     """The halves [N] of each stream."""
     every: Any = map(halves, seed_streams)

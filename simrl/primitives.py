@@ -1,12 +1,14 @@
-"""Which jax primitives compute, and what: the vocabulary of `simrl.measures.flops`.
+"""Which jax primitives compute, and what: the vocabulary of all that read programs.
 
-A primitive that stands in none of these sets, and has no rule of its own in `flops.py`, is refused
-by name: counting it as nothing would make a wrong number look exact.
+A primitive that stands in none of these sets, and has no rule of its own in `simrl.measures.flops`,
+is refused there by name: counting it as nothing would make a wrong number look exact.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
 
 
 def names(text: str) -> frozenset[str]:
@@ -72,9 +74,14 @@ EXPANDED = "call_hi_primitive"
 """Since jax 0.12: what is traced as one operation and only expanded when it is compiled."""
 
 
-def program_of(equation: Any) -> Any | None:
-    """The jaxpr that an equation calls; None: it is an operation of its own."""
+def program_of(equation: Any) -> tuple[Any, Sequence[Any]] | None:
+    """The jaxpr that an equation calls and its constants; None: it is an operation of its own."""
     name, params = equation.primitive.name, equation.params
     if name == EXPANDED:
-        return jax.make_jaxpr(params["_prim"].expand)(*(atom.aval for atom in equation.invars))
-    return params[CALLS[name]] if name in CALLS else None
+        return opened(jax.make_jaxpr(params["_prim"].expand)(*(v.aval for v in equation.invars)))
+    return opened(params[CALLS[name]]) if name in CALLS else None
+
+
+def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr, closed or not, and its constants."""
+    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, ())

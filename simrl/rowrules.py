@@ -1,14 +1,17 @@
-"""How operations that move numbers about move rows: see simrl.rowwise, where the words are told.
+"""What operations do to rows: see simrl.rowwise, where the words are told.
 
 A rule takes the equation of a jaxpr and the rows of its operands, and gives those of its results.
-Nothing is computed here.
+Moving numbers about costs nothing; the others are done row by row.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -54,6 +57,11 @@ def stacked(rows: Sequence[Rows], axis: int) -> Rows:
     """Arrays of one shape on a new axis."""
     flat = [row for one in rows for row in one.reshape(-1)]
     return np.moveaxis(filled((len(rows), *rows[0].shape), flat), 0, axis)
+
+
+def vector(row: Any, num: int) -> Any:
+    """A number as a vector [num]; a vector as it is."""
+    return jnp.full((num,), row) if jnp.ndim(row) == 0 else row
 
 
 def _broadcast_in_dim(equation: Any, given: list[Rows]) -> list[Rows]:
@@ -166,3 +174,95 @@ MOVING: dict[str, Callable[[Any, list[Rows]], list[Rows]]] = {
     "stop_gradient": _same,
     "transpose": _transpose,
 }
+
+REDUCING: dict[str, Callable] = {
+    "reduce_sum": jax.lax.add,
+    "reduce_prod": jax.lax.mul,
+    "reduce_max": jax.lax.max,
+    "reduce_min": jax.lax.min,
+    "reduce_or": jax.lax.bitwise_or,
+    "reduce_and": jax.lax.bitwise_and,
+}
+OVER_LANES: dict[str, Callable] = {"reduce_sum": jnp.sum, "reduce_max": jnp.max}
+
+
+def operation_of(equation: Any) -> Callable:
+    """An operation on rows."""
+    name, params = equation.primitive.name, equation.params
+    if name == "select_n":
+        return _select
+    if name == "round":
+        return partial(done, _round)
+    if name == "convert_element_type":
+        convert = partial(jax.lax.convert_element_type, new_dtype=params["new_dtype"])
+        return partial(done, convert)
+    return partial(done, partial(equation.primitive.bind, **params))
+
+
+def done(operation: Callable, *rows: Any) -> Any:
+    """An operation on rows, vectors and numbers; of numbers alone it is done at once."""
+    if all(map(is_number, rows)):
+        with jax.ensure_compile_time_eval():
+            return np.asarray(operation(*map(jnp.asarray, rows)))[()]
+    return operation(*_as_long(rows))
+
+
+def _as_long(rows: Sequence[Any]) -> list[Any]:
+    """All as long as the longest of them."""
+    shape = max((jnp.shape(row) for row in rows), key=len)
+    same = [jnp.shape(row) == shape and not is_number(row) for row in rows]
+    return [row if own else jnp.full(shape, row) for row, own in zip(rows, same, strict=True)]
+
+
+def _select(which: Any, *cases: Any) -> Any:
+    """select_n; known at once where the choice is, or where there is none."""
+    if is_number(which):
+        return cases[int(which)]
+    if all(map(is_number, cases)) and all(case == cases[0] for case in cases):
+        return cases[0]
+    return jax.lax.select_n(*_as_long([which, *cases]))
+
+
+def _round(x: Any) -> Any:
+    """To the nearest whole number, halves to even: kernels have no such operation.
+
+    Adding 2^23 and taking it away again would do, if no compiler knew that this is nothing.
+    """
+    size = jax.lax.abs(x)
+    far = jnp.full_like(x, 2.0**23)  # from here on all float32 are whole
+    below = jax.lax.min(size, far).astype(jnp.int32)
+    rest = jax.lax.min(size, far) - below.astype(x.dtype)
+    up = (rest > 0.5) | ((rest == 0.5) & (below & 1 == 1))
+    whole = (below + up.astype(jnp.int32)).astype(x.dtype)
+    whole = jax.lax.select(x < 0, -whole, whole)
+    return jax.lax.select(size < far, whole, x)
+
+
+def reduced(combine: Callable, rows: Rows, axes: tuple[int, ...], *first: Any) -> Rows:
+    """Over axes, of which the lanes are left, beginning with the `first`, if there is one."""
+    own = tuple(axis for axis in axes if axis < rows.ndim)
+    behind = np.moveaxis(rows, own, range(rows.ndim - len(own), rows.ndim))
+    kept = behind.shape[: rows.ndim - len(own)]
+    flat = behind.reshape(math.prod(kept), -1)
+    return filled(kept, [functools.reduce(combine, [*first, *row]) for row in flat])
+
+
+def over_lanes(name: str, rows: Rows, num: int) -> Rows:
+    """What is left of vectors [num]."""
+    if name not in OVER_LANES:
+        raise Unsupported(f"{name} over lanes")
+    made = [OVER_LANES[name](vector(row, num)) for row in rows.reshape(-1)]
+    return filled(rows.shape, made)
+
+
+def largest(rows: Rows, axis: int, dtype: Any) -> Rows:
+    """The first of the largest."""
+    along = np.moveaxis(rows, axis, 0)
+    best = []
+    for own in along.reshape(len(along), -1).T:
+        place, top = np.zeros((), dtype)[()], own[0]
+        for i, row in enumerate(own[1:], 1):
+            more = done(jax.lax.gt, row, top)
+            place, top = _select(more, place, np.asarray(i, dtype)[()]), _select(more, top, row)
+        best.append(place)
+    return filled(along.shape[1:], best)

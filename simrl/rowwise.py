@@ -6,7 +6,6 @@ number of a lane may stay in a register. That is what a kernel for an accelerato
 (simrl.engine.kernels), whose compiler knows vectors, but no slices and no sizes like ten.
 """
 
-import functools
 import itertools
 import math
 from collections import Counter
@@ -23,25 +22,27 @@ from simrl import primitives
 from simrl.rowrules import (
     LANES,
     MOVING,
+    REDUCING,
     Rows,
     Unsupported,
     aval_of,
+    done,
     filled,
     has_lanes,
-    is_number,
+    largest,
     lead,
+    operation_of,
+    over_lanes,
+    reduced,
     stacked,
+    vector,
 )
 
-REDUCING: dict[str, Callable] = {
-    "reduce_sum": jax.lax.add,
-    "reduce_prod": jax.lax.mul,
-    "reduce_max": jax.lax.max,
-    "reduce_min": jax.lax.min,
-    "reduce_or": jax.lax.bitwise_or,
-    "reduce_and": jax.lax.bitwise_and,
+LOOPS: dict[str, Callable[[Any], int]] = {  # how often what they hold is done, as is counted
+    "reduce": lambda equation: math.prod(lead(equation.invars[0])),
+    "scan": lambda equation: equation.params["length"],
+    "while": lambda equation: 1,
 }
-OVER_LANES: dict[str, Callable] = {"reduce_sum": jnp.sum, "reduce_max": jnp.max}
 ROW_BY_ROW = primitives.ELEMENTWISE | primitives.TRANSCENDENTAL
 ROW_BY_ROW |= {"convert_element_type", "integer_pow"}
 
@@ -82,7 +83,7 @@ class Program:
         num = rows[0].shape[0]
         given = _apart([shape for shape, _ in self.inputs], rows)
         found = _run(self._closed.jaxpr, self._closed.consts, given, num)
-        return [_vector(row, num) for made in found for row in made.reshape(-1)]
+        return [vector(row, num) for made in found for row in made.reshape(-1)]
 
     def result(self, leaves: Sequence[Any]) -> Any:
         """Results as the function has them."""
@@ -99,22 +100,19 @@ def _apart(shapes: Sequence[tuple[int, ...]], rows: Sequence[Any]) -> list[Rows]
     return found
 
 
-def _vector(row: Any, num: int) -> Any:
-    return jnp.full((num,), row) if jnp.ndim(row) == 0 else row
-
-
 def _operations(jaxpr: Jaxpr) -> Counter[str]:
     """How many operations on vectors, by the names of their primitives."""
     whole: Counter[str] = Counter()
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        called = primitives.program_of(equation)
-        if called is not None or name in ("scan", "while"):
+        name, called = equation.primitive.name, primitives.program_of(equation)
+        if name == "reduce" and len(equation.invars) > 2:
+            raise Unsupported("reduce of several at once")
+        if called is not None or name in LOOPS:
             inner = [part for key, part in equation.params.items() if key.endswith("jaxpr")]
-            for part in inner if called is None else [called]:
-                found = _operations(getattr(part, "jaxpr", part))
-                times = equation.params["length"] if name == "scan" else 1
-                whole.update({key: times * num for key, num in found.items()})
+            parts = [called] if called is not None else map(primitives.opened, inner)
+            times = LOOPS[name](equation) if name in LOOPS else 1
+            for part, _ in parts:
+                whole.update({key: times * num for key, num in _operations(part).items()})
         elif name in ROW_BY_ROW:
             whole[name] += sum(math.prod(lead(atom)) for atom in equation.outvars)
         elif name in REDUCING or name == "argmax":
@@ -149,9 +147,9 @@ def _constant(value: Any) -> Rows:
 def _apply(equation: Any, given: list[Rows], num: int) -> list[Rows]:
     """One equation by its rule."""
     name, params = equation.primitive.name, equation.params
-    inner = primitives.program_of(equation)
-    if inner is not None:
-        return _run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given, num)
+    called = primitives.program_of(equation)
+    if called is not None:
+        return _run(*called, given, num)
     if name == "while":
         return _while(equation, given, num)
     if name == "scan":
@@ -159,94 +157,30 @@ def _apply(equation: Any, given: list[Rows], num: int) -> list[Rows]:
     if name in MOVING:
         return MOVING[name](equation, given)
     if name in REDUCING:
-        return [_reduced(name, given[0], params["axes"], num)]
+        found = reduced(partial(done, REDUCING[name]), given[0], params["axes"])
+        return [found if max(params["axes"]) < given[0].ndim else over_lanes(name, found, num)]
+    if name == "reduce":
+        return [_folded(equation, given[0], given[1], num)]
     if name == "argmax":
-        return [_argmax(given[0], params["axes"][0], params["index_dtype"])]
+        return [largest(given[0], params["axes"][0], params["index_dtype"])]
     shape = lead(equation.outvars[0])
     # An axis of length one may stand for one of any length, also for that of the lanes.
     given = [rows[..., 0] if rows.ndim > len(shape) else rows for rows in given]
     alike = [np.broadcast_to(rows, shape).reshape(-1) for rows in given]
-    operation = _one(equation)
+    operation = operation_of(equation)
     return [filled(shape, [operation(*rows) for rows in zip(*alike, strict=True)])]
 
 
-def _one(equation: Any) -> Callable:
-    """An operation on rows."""
-    name, params = equation.primitive.name, equation.params
-    if name == "select_n":
-        return _select
-    if name == "round":
-        return partial(_done, _round)
-    if name == "convert_element_type":
-        convert = partial(jax.lax.convert_element_type, new_dtype=params["new_dtype"])
-        return partial(_done, convert)
-    return partial(_done, partial(equation.primitive.bind, **params))
+def _folded(equation: Any, rows: Rows, first: Rows, num: int) -> Rows:
+    """A reduction by a program of its own, which combines two."""
+    program, axes = primitives.opened(equation.params["jaxpr"]), equation.params["dimensions"]
+    if max(axes) >= rows.ndim:
+        raise Unsupported("reduce over lanes")
 
+    def combine(a: Any, b: Any) -> Any:
+        return _run(*program, [filled((), [a]), filled((), [b])], num)[0].item()
 
-def _done(operation: Callable, *rows: Any) -> Any:
-    """An operation on rows, vectors and numbers; of numbers alone it is done at once."""
-    if all(map(is_number, rows)):
-        with jax.ensure_compile_time_eval():
-            return np.asarray(operation(*map(jnp.asarray, rows)))[()]
-    return operation(*_as_long(rows))
-
-
-def _as_long(rows: Sequence[Any]) -> list[Any]:
-    """All as long as the longest of them."""
-    shape = max((jnp.shape(row) for row in rows), key=len)
-    same = [jnp.shape(row) == shape and not is_number(row) for row in rows]
-    return [row if own else jnp.full(shape, row) for row, own in zip(rows, same, strict=True)]
-
-
-def _select(which: Any, *cases: Any) -> Any:
-    """select_n; known at once where the choice is, or where there is none."""
-    if is_number(which):
-        return cases[int(which)]
-    if all(map(is_number, cases)) and all(case == cases[0] for case in cases):
-        return cases[0]
-    return jax.lax.select_n(*_as_long([which, *cases]))
-
-
-def _round(x: Any) -> Any:
-    """To the nearest whole number, halves to even: kernels have no such operation.
-
-    Adding 2^23 and taking it away again would do, if no compiler knew that this is nothing.
-    """
-    size = jax.lax.abs(x)
-    far = jnp.full_like(x, 2.0**23)  # from here on all float32 are whole
-    below = jax.lax.min(size, far).astype(jnp.int32)
-    rest = jax.lax.min(size, far) - below.astype(x.dtype)
-    up = (rest > 0.5) | ((rest == 0.5) & (below & 1 == 1))
-    whole = (below + up.astype(jnp.int32)).astype(x.dtype)
-    whole = jax.lax.select(x < 0, -whole, whole)
-    return jax.lax.select(size < far, whole, x)
-
-
-def _reduced(name: str, rows: Rows, axes: tuple[int, ...], num: int) -> Rows:
-    """Over axes, the lanes last if they are among them."""
-    own = tuple(axis for axis in axes if axis < rows.ndim)
-    behind = np.moveaxis(rows, own, range(rows.ndim - len(own), rows.ndim))
-    kept = behind.shape[: rows.ndim - len(own)]
-    flat = behind.reshape(math.prod(kept), -1)
-    made = [functools.reduce(partial(_done, REDUCING[name]), row) for row in flat]
-    if len(own) < len(axes):
-        if name not in OVER_LANES:
-            raise Unsupported(f"{name} over lanes")
-        made = [OVER_LANES[name](_vector(row, num)) for row in made]
-    return filled(kept, made)
-
-
-def _argmax(rows: Rows, axis: int, dtype: Any) -> Rows:
-    """The first of the largest."""
-    along = np.moveaxis(rows, axis, 0)
-    best = []
-    for own in along.reshape(len(along), -1).T:
-        place, top = np.zeros((), dtype)[()], own[0]
-        for i, row in enumerate(own[1:], 1):
-            more = _done(jax.lax.gt, row, top)
-            place, top = _select(more, place, np.asarray(i, dtype)[()]), _select(more, top, row)
-        best.append(place)
-    return filled(along.shape[1:], best)
+    return reduced(combine, rows, axes, first.item())
 
 
 def _while(equation: Any, given: list[Rows], num: int) -> list[Rows]:
@@ -260,7 +194,7 @@ def _while(equation: Any, given: list[Rows], num: int) -> list[Rows]:
     def flat(carry: Sequence[Rows]) -> list[Any]:
         made = zip(carry, wide, strict=True)
         return [
-            _vector(row, num) if own else jnp.asarray(row)
+            vector(row, num) if own else jnp.asarray(row)
             for rows, own in made
             for row in rows.reshape(-1)
         ]

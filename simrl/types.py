@@ -199,10 +199,7 @@ class Jump(NamedTuple):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Entries:
-    """K entries that carry V answers alike as one: the last stands for all that the others do not.
-
-    Static: it has no leaves, and goes through every transformation as it is.
-    """
+    """K entries for V answers, the last for all that the others do not; static, without leaves."""
 
     num_entries: int
     num_answers: int

@@ -40,6 +40,9 @@ FUNCTIONS = {  # of x [3, 5, N] float, index [3, 1, N] int and s [N]
     "one of two numbers": lambda x, i, s: jnp.where(x > 0, 2.0, 2.0) + jnp.where(s > 0, 1.0, 3.0),
     "rounded": lambda x, i, s: jnp.round(jnp.concatenate([x, x * 1e6, jnp.floor(x) + 0.5])),
     "sums": lambda x, i, s: (jnp.sum(x, axis=0), jnp.max(x, axis=(0, 1)), jnp.prod(x, axis=1)),
+    "bits together": lambda x, i, s: lax.reduce(
+        (x * 1e6).astype(jnp.int32), jnp.int32(5), lax.bitwise_or, (1,)
+    ),
     "all and any": lambda x, i, s: (jnp.all(x > s, axis=0), jnp.any(x > s, axis=1)),
     "first of the largest": lambda x, i, s: jnp.argmax(jnp.round(x), axis=1),
     "shapes": lambda x, i, s: (
@@ -114,12 +117,12 @@ def test_what_has_no_rule_is_refused_by_name(function, why):
 
 
 def test_cost_counts_operations_on_vectors():
-    def function(x):
+    def function(x, bits):
         total = lax.scan(lambda t, row: (t + jnp.sin(row), None), x[0], x)[0]
-        return total * 2 + jnp.sum(x, axis=0)
+        return total * 2 + jnp.sum(x, axis=0), lax.reduce(bits, jnp.int32(0), lax.bitwise_or, (0,))
 
-    x = np.ones((4, LANES), np.float32)
-    # Four turns of two, a product, a sum, and a reduction that reads four.
-    program = rowwise.Program(function, x)
-    assert program.operations == {"sin": 4, "add": 4 + 1, "mul": 1, "reduce_sum": 4}
-    assert program.cost == 4 * 2 + 1 + 1 + 4
+    x, bits = np.ones((4, LANES), np.float32), np.ones((6, LANES), np.int32)
+    # Four turns of two, a product, a sum, and reductions that read four and six.
+    program = rowwise.Program(function, x, bits)
+    assert program.operations == {"sin": 4, "add": 4 + 1, "mul": 1, "reduce_sum": 4, "or": 6}
+    assert program.cost == 4 * 2 + 1 + 1 + 4 + 6

@@ -252,6 +252,39 @@ def test_what_was_asked_is_timed():
         assert speed_workloads.problem_for(side, known, False).units() < whole.units()
 
 
+def test_a_call_that_compiles_is_not_timed(monkeypatch):
+    """Of each number of looks the first call compiles."""
+    asked = []
+
+    def solve(problem, seed):
+        asked.append((problem.looks, seed))
+        if asked.count(asked[-1]) == 1:
+            jax.jit(lambda x: x + 1)(jnp.zeros(problem.looks)).block_until_ready()
+        return problems.Curves(np.full((1, 1, problem.looks), 0.5), np.zeros(1))
+
+    peer = SimpleNamespace(ten_armed=solve)
+    monkeypatch.setattr(speed_workloads, "peer", lambda side: peer)
+    workload = speed_workloads.WORKLOADS["W1"]
+    found = speed_workloads.measure("simrl", workload, True, 4)
+    assert asked == [(1, 4), (10, 5), (10, 5)]
+    assert found["compile_s"] > 0
+    assert found["late_s"] == 0
+
+
+def test_chosen_sides_take_turns(monkeypatch, tmp_path):
+    asked = []
+
+    def ask(platform, job, *given):
+        asked.append((job, *given[:2]))
+        return {"load": 0.0, "per_unit": 1e-9, "extrapolated": 0.0}
+
+    monkeypatch.setattr(speed_workers, "ask", ask)
+    chosen = ["--only", "W1", "--rounds", "2", "--sides", "NumPy", "simrl", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["speed", *chosen])
+    speed.timed(speed.Bench(speed.arguments(), command.console()))
+    assert asked == [("side", "simrl", "W1"), ("side", "NumPy", "W1")] * 2
+
+
 def test_the_figure_shows_the_measured_floors():
     table = measured(TIMES, "gpu")
     made = speed_figure.figure(table)

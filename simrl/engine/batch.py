@@ -47,13 +47,11 @@ class Batch(NamedTuple):
         leaves, structure = jax.tree.flatten(tree)
         if not leaves or not _is_far(leaves[0]):
             return lambda: jax.tree.unflatten(structure, list(map(self._taken, leaves)))
-        # On one device the rows are the first ones.
-        size = max(1 << int(self.rows.max(initial=0)).bit_length(), LEAST_ROWS)
-        words = _packed(size, leaves)
+        num = len(self.rows)  # on one device these are the first
+        words = _packed(max(1 << (num - 1).bit_length(), LEAST_ROWS), leaves)
         words.copy_to_host_async()
         forms = [(leaf.shape[1:-1], np.dtype(leaf.dtype)) for leaf in leaves]
-        far = partial(_unpacked, rows=self.rows, forms=forms)
-        return lambda: jax.tree.unflatten(structure, far(np.asarray(words)))
+        return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words)[:num], forms))
 
     def _taken(self, leaf: Any) -> np.ndarray:
         whole = np.moveaxis(np.asarray(leaf), -1, 1)
@@ -81,13 +79,13 @@ def _words(leaf: Array, size: int) -> Array:
     return words.reshape(len(rows), -1)
 
 
-def _unpacked(words: np.ndarray, rows: np.ndarray, forms: list[tuple]) -> list[np.ndarray]:
-    """The seeds' rows of each leaf, by its axes and its dtype."""
+def _unpacked(words: np.ndarray, forms: list[tuple]) -> list[np.ndarray]:
+    """Each leaf [n, ...] of words [n, R], by its axes and its dtype."""
     found, begin = [], 0
     for shape, kind in forms:
         num = math.prod(shape) * max(kind.itemsize // 4, 1)
-        own = np.ascontiguousarray(words[rows, begin : begin + num])
+        own = np.ascontiguousarray(words[:, begin : begin + num])
         own = own.astype(bool) if kind.kind == "b" else own.view(kind)
-        found.append(own.reshape(len(rows), *shape))
+        found.append(own.reshape(len(words), *shape))
         begin += num
     return found

@@ -60,19 +60,14 @@ class Lanes(NamedTuple):
 class Fixed(NamedTuple):
     """What the loop reads."""
 
+    about: About
     trial: Trial  # its numbers are [N]
-    rules: Rules  # leaves [..., N]
     plan: Plan
     streams: keys.Columns
-    task: Any  # leaves [..., N]
-    truth: Array  # [M, L, N]
-    laws: Array  # [M, L, V, N] of the labels
-    at: Array  # [M, N] int32: the phases in which the stretch began
-    end: Array  # [N] int32: where it ends at the latest
     fence: Fence
     told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
 
     @property
     def num_prompts(self) -> int:
         """M."""
-        return self.truth.shape[0]
+        return self.about.truth.shape[0]

@@ -55,16 +55,15 @@ def _updates(
 
     Those wait for the others, until what was lost by waiting is worth a measure of all.
     """
-    halves = keys.apart(given.streams)
     about = About(
-        given.spec,
-        given.rules,
-        halves,
-        run.task,
-        known.answers,
-        known.laws,
-        stretch.at,
-        stretch.end,
+        spec=given.spec,
+        rules=given.rules,
+        halves=keys.apart(given.streams),
+        task=run.task,
+        truth=known.answers,
+        laws=known.laws,
+        at=stretch.at,
+        end=stretch.end,
     )
     zeros = jnp.zeros(run.odds.shape, jnp.uint32)
     steps = run.hits.step
@@ -95,19 +94,8 @@ def _updates(
 
 def _train(cell: Cell, about: About, lanes: Lanes, fence: Fence, patience: int) -> Lanes:
     """The loop: what becomes of a lane does not depend on its company, but for where it pauses."""
-    fixed = Fixed(
-        trial=cell.build(about.spec),
-        rules=about.rules,
-        plan=cell.plan,
-        streams=keys.Columns(about.halves),
-        task=about.task,
-        truth=about.truth,
-        laws=about.laws,
-        at=about.at,
-        end=about.end,
-        fence=fence,
-        told=_told(cell, about.spec),
-    )
+    streams, told = keys.Columns(about.halves), _told(cell, about.spec)
+    fixed = Fixed(about, cell.build(about.spec), cell.plan, streams, fence, told)
     most = jnp.sum(lanes.going, dtype=jnp.float32)
 
     def update(carry: tuple[Lanes, Array, Array]) -> tuple[Lanes, Array, Array]:
@@ -139,15 +127,15 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     active = lanes.going
     now = fixed.streams.at_step(lanes.step)
     old = lanes.memo.law._replace(logits=learner.logits(lanes.state))
-    state, heard = learner.step(now, lanes.state, old, fixed.task, fence, fixed.told)
+    state, heard = learner.step(now, lanes.state, old, fixed.about.task, fence, fixed.told)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
     law = columns.law(learner.logits(state), fence)
-    odds = fence(_log_odds(law, fixed.truth))
+    odds = fence(_log_odds(law, fixed.about.truth))
     several = fixed.num_prompts > 1
     mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
-    before_end = step < fixed.end
-    going = active & before_end & (mean < fixed.rules.stop) & ~_left(fixed, law, odds)
+    before_end = step < fixed.about.end
+    going = active & before_end & (mean < fixed.about.rules.stop) & ~_left(fixed, law, odds)
     dead = lanes.dead + jnp.where(active, _by_prompt(fixed, heard, heard.dead), 0)
     visits, spared = _visit(fixed, lanes.visits, heard, active), lanes.spared
     if heard.spared is not None:
@@ -161,7 +149,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
         dead=dead,
         spared=spared,
         heard=_hear(fixed, lanes.heard, heard, active),
-        reached=_reach(fixed.rules, lanes, mean, step, (dead, visits, spared)),
+        reached=_reach(fixed.about.rules, lanes, mean, step, (dead, visits, spared)),
         going=going,
     )
 
@@ -199,7 +187,7 @@ def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> 
     values = {"success": heard.success}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        truth = fixed.truth
+        truth = fixed.about.truth
         if fixed.num_prompts > 1:
             prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
             truth = fixed.fence(columns.rows_at(truth, prompts))
@@ -233,8 +221,8 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 
 def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     """Whether [N] a prompt has left the phase in which the stretch began."""
-    at = _phase(fixed.plan, fixed.rules, fixed.laws, law, odds)
-    left = at != fixed.at
+    at = _phase(fixed.plan, fixed.about.rules, fixed.about.laws, law, odds)
+    left = at != fixed.about.at
     return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 
 

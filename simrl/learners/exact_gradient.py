@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import exact, fused, updates
+from simrl.columns import Fence, Law
+from simrl.learners import draws, exact, fused, updates
+from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
-from simrl.types import Array, Environment, Info, Learner, Policy, Task
+from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Policy, Task
 
 
 @jax.tree_util.register_dataclass
@@ -76,5 +78,35 @@ class ExactGradient:
             score=updates.answer_score(policy),
             ledger=lines,
             draws=False,
-            fused=fused.exact_gradient(environment, policy, self.optimizer),
+            fused=_fused(environment, policy, self.optimizer),
         )
+
+
+def _fused(environment: Environment, policy: Policy, optimizer: Optimizer) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    of_probs, (num_prompts, length, num_arms) = exact.by_law(environment), environment.shape
+    if fused.obstacle(environment, policy) or of_probs is None:
+        return None
+    batch = num_prompts, num_arms
+    lot = Batch(num_prompts, *batch)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Learning, Heard]:
+        lanes = law.total.shape[-1]
+        prompts = jnp.arange(num_prompts, dtype=jnp.int32)
+        every = jnp.broadcast_to(prompts[:, None], (num_prompts, lanes))
+        asked = Asked(every, law, draws.of_every(num_prompts, task))
+        gradient = fence(fused.told_each(told, lot, asked)) / num_prompts
+        nothing = jnp.zeros(every.shape, jnp.uint32)
+        arms = jnp.zeros((num_prompts * length, num_arms, lanes), jnp.int32)
+        heard = Heard(every, law, arms, nothing.astype(gradient.dtype), nothing)
+        return fused.ascend(optimizer, state, gradient, ()), heard
+
+    lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
+    return Fused(
+        fused.logits,
+        step,
+        lambda: fused.charge(lines, environment, batch, num_arms),
+        lambda probs, task, prompt: of_probs(probs, task, prompt).mean,
+    )

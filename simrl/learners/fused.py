@@ -192,36 +192,6 @@ def supervised(
     return Fused(logits, step, lambda: charge(lines, environment, batch, labels))
 
 
-def exact_gradient(environment: Environment, policy: Policy, optimizer: Optimizer) -> Fused | None:
-    """The exact gradient at every prompt; None where there is no fused path."""
-    of_probs, (num_prompts, length, num_arms) = exact.by_law(environment), environment.shape
-    if obstacle(environment, policy) or of_probs is None:
-        return None
-    batch = num_prompts, num_arms
-    lot = Batch(num_prompts, *batch)
-
-    def step(
-        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
-    ) -> tuple[Learning, Heard]:
-        lanes = law.total.shape[-1]
-        prompts = jnp.arange(num_prompts, dtype=jnp.int32)
-        every = jnp.broadcast_to(prompts[:, None], (num_prompts, lanes))
-        asked = Asked(every, law, draws.of_every(num_prompts, task))
-        gradient = fence(told_each(told, lot, asked)) / num_prompts
-        nothing = jnp.zeros(every.shape, jnp.uint32)
-        arms = jnp.zeros((num_prompts * length, num_arms, lanes), jnp.int32)
-        heard = Heard(every, law, arms, nothing.astype(gradient.dtype), nothing)
-        return ascend(optimizer, state, gradient, ()), heard
-
-    lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
-    return Fused(
-        logits,
-        step,
-        lambda: charge(lines, environment, batch, num_arms),
-        lambda probs, task, prompt: of_probs(probs, task, prompt).mean,
-    )
-
-
 def _oracle(environment: Environment, advantage: Advantage) -> Told | None:
     """The baseline [U] of an oracle, from the law of a guess; None: the advantage is none."""
     of_probs, of_statistics = exact.by_law(environment), advantage.baseline

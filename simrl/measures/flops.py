@@ -121,7 +121,9 @@ def _size(variable: Any) -> int:
 def _call(eqn: Any, while_bound: int | None) -> FlopCount:
     if eqn.params.get("name") == WORDS_MARK:
         return FlopCount(random_words=_size(eqn.outvars[0]))
-    return _count_jaxpr(primitives.program_of(eqn), while_bound)
+    program = primitives.program_of(eqn)
+    assert program is not None  # see _STRUCTURE
+    return _count_jaxpr(program[0], while_bound)
 
 
 def _scan(eqn: Any, while_bound: int | None) -> FlopCount:

@@ -277,7 +277,7 @@ def at_once(world, spec, one, now, state, task):
     law = columns.law(path.logits(state), fence)
     told = columnwise.over_lanes(lambda *parts: build(*parts[:2]).learner.fused.told(*parts[2:]))
     about = task, fence, partial(told, world, spec)
-    after, heard = path.step(keys.columns(now), state, law, *about)
+    after, heard = path.step(keys.Columns(keys.apart(now)), state, law, *about)
     guesses = heard.counts if heard.answers is None else heard.answers
     if guesses is not None:  # else they were looked at alone
         guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])

@@ -1,18 +1,13 @@
 """What the first updates cost, count and tell is the same on the fused path, exactly."""
 
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import simrl
-from simrl import keys
-from simrl.engine import fused, lanes, observe, stretches, train
+from simrl.engine import fused, train
 from simrl.measures import phases
-from simrl.sweeps import pools
-from simrl.sweeps import spec as specs
+from tests.engine.stretch import after, lanes_of
 
 LANES, GROUP, UPDATES = 64, 4, 8
 SGD = simrl.Optimizer("sgd", {"learning_rate": 2.0})
@@ -39,32 +34,13 @@ def both(request):
     one_phase = simrl.Phases(num=1)  # no lane leaves it
     thresholds = (0.5, 0.8)
     spec = simrl.Spec(world, learner, phases=one_phase, thresholds=thresholds)
-    setup, _, _ = pools._setup(specs.resolved(spec), lanes.mesh_of(1))
-    one = pools._one_job(specs.resolved(spec))
-    jobs = jax.tree.map(
-        lambda leaf: jnp.asarray(np.repeat(np.moveaxis(np.asarray(leaf), 0, -1), LANES, -1)), one
-    )
-    jobs = jobs._replace(seed=jnp.arange(LANES, dtype=jnp.uint32))
+    setup, jobs = lanes_of(spec, LANES)
 
     @jax.jit
     def updates(jobs):
-        streams = jax.vmap(keys.streams, (None, 0))(jax.random.key(0), jobs.seed)
-        given = train.Given(jobs.spec, jobs.rules, streams)
-        first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
-        cell = train.Cell(setup.build, setup.plan, first)
-        start = cell.over_lanes(partial(stretches.start, plan=setup.plan))
-        run = start(jobs.spec, given).run
-        known = cell.over_lanes(observe.truth)(jobs.spec, run.task)
-        begin = cell.over_lanes(partial(stretches._begin, plan=setup.plan))
-        stretch = begin(given.spec, given, known, run, jnp.full_like(run.step, UPDATES))
-        of_path = partial(_after, cell, given, known, run, stretch)
-        return of_path(train.path), of_path(fused.path)
+        return [after(setup, UPDATES, path, jobs)[:2] for path in (train.path, fused.path)]
 
     return jax.tree.map(np.asarray, updates(jobs)), request.param
-
-
-def _after(cell, given, known, run, stretch, path):
-    return path.updates(cell, given, known, run, stretch, path.prepare(cell, given, run))[:2]
 
 
 def test_counts_and_sums_are_those_of_the_plain_path(both):

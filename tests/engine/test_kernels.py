@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import keys
-from simrl.engine import fused, kernels, lanes, observe, stretches, train
-from simrl.sweeps import pools
-from simrl.sweeps import spec as specs
+from simrl.engine import fused, kernels
+from tests.engine.stretch import after, lanes_of
 
 LANES, UPDATES, ULPS = 2 * kernels.WARP, 5, 4
 SPECS = {
@@ -22,6 +20,11 @@ SPECS = {
     "counted guesses": simrl.Spec(
         simrl.Sequence(3, 2, "token"),
         simrl.PolicyGradient("group_normalised", 4),
+        phases=simrl.Phases(num=1),
+    ),
+    "groups that may be dead": simrl.Spec(
+        simrl.Bandit("one_right", 3),
+        simrl.FilteredPolicyGradient("leave_one_out", 2, 1, 2),
         phases=simrl.Phases(num=1),
     ),
     "lessons": simrl.Spec(
@@ -40,27 +43,8 @@ SPECS = {
 @pytest.fixture(scope="module", params=SPECS)
 def both(request):
     """What becomes of lanes in one stretch: by the loop, and by a kernel of two blocks."""
-    spec = specs.resolved(SPECS[request.param])
-    setup, _, _ = pools._setup(spec, lanes.mesh_of(1))
-    one = pools._one_job(spec)
-    jobs = jax.tree.map(
-        lambda leaf: jnp.asarray(np.repeat(np.moveaxis(np.asarray(leaf), 0, -1), LANES, -1)), one
-    )
-    jobs = jobs._replace(seed=jnp.arange(LANES, dtype=jnp.uint32))
-
-    def updates(jobs, on_chip):
-        streams = jax.vmap(keys.streams, (None, 0))(jax.random.key(0), jobs.seed)
-        given = train.Given(jobs.spec, jobs.rules, streams)
-        first = setup.build(jax.tree.map(lambda leaf: leaf[..., 0], jobs.spec))
-        cell = train.Cell(setup.build, setup.plan, first)
-        start = cell.over_lanes(partial(stretches.start, plan=setup.plan))
-        run = start(jobs.spec, given).run
-        known = cell.over_lanes(observe.truth)(jobs.spec, run.task)
-        begin = cell.over_lanes(partial(stretches._begin, plan=setup.plan))
-        stretch = begin(given.spec, given, known, run, jnp.full_like(run.step, UPDATES))
-        path = fused.on_chip if on_chip else fused.path
-        return path.updates(cell, given, known, run, stretch, path.prepare(cell, given, run))
-
+    setup, jobs = lanes_of(SPECS[request.param], LANES)
+    paths = fused.path, fused.on_chip
     with pytest.MonkeyPatch.context() as patch:
         took, run = [], kernels.run
 
@@ -70,7 +54,7 @@ def both(request):
 
         patch.setattr(kernels, "run", watched)
         patch.setattr(kernels, "PATIENCE", fused.PATIENCE)  # so that both pause alike
-        pair = [jax.jit(partial(updates, on_chip=on))(jobs) for on in (False, True)]
+        pair = [jax.jit(partial(after, setup, UPDATES, path))(jobs) for path in paths]
     assert len(took) == 1
     assert took[0] is not None
     return pair
