@@ -177,6 +177,7 @@ def _threefry(key_data: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     return _rounds(key_data[..., 0], key_data[..., 1], x0, x1)
 
 
+@partial(jax.jit, inline=True)  # traced once for each shape, and no call in a program
 def _rounds(k0: Array, k1: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
     schedule = (k0, k1, k0 ^ k1 ^ jnp.uint32(0x1BD11BDA))
     x0, x1 = jnp.broadcast_arrays(x0 + k0, x1 + k1)

@@ -115,29 +115,37 @@ def _over_devices(setup: Setup, on_device: Callable, shared: Any, lanes: tuple) 
 
 
 def _over_blocks(
-    setup: Setup, block: Callable, shared: tuple, lanes: tuple, num_blocks: Array
+    setup: Setup,
+    block: Callable,
+    shared: tuple,
+    lanes: tuple,
+    num_blocks: Array,
+    goes_on: bool = False,
 ) -> Any:
     """`block(shared, *lanes)` of `num_blocks` [] blocks on each device, one after the other.
 
     Leaves [D C, ..., W]: C blocks of W lanes for each of D devices, of which a block is given
-    [..., W]. What is not asked for comes back as zeros; C does not enter what a block computes.
+    [..., W]. What is not asked for comes back as zeros, or, if a block makes of the last of its
+    lanes the first of its results (`goes_on`), as it was; C does not enter what a block computes.
     """
 
     def on_device(shared: tuple, *lanes: Any) -> Any:
         *given, num = shared
         one = jax.jit(lambda *own: block(tuple(given), *own))  # traced once for both uses
 
-        def at(i: Array | int) -> Any:
+        def at(i: Array | int, lanes: tuple) -> Any:
             part = partial(jax.lax.dynamic_index_in_dim, index=i, keepdims=False)
             return jax.tree.map(part, lanes)
 
         def fill(i: Array, whole: Any) -> Any:
             put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
-            return jax.tree.map(put, whole, one(*at(i)))
+            own = (*lanes[:-1], whole[0]) if goes_on else lanes
+            return jax.tree.map(put, whole, one(*at(i, own)))
 
         room = jax.tree.leaves(lanes)[0].shape[0]
-        shapes = jax.eval_shape(lambda: one(*at(0)))
-        return jax.lax.fori_loop(0, num, fill, jax.tree.map(partial(_zeros, room), shapes))
+        whole = jax.tree.map(partial(_zeros, room), jax.eval_shape(lambda: one(*at(0, lanes))))
+        begun = (lanes[-1], *whole[1:]) if goes_on else whole
+        return jax.lax.fori_loop(0, num, fill, begun)
 
     return _over_devices(setup, on_device, (*shared, num_blocks), lanes)
 
@@ -205,7 +213,8 @@ def chunk(
         look = partial(cell.over_lanes(seen), jobs.spec)
         return stretches.chunk(cell, given, course, limits, path_of(setup, first), look)
 
-    return _over_blocks(setup, block, (key, log_points, num_looks), (jobs, course), num_blocks)
+    shared = key, log_points, num_looks
+    return _over_blocks(setup, block, shared, (jobs, course), num_blocks, goes_on=True)
 
 
 @compiled((0,), cpu=CPU_OPTIONS, gpu=GPU_OPTIONS)

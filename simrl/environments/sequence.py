@@ -22,7 +22,7 @@ Where labels are fixed and the reward is `exact`, `num_right` distinct answers t
 uniformly, may be right: any of them is paid, and is a success.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -68,6 +68,13 @@ class Sequence:
     # how many first symbols come into question, told by each prompt; (): all
     frequencies: str = field(default="uniform", metadata={"static": True})
     frequency_exponent: float = 1.0  # read by zipf alone
+
+    def of_labels(self) -> "Sequence":
+        """The same world for whoever reads labels alone: with the rewards that all of those share.
+
+        A verifier that errs is told of beside the labels, and so are its rewards.
+        """
+        return self if self.verifier == "noisy" else replace(self, reward="exact")
 
     @property
     def binary(self) -> bool:

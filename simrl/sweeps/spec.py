@@ -272,7 +272,11 @@ def parts(spec: Spec, entries: int | None = None) -> tuple[Any, Any, Any, Asked]
     """What a compiled program is built from; `entries`: other than the first of `lump_sizes`."""
     path = checks.path(spec).split(",")[0]
     size = next(iter(checks.lump_sizes(spec)), 0) if entries is None else entries
-    return spec.environment, spec.policy, spec.learner, Asked(tuple(spec.measures), path, size)
+    environment = spec.environment
+    if isinstance(spec.learner, Supervised) and isinstance(environment, Sequence):
+        # Worlds that differ in their rewards alone are one to it: they share a program.
+        environment = environment if spec.measures else environment.of_labels()
+    return environment, spec.policy, spec.learner, Asked(tuple(spec.measures), path, size)
 
 
 def traced(tree: Any) -> Any:
