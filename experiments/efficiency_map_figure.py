@@ -10,7 +10,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,9 +23,9 @@ from experiments.efficiency_map_forms import (
     Forms,
     World,
     closed_forms,
+    zipf_gap,
 )
 from simrl import plots
-from simrl.measures import information
 
 MIN_SEEDS = 30  # fewer tell little, and their t intervals would fill the panel
 ONE_TOKEN, EXACT, TOKEN, NOISY = "one token", "sequence, exact", "sequence, token", "noisy labels"
@@ -163,9 +162,7 @@ def label_noise(ax: Axes) -> None:
 
 def start_line(ax: Axes) -> None:
     """Where training on noisy labels begins: a uniform policy, labels by Zipf's law."""
-    weights = 1.0 / jnp.arange(1, NOISY_SYMBOLS + 1)
-    uniform = jnp.full(NOISY_SYMBOLS, -jnp.log(float(NOISY_SYMBOLS)))
-    start = float(information.label_gap(weights / weights.sum(), uniform))
+    start = zipf_gap(NOISY_SYMBOLS)
     ax.axvline(start, ymin=0.15, color="grey", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
     look: Look = {
         "xycoords": ("data", "axes fraction"),

@@ -45,6 +45,18 @@ def closed_forms(world: World) -> Forms:
     return Forms(np.asarray(jax.nn.sigmoid(odds)), bits, noise)
 
 
+@cache
+def zipf_gap(num_symbols: int) -> float:
+    """KL of a uniform policy from labels by Zipf's law, bits."""
+
+    def gap() -> jax.Array:
+        weights = 1.0 / jnp.arange(1, num_symbols + 1)
+        uniform = jnp.full(num_symbols, -jnp.log(float(num_symbols)))
+        return information.label_gap(weights / weights.sum(), uniform)
+
+    return float(jax.jit(gap)())
+
+
 def _at(
     odds: jax.Array, world: World
 ) -> tuple[dict[str, dict[str, jax.Array]], dict[str, jax.Array]]:

@@ -113,7 +113,8 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     made = [stem.with_name(f"{stem.name}.{ending}") for ending in ("pdf", "png")]
     engine = figure.get_layout_engine()
     with paper(figure_autolayout=False, figure_constrained_layout_use=False):
-        figure.draw_without_rendering()
+        if engine is not None:
+            engine.execute(figure)
         figure.set_layout_engine(None)  # else each file is laid out anew: half of its time
         try:
             # No creation date: the same figure is the same file.
