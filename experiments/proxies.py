@@ -18,22 +18,25 @@ TASKS = {EXACT: "exact", PREFIX: "prefix"}
 # never is.
 STOPS: dict[str, tuple[dict[str, float], ...]] = {
     EXACT: (
-        {"stop_below": 1e-4, "stop_after": 300.0, "memory": 0.2},
-        {"stop_below": 1e-4, "stop_after": 1000.0, "memory": 0.2},
+        {"stop_below": 1e-4, "stop_after": 300.0},
+        {"stop_below": 1e-4, "stop_after": 1000.0},
     ),
     PREFIX: ({"stop_below": 0.05, "stop_after": 16.0},),
 }
+# Learning rates of the values, of which the best is chosen too. At 1 they are the means of the last
+# batch; slower ones remember more, and lag behind an actor as quick as these.
+MEMORIES = tuple(
+    (f"critic at {rate:g}", {"learner.critic_optimizer.learning_rate": rate})
+    for rate in (1.0, 0.2, 0.05)
+)
 PLAIN_LEARNER = {**LEAVE_ONE_OUT, "group_size": GROUP}
 
 
-def critic(features: str, decay: float, memory: float = 1.0, **stops: Any) -> dict[str, Any]:
-    """An actor-critic as a learner; `memory`: the learning rate of its values.
-
-    At 1 they are the means of the last batch. Slower ones lag behind an actor as quick as these.
-    """
-    values = {"name": "sgd", "learning_rate": memory}
-    made = {"name": "actor_critic", "group_size": GROUP, "features": features}
-    return {**made, "trace_decay": decay, "critic_optimizer": values, **stops}
+def critic(task: str, name: str, features: str, decay: float, **stops: Any) -> Remedy:
+    """An actor-critic."""
+    learner = {"name": "actor_critic", "group_size": GROUP, "features": features, **stops}
+    changes = {"environment.reward": TASKS[task], "learner": {**learner, "trace_decay": decay}}
+    return Remedy(task, name, changes, GROUP, MEMORIES)
 
 
 def listed() -> list[Remedy]:
@@ -44,12 +47,10 @@ def listed() -> list[Remedy]:
         made.append(Remedy(task, PLAIN, {**paid, "learner": PLAIN_LEARNER}, GROUP))
         for features in ("prompt", "position", "prefix"):
             for decay in (1.0, 0.95):
-                name = f"critic by {features}, λ = {decay:g}"
-                made.append(Remedy(task, name, {**paid, "learner": critic(features, decay)}, GROUP))
+                made.append(critic(task, f"critic by {features}, λ = {decay:g}", features, decay))
         for stops in STOPS[task]:
             name = f"value stopping after {stops['stop_after']:g}"
-            stopping = {**paid, "learner": critic("prefix", 1.0, **stops)}
-            made.append(Remedy(task, name, stopping, GROUP))
+            made.append(critic(task, name, "prefix", 1.0, **stops))
         for name, process in (("local", "token"), ("to go", "reward_to_go")):
             paid_each = {"environment.reward": process, "learner": PLAIN_LEARNER}
             made.append(Remedy(task, f"process rewards, {name}", paid_each, GROUP))

@@ -6,6 +6,7 @@ with the same seeds, none of which has had a part in choosing the rate. `experim
 `experiments.difficulty` are lists of them.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,20 +52,23 @@ class Remedy(NamedTuple):
     name: str
     changes: dict[str, Any]  # of the spec, by dotted path
     batch: int = 32  # guesses of one update, by which a learning rate per guess is multiplied
+    # What else the best is chosen of, with the learning rate: a name and what it changes.
+    settings: tuple[tuple[str, dict[str, Any]], ...] = (("", {}),)
 
 
 def sweep(name: str, remedies: list[Remedy]) -> simrl.Sweep:
-    """Every remedy at every learning rate per guess."""
+    """Every remedy at every learning rate per guess and in every setting."""
     cells: list[Any] = []
-    for task, remedy, changes, batch in remedies:
-        for rate in RATES:
-            labels = {"task": task, "remedy": remedy, "rate": rate}
-            cells.append((labels, {**changes, "learner.optimizer.learning_rate": rate * batch}))
+    for task, remedy, changes, batch, settings in remedies:
+        for (setting, more), rate in itertools.product(settings, RATES):
+            labels = {"task": task, "remedy": remedy, "rate": rate, "setting": setting}
+            made = {**changes, "learner.optimizer.learning_rate": rate * batch, **more}
+            cells.append((labels, made))
     return simrl.Sweep(BASE, cells, name=name, mode="list")
 
 
 def best(data: xr.Dataset) -> list[int]:
-    """Positions of each remedy's best rate: fewest seeds that do not arrive, then samples."""
+    """Positions of each remedy's best rate and setting: fewest seeds missing, then samples."""
     hits = simrl.hitting_table(data).reset_index(drop=True)
     order = hits.sort_values(["num_censored", "samples_mean"])
     chosen = order.groupby(["task", "remedy"], sort=False).head(1)
@@ -82,6 +86,7 @@ def compare(data: xr.Dataset) -> pd.DataFrame:
         plain = cells[task, PLAIN][1]
         reached, both = arrived(cell), arrived(cell) & arrived(plain)
         row: dict[str, Any] = {"task": task, "remedy": remedy, "rate": labels["rate"]}
+        row["setting"] = labels.get("setting", "")
         row |= {"seeds": len(reached), "missing": int((~reached).sum())}
         for cost in COSTS:
             own, base = spent(cell, cost), spent(plain, cost)
@@ -118,7 +123,8 @@ def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
 def show(rows: pd.DataFrame, console: Console) -> None:
     """Print the comparison, a table for each task."""
     for task, part in rows.groupby("task", sort=False):
-        shown = part[["remedy", "rate", "missing"]].copy()
+        chosen = ["rate", "setting"] if part["setting"].any() else ["rate"]
+        shown = part[["remedy", *chosen, "missing"]].copy()
         for cost, name, unit in zip(COSTS, ("samples", "kFLOP"), (1, 1000), strict=True):
             means = part[cost] / unit
             half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2 / unit

@@ -57,14 +57,21 @@ def test_a_remedy_that_does_not_always_arrive_is_no_help():
 
 
 @pytest.mark.parametrize("listing", [proxies, difficulty])
-def test_every_remedy_is_run_at_every_rate(listing):
-    cells = listing.SWEEP.cells()
-    assert (
-        len(cells)
-        == len(listing.listed()) * len(remedies.RATES)
-        == len(remedies.RATES) * len({(remedy.task, remedy.name) for remedy in listing.listed()})
-    )
+def test_every_remedy_is_run_at_every_rate_and_setting(listing):
+    cells, listed = listing.SWEEP.cells(), listing.listed()
+    settings = [len(remedy.settings) for remedy in listed]
+    assert len(cells) == sum(settings) * len(remedies.RATES)
+    assert len({(remedy.task, remedy.name) for remedy in listed}) == len(listed)
     assert len({tuple(cell.coordinates.values()) for cell in cells}) == len(cells)
+
+
+def test_the_rate_of_a_critic_is_chosen_as_that_of_its_actor():
+    cells = [cell for cell in proxies.SWEEP.cells() if "critic by" in cell.coordinates["remedy"]]
+    kept = {
+        (cell.coordinates["setting"], cell.spec.learner.critic_optimizer.numbers["learning_rate"])
+        for cell in cells
+    }
+    assert kept == {("critic at 1", 1.0), ("critic at 0.2", 0.2), ("critic at 0.05", 0.05)}
 
 
 def test_no_seed_that_chose_a_rate_is_told_of(tmp_path, monkeypatch):
