@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import costs, kernels, observe
+from simrl.engine import asked, costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
@@ -184,7 +184,7 @@ def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
 
 def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> dict[str, Array]:
     """What the lanes were told so far, prompt by prompt."""
-    values = {"success": heard.success}
+    values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
         truth = fixed.about.truth
