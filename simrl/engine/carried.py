@@ -71,3 +71,9 @@ class Fixed(NamedTuple):
     def num_prompts(self) -> int:
         """M."""
         return self.about.truth.shape[0]
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        assert self.trial.learner.fused is not None
+        return len(self.trial.learner.fused.charge().prompts)

@@ -175,10 +175,12 @@ def _by_prompt(fixed: Fixed, heard: Heard, x: Array) -> Array:
 
 
 def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
-    """How often each prompt was drawn so far, where that is not known without counting."""
+    """How many groups each prompt had so far, where that is not known without counting."""
     if not len(visits):
         return visits
-    drawn = jnp.ones_like(heard.dead) if heard.drawn is None else heard.drawn
+    drawn = heard.drawn
+    if drawn is None:
+        drawn = jnp.full_like(heard.dead, fixed.num_groups // len(heard.prompts))
     return visits + jnp.where(active, _by_prompt(fixed, heard, drawn), 0)
 
 
