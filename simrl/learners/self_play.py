@@ -154,9 +154,9 @@ def _fused(
 
 def _duels(lot: Batch, credit: Array, stream: draws.Halves, fence: Fence) -> Array:
     """Weights [K, C / 2, N] of the first guesses of duels, from credit [K, L, C, N] of all."""
-    draws_, length, _, lanes = credit.shape
+    num_draws, length, _, lanes = credit.shape
     score = columns.total(credit) / length
-    score = score.reshape(draws_, -1, 2, lanes)
-    coins = choices.words(stream, draws_ * lot.answers // 2, 1, fence)
-    weight = _of_first(score[:, :, 0], score[:, :, 1], coins.reshape(draws_, -1, lanes))
+    score = score.reshape(num_draws, -1, 2, lanes)
+    coins = choices.words(stream, num_draws * lot.answers // 2, 1, fence)
+    weight = _of_first(score[:, :, 0], score[:, :, 1], coins.reshape(num_draws, -1, lanes))
     return fence(weight)

@@ -93,14 +93,14 @@ def _by_draw(lot: Batch, weights: Array) -> Array:
 
 
 def _dead(lot: Batch, weights: Array) -> Array:
-    """The same of weights [G, B, L, N]."""
+    """Trajectories [K, N] uint32 of the groups whose weights [G, B, L, N] are all 0."""
     _, size, _, lanes = weights.shape
     dead = size * jnp.all(weights == 0, axis=(1, 2)).astype(jnp.uint32)
     return columns.total(dead.reshape(lot.draws, -1, lanes))
 
 
 def dead_of(lot: Batch, weights: Array) -> Array:
-    """Trajectories [K, N] uint32 of the groups whose weights [K, L, C, N] are all 0."""
+    """The same of weights [K, L, C, N]."""
     nothing = jnp.all(weights == 0, axis=1).reshape(lot.draws, -1, lot.size, weights.shape[-1])
     return columns.total(lot.size * jnp.all(nothing, axis=2).astype(jnp.uint32))
 
