@@ -233,6 +233,7 @@ class Heard(NamedTuple):
     counts: Array | None = None  # [K L, V, N] float: how many answers had each symbol
     drawn: Array | None = None  # [K, N] uint32: groups; None: all. Others repeat their answers
     spared: Array | None = None  # [K, N] uint32: of what `Fused.relief` is; None: of nothing
+    wins: Array | None = None  # [K, N] float: as `Info.wins`
 
 
 class Fused(NamedTuple):

@@ -8,7 +8,7 @@ from simrl.engine import answers
 from simrl.engine.answers import Truth
 from simrl.measures import duels, regret
 from simrl.measures.messages import World
-from simrl.types import Array, Environment, Info, Learner, Policy, State, Task, Trial
+from simrl.types import Array, Environment, Heard, Info, Learner, Policy, State, Task, Trial
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -129,6 +129,15 @@ def of_update(trial: Trial, info: Info, mine: Array) -> dict[str, Array]:
         name: jnp.sum(jnp.where(mine, count, 0.0), axis=1)
         for name, count in zip(DUELS, counts, strict=True)
     }
+
+
+def of_lanes(trial: Trial, heard: Heard) -> dict[str, Array]:
+    """The same of each draw [K, N] of an update of many seeds at once."""
+    if "duel" not in trial.measures:
+        return {}
+    duels = trial.learner.batch_size / (2 * len(heard.prompts))
+    wins = jnp.full_like(heard.success, jnp.nan) if heard.wins is None else heard.wins
+    return dict(zip(DUELS, (jnp.full_like(heard.success, duels), wins), strict=True))
 
 
 def regret_of(

@@ -6,6 +6,8 @@ Leaves [..., N], the lanes on the last axis.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from simrl import keys
 from simrl.columns import Fence, Law
 from simrl.engine.train import Plan, Rules
@@ -71,3 +73,11 @@ class Fixed(NamedTuple):
     def num_prompts(self) -> int:
         """M."""
         return self.about.truth.shape[0]
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        learner = self.trial.learner.fused
+        assert learner is not None
+        # For its shape alone: a kernel would have to know all that is computed.
+        return len(jax.eval_shape(learner.charge).prompts)

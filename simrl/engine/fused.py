@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import costs, kernels, observe
+from simrl.engine import asked, costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
@@ -175,16 +175,18 @@ def _by_prompt(fixed: Fixed, heard: Heard, x: Array) -> Array:
 
 
 def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
-    """How often each prompt was drawn so far, where that is not known without counting."""
+    """How many groups each prompt had so far, where that is not known without counting."""
     if not len(visits):
         return visits
-    drawn = jnp.ones_like(heard.dead) if heard.drawn is None else heard.drawn
+    drawn = heard.drawn
+    if drawn is None:
+        drawn = jnp.full_like(heard.dead, fixed.num_groups // len(heard.prompts))
     return visits + jnp.where(active, _by_prompt(fixed, heard, drawn), 0)
 
 
 def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> dict[str, Array]:
     """What the lanes were told so far, prompt by prompt."""
-    values = {"success": heard.success}
+    values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
         truth = fixed.about.truth

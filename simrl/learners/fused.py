@@ -226,7 +226,7 @@ def learnt(
 
 
 def direction(
-    surrogate: Surrogate, state: Learning, lot: Batch, asked: Asked, found: Learnt, fence: Fence
+    surrogate: Surrogate, state: Any, lot: Batch, asked: Asked, found: Learnt, fence: Fence
 ) -> Array:
     """What an optimiser is to climb: [M, L, V, N]."""
     assert surrogate.on_columns is not None  # see `policy_gradient`
@@ -248,8 +248,8 @@ def by_prompt(way: Array, lot: Batch, asked: Asked, fence: Fence) -> Array:
     return columns.sums_at(fence(way), asked.prompts, lot.num_prompts)
 
 
-def ascend(optimizer: Optimizer, state: Learning, gradient: Array, kept: Any) -> Learning:
-    """One optimiser step of every lane up the gradient [M, L, V, N]."""
+def ascend(optimizer: Optimizer, state: Any, gradient: Array, kept: Any) -> Any:
+    """One optimiser step of every lane up the gradient [M, L, V, N]; states as `updates.ascend`."""
 
     def one(optimizer: Optimizer, params: Array, opt_state: Any, gradient: Array) -> Any:
         state = Learning(params, opt_state, ())

@@ -16,13 +16,30 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from simrl import choices, columns
 from simrl import keys as words_of
-from simrl.learners import curricula, rollouts, updates
+from simrl.columns import Fence, Law
+from simrl.learners import curricula, draws, fused, rollouts, updates, weighing
 from simrl.learners.advantages import Affine
+from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Optimizer
 from simrl.measures import flops, phases
-from simrl.types import Array, Environment, Info, Learner, Params, Policy, Rollout, State, Task
+from simrl.types import (
+    Advantage,
+    Array,
+    Environment,
+    Fused,
+    Heard,
+    Info,
+    Learner,
+    Params,
+    Policy,
+    Rollout,
+    State,
+    Task,
+)
 
 
 class Replaying(NamedTuple):
@@ -112,6 +129,7 @@ class PrefixReplay:
             batch_size=batch[0] * batch[1],
             score=updates.answer_score(policy),
             partial=True,
+            fused=_fused(environment, policy, self, advantage, lines),
         )
 
 
@@ -127,3 +145,94 @@ def _remember(state: Replaying, drawn: Rollout, success: Array) -> Replaying:
     told = drawn.prompt, drawn.answers, success
     answers, known = jax.lax.scan(group, (state.answers, state.known), told)[0]
     return state._replace(answers=answers, known=known)
+
+
+def _fused(
+    environment: Environment,
+    policy: Policy,
+    spec: PrefixReplay,
+    advantage: Advantage,
+    lines: dict[str, int],
+) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    if fused.obstacle(environment, policy) or not advantage.trailing:
+        return None
+    num_prompts, length, _ = environment.shape
+    batch = spec.num_groups, spec.group_size
+    lot = Batch(num_prompts, *batch)
+    places = np.arange(length)[:, None, None]
+
+    def step(
+        keys: Any, state: Replaying, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Replaying, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        kept, known = _kept_at(state, asked, fence)
+        words = choices.words(keys.label, 2 * lot.draws * lot.answers, 1, fence)
+        words = words.reshape(2, lot.draws, lot.answers, -1)
+        hinted = (words_of.uniform(words[0]) < spec.hint) & known[:, None]
+        given = fence(jnp.where(hinted, words_of.below(words[1], length), 0))[:, None]
+        free = given <= places  # [K, L, C, N]
+        words = draws.random_words(environment, lot, keys.sample, fence)
+        drawn = choices.choose(draws.rows(words), asked.law.probs, fence).reshape(free.shape)
+        answers = fence(jnp.where(free, drawn, kept[:, :, None]))
+        noise = draws.random_words(environment, lot, keys.reward, fence)
+        outcome = draws.verdicts(environment, noise, asked.task, answers)
+        found = weighing.weigh(advantage, state.advantage, lot, asked.prompts, outcome, None, fence)
+        weights = fence(jnp.where(free, found.weights.reshape(free.shape), 0))
+        success = fence(outcome.success)
+        heard = Heard(
+            asked.prompts,
+            asked.law,
+            draws.rows(answers),
+            columns.total(success),
+            weighing.dead_of(lot, weights),
+            spared=columns.total(given[:, 0]).astype(jnp.uint32),
+        )
+        about = lot, heard, draws.rows(weights), fence
+        made = fused.learnt(found.kept, fused.SCORE, *about)
+        gradient = fused.direction(fused.SCORE, state, lot, asked, made, fence)
+        passed = success
+        if environment.verifier is not None:
+            passed = fence(jnp.all(outcome.credit == 1, axis=1).astype(success.dtype))
+        state = _remember_on_columns(state, asked.prompts, answers, passed > 0, fence)
+        return fused.ascend(spec.optimizer, state, gradient, found.kept), heard
+
+    return Fused(
+        fused.logits,
+        step,
+        lambda: fused.charge(lines, environment, batch, spec.group_size),
+        relief={"tokens": 1, "flops": sum(lines.values())},  # of each symbol that is given
+    )
+
+
+def _kept_at(state: Replaying, asked: Asked, fence: Fence) -> tuple[Array, Array]:
+    """The answers [K, L, N] kept at the prompts drawn, and whether [K, N] there are any."""
+    if len(state.known) == 1:
+        return state.answers, state.known
+    known = columns.rows_at(state.known.astype(jnp.float32), asked.prompts)
+    return fence(columns.rows_at(state.answers, asked.prompts)), fence(known) > 0
+
+
+def _remember_on_columns(
+    state: Replaying, prompts: Array, guesses: Array, right: Array, fence: Fence
+) -> Replaying:
+    """`_remember` of many seeds: guesses [K, L, C, N], of which some are right [K, C, N]."""
+    num_prompts, num = len(state.known), right.shape[1]
+    order = np.arange(num, dtype=np.float32)[:, None]
+    first = fence(-columns.largest(jnp.where(right, -order, -num)))  # [K, N]; `num`: none
+    mine = (order == first[:, None])[:, None]
+    found = columns.total(draws.rows(jnp.where(mine, guesses, 0)))
+    found = fence(found).reshape(*guesses.shape[:2], -1)  # [K, L, N]
+
+    def group(kept: tuple, told: tuple) -> tuple[tuple, None]:
+        (answers, known), (prompt, guess, succeeded) = kept, told
+        at = prompt == np.arange(num_prompts, dtype=np.int32)[:, None]
+        new = at & succeeded & ~known
+        return (jnp.where(new[:, None], guess, answers), known | new), None
+
+    kept, told = (state.answers, state.known), (prompts, found, first < num)
+    if len(prompts) > 1:
+        kept = jax.lax.scan(group, kept, told)[0]
+    else:
+        kept = group(kept, jax.tree.map(lambda leaf: leaf[0], told))[0]
+    return state._replace(answers=kept[0], known=kept[1])

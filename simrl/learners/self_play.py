@@ -14,11 +14,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simrl import choices, columns
 from simrl import keys as words_of
-from simrl.learners import rollouts, updates
+from simrl.columns import Fence, Law
+from simrl.learners import draws, fused, rollouts, updates
+from simrl.learners.draws import Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
-from simrl.types import Array, Environment, Info, Learner, Params, Policy, Rollout, Task
+from simrl.types import (
+    Array,
+    Environment,
+    Fused,
+    Heard,
+    Info,
+    Learner,
+    Params,
+    Policy,
+    Rollout,
+    Task,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -80,6 +94,7 @@ class SelfPlay:
             ledger=lines,
             listed=policy.listed is not None,
             compares=True,
+            fused=_fused(environment, policy, self, lines),
         )
 
 
@@ -90,8 +105,58 @@ def verdicts(credit: Array, coins: Array) -> Array:
     """
     groups, size, _ = credit.shape
     score = jnp.mean(credit, axis=-1).reshape(groups, size // 2, 2)
-    first, second = score[..., 0], score[..., 1]
+    weight = _of_first(score[..., 0], score[..., 1], coins)
+    return jnp.stack([weight, -weight], axis=-1).reshape(groups, size)
+
+
+def _of_first(first: Array, second: Array, coins: Array) -> Array:
+    """Weights of the first guesses of duels from the scores of both; arrays of one shape."""
     heads = words_of.uniform(coins) < 0.5
     won = jnp.where(first == second, heads, first > second)
-    weight = jnp.where(won, 0.5, -0.5)
-    return jnp.stack([weight, -weight], axis=-1).reshape(groups, size)
+    return jnp.where(won, 0.5, -0.5)
+
+
+def _fused(
+    environment: Environment, policy: Policy, spec: SelfPlay, lines: dict[str, int]
+) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    if fused.obstacle(environment, policy):
+        return None
+    batch = spec.num_groups, spec.group_size
+    lot = Batch(environment.shape.num_prompts, *batch)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Learning, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        answers, outcome = draws.guesses(environment, lot, keys, asked, fence)
+        weight = _duels(lot, outcome.credit, keys.label, fence)
+        heard = Heard(
+            asked.prompts,
+            asked.law,
+            answers,
+            columns.total(fence(outcome.success)),
+            jnp.zeros(asked.prompts.shape, jnp.uint32),
+            wins=columns.total((weight > 0).astype(weight.dtype)),
+        )
+        both = jnp.stack([weight, -weight], axis=2).reshape(lot.draws, 1, lot.answers, -1)
+        weights = draws.rows(jnp.broadcast_to(both, outcome.credit.shape))
+        sums = columns.gather_sums(weights, answers, law.powers.shape[1], fence.at_once)
+        # The weights of a duel cancel: of the score what it takes from every symbol falls out.
+        way = sums * (1 / (lot.groups * lot.size))
+        gradient = fused.by_prompt(way, lot, asked, fence)
+        return fused.ascend(spec.optimizer, state, gradient, ()), heard
+
+    return Fused(
+        fused.logits, step, lambda: fused.charge(lines, environment, batch, spec.group_size)
+    )
+
+
+def _duels(lot: Batch, credit: Array, stream: draws.Halves, fence: Fence) -> Array:
+    """Weights [K, C / 2, N] of the first guesses of duels, from credit [K, L, C, N] of all."""
+    num_draws, length, _, lanes = credit.shape
+    score = columns.total(credit) / length
+    score = score.reshape(num_draws, -1, 2, lanes)
+    coins = choices.words(stream, num_draws * lot.answers // 2, 1, fence)
+    weight = _of_first(score[:, :, 0], score[:, :, 1], coins.reshape(num_draws, -1, lanes))
+    return fence(weight)

@@ -15,7 +15,7 @@ import pytest
 import simrl
 from simrl import columns, columnwise, keys
 from simrl.environments import bandit, sequence
-from simrl.learners import advantages, fused, oracles, ppo, surrogates
+from simrl.learners import advantages, fused, oracles, ppo, replay, surrogates
 from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import a_bandit, build
@@ -133,16 +133,17 @@ def some_states(learner, streams):
         count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
         memory = advantages.Running(normal(memory.mean), count)
     optimizer = jax.tree.map(normal, start.optimizer)
+    start = start._replace(
+        params=normal(start.params, scales), optimizer=optimizer, advantage=memory
+    )
+    if isinstance(start, replay.Replaying):
+        kept = draw.integers(start.params.shape[-1], size=start.answers.shape)
+        known = draw.uniform(size=start.known.shape) < 0.6
+        return start._replace(answers=jnp.asarray(kept, jnp.int32), known=jnp.asarray(known))
     rates = jax.tree.map(
         lambda x: jnp.asarray(draw.uniform(size=x.shape), x.dtype), start.curriculum
     )
-    return start._replace(
-        curriculum=rates,
-        params=normal(start.params, scales),
-        optimizer=optimizer,
-        advantage=memory,
-        start=jax.tree.map(normal, start.start),
-    )
+    return start._replace(curriculum=rates, start=jax.tree.map(normal, start.start))
 
 
 def spread_of(trial, spec, now, state, task, info):
@@ -159,6 +160,10 @@ def spread_of(trial, spec, now, state, task, info):
         built = spec.advantage.build(size, length)
         _, weights = jax.lax.scan(built.weights, state.advantage, rollouts)
         weights = weights if trial.environment.binary else jax.vmap(_heft)(weights, told.credit)
+    if isinstance(spec, simrl.PrefixReplay):
+        weights = jnp.where(_free(spec, now, state, info), weights, 0)
+    if isinstance(spec, simrl.SelfPlay):
+        weights = weights / 2
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
     if isinstance(spec, simrl.FilteredPolicyGradient):  # what is kept is the mean
@@ -231,6 +236,15 @@ def _lessons(trial, spec, state, task, prompts):
     return probs * (sizes + jnp.sum(probs * sizes, axis=-1, keepdims=True))
 
 
+def _free(spec, now, state, info):
+    """[G, B, L] bool: which symbols were guessed, not given."""
+    groups, size, length = info.answers.shape
+    coins, sizes = keys.words(now.label, (2, groups, size))
+    hinted = (keys.uniform(coins) < spec.hint) & state.known[info.prompts][:, None]
+    given = jnp.where(hinted, keys.below(sizes, length), 0)
+    return jnp.arange(length) >= given[..., None]
+
+
 def _paid(trial, now, task, info):
     """What the guesses of an update were paid."""
     words = group_words(now.reward, *info.answers.shape)
@@ -257,6 +271,9 @@ def plainly(world, spec, now, state, task):
     drawn = info.prompts >= 0
     success = jnp.where(drawn, jnp.sum(info.success, axis=1), 0)
     told = info.prompts, jnp.swapaxes(info.answers, 1, 2), success, dead, drawn
+    besides = info.wins
+    if isinstance(spec, simrl.PrefixReplay):
+        besides = info.answers[0].size - info.num_tokens
     if len(state.params) == 1:  # its groups are one
         answers = jnp.where(drawn[:, None, None], told[1], told[1][0, :, :1])
         told = (
@@ -266,7 +283,8 @@ def plainly(world, spec, now, state, task):
             sum(dead)[None],
             sum(drawn)[None],
         )
-    return after, told, spread
+        besides = None if besides is None else sum(besides)[None]
+    return after, (*told, besides), spread
 
 
 def at_once(world, spec, one, now, state, task):
@@ -281,7 +299,8 @@ def at_once(world, spec, one, now, state, task):
     guesses = heard.counts if heard.answers is None else heard.answers
     if guesses is not None:  # else they were looked at alone
         guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
-    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn
+    besides = heard.spared if isinstance(spec, simrl.PrefixReplay) else heard.wins
+    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn, besides
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (after, told))
 
 
@@ -320,9 +339,9 @@ def assert_within_ulps(found, wanted, *others):
 
 
 def assert_heard(heard, told, size, name, unsure=False):
-    """The same prompts, answers (or counts of symbols), successes and dead, exactly; but for dead
-    ones where it is `unsure` [N] that rounding leaves a gradient."""
-    prompts, answers, success, dead, drawn = told
+    """The same prompts, answers (or counts of symbols), successes, dead and duels won or symbols
+    given, exactly; but for dead ones where it is `unsure` [N] that rounding leaves a gradient."""
+    prompts, answers, success, dead, drawn, besides = told
     wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead)
     for mine, theirs in zip((heard[0], *heard[2:4]), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
@@ -330,6 +349,10 @@ def assert_heard(heard, told, size, name, unsure=False):
         assert np.all(drawn == drawn.max()), name
     else:
         np.testing.assert_array_equal(heard[4], drawn, err_msg=name)
+    assert (heard[5] is None) == (besides is None), name
+    if besides is not None:
+        np.testing.assert_array_equal(heard[5], besides, err_msg=name)
+        assert len(np.unique(besides)) > 1, name
     if heard[1] is None:
         return
     guesses = np.asarray(answers)  # [N, K, L, C]
@@ -359,9 +382,18 @@ def assert_same_update(world, learners):
         moved = RATES.reshape(-1, 1, 1, 1) * terms
         assert_within_ulps(found.params, wanted.params, before.params, moved)
         assert np.any(found.params != before.params), name
-        memories = (jax.tree.leaves((s.advantage, s.curriculum)) for s in (found, wanted, before))
+        memories = (jax.tree.leaves(memory_of(s)) for s in (found, wanted, before))
         for mine, theirs, earlier in zip(*memories, strict=True):
             assert_within_ulps(mine, theirs, earlier, np.ones_like(earlier))
+        if isinstance(before, replay.Replaying) and before.params.shape[-1] == SMALL:
+            assert np.any(found.known > before.known), name
+
+
+def memory_of(state):
+    """What a state keeps besides parameters and what the optimiser does."""
+    if isinstance(state, replay.Replaying):
+        return state.advantage, 1.0 * state.answers, 1.0 * state.known
+    return state.advantage, state.curriculum
 
 
 def are_sure(params):
@@ -533,6 +565,34 @@ def test_filtering(name):
             advantage, GROUP, groups, GROUPS, SGD
         )
         for i, (advantage, groups) in enumerate(FILTERED[name])
+    }
+    assert_same_update(WORLDS[name], learners)
+
+
+@pytest.mark.parametrize(
+    "name", ["gaussian-4", "exact-several", "fraction-groups", "token-fixed-36"]
+)
+def test_self_play(name):
+    world = WORLDS.get(name) or simrl.Sequence(LARGE, 2, "token")
+    groups = GROUPS if name in GROUPED else 1
+    assert_same_update(world, {name: simrl.SelfPlay(GROUP, groups, SGD)})
+
+
+HINTED = {
+    # world: advantages
+    "exact-several": [RUNNING, LEAVE_ONE_OUT],
+    "fraction-groups": [NORMALISED],
+    "token-noisy": [LEAVE_ONE_OUT],
+    "exact-fixed-36": [specs.ADVANTAGES["none"]],
+}
+
+
+@pytest.mark.parametrize("name", HINTED)
+def test_hints(name):
+    groups, share = GROUPS if name in GROUPED else 1, vary(0.5, 1.0, 0.0)
+    learners = {
+        f"{i}: {type(advantage).__name__}": simrl.PrefixReplay(advantage, share, GROUP, groups, SGD)
+        for i, advantage in enumerate(HINTED[name])
     }
     assert_same_update(WORLDS[name], learners)
 

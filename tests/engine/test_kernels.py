@@ -39,6 +39,11 @@ SPECS = {
     ),
 }
 
+ALSO = {  # of the same operations: they are not run
+    "hints": simrl.Spec(simrl.Sequence(3, 2), simrl.PrefixReplay("leave_one_out", 0.5, 2)),
+    "duels": simrl.Spec(simrl.Sequence(3, 2, "token"), simrl.SelfPlay(2), measures=("duel",)),
+}
+
 
 @pytest.fixture(scope="module", params=SPECS)
 def both(request):
@@ -97,6 +102,16 @@ def test_what_is_too_much_is_left_to_the_loop():
         return lanes
 
     assert kernels.run(dear, one, rows(3)) is None
+
+
+@pytest.mark.parametrize("name", ALSO)
+def test_what_a_kernel_takes_too(name, monkeypatch):
+    setup, jobs = lanes_of(ALSO[name], LANES)
+    took, run = [], kernels.run
+    monkeypatch.setattr(kernels, "run", lambda *given: took.append(run(*given, interpret=True)))
+    jax.eval_shape(partial(after, setup, UPDATES, fused.on_chip), jobs)
+    assert len(took) == 1
+    assert took[0] is not None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Duels: the mean update and what a verdict tells, by listing every pair of guesses."""
 
+import dataclasses
 import itertools
 from functools import partial
 
@@ -10,11 +11,13 @@ import pytest
 
 import simrl
 from simrl import keys
-from simrl.engine import asked, observe
+from simrl.engine import asked, observe, train
 from simrl.environments import sequence
 from simrl.learners.self_play import verdicts
 from simrl.measures import duels, messages
+from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
+from simrl.types import Heard
 from tests.contracts.worlds import build, some_logits, streams
 from tests.oracles import enumeration
 
@@ -173,12 +176,31 @@ def test_the_first_guess_wins_every_second_duel(measured):
     assert bits["mean"].between(0.1, 0.9).all()
 
 
+def test_a_whole_run_is_that_of_the_plain_path(measured):
+    """The same counts, and so the same duels won; what is not counted to rounding."""
+    spec, data = measured
+    assert checks.path(specs.resolved(spec)) == "fused"
+    plain = simrl.run(dataclasses.replace(spec, engine="plain"), SEEDS).isel(cell=0)
+    counts = {"success", "duels", "duel_wins", *(name.lower() for name in train.COUNTERS)}
+    counts = {f"phase_{name}" for name in counts}
+    assert set(plain) == set(data) > counts
+    for name in plain:
+        mine, theirs = data[name].values, plain[name].values
+        whole = name in counts or not np.issubdtype(theirs.dtype, np.floating)
+        tolerances = (0, 0) if whole else (1e-5, 1e-5)
+        np.testing.assert_allclose(mine, theirs, *tolerances, err_msg=name)
+
+
 def test_an_own_learner_may_not_tell_who_won():
     trial = build(simrl.Sequence(2, 2), simrl.SelfPlay())._replace(measures=("duel",))
     info = simrl.Info(*(jnp.zeros(()),) * 6)._replace(success=jnp.zeros((2, 6)))
     counted = asked.of_update(trial, info, jnp.array([[True, False]]))
     assert counted["duels"].tolist() == [3]
     assert np.isnan(counted["duel_wins"]).all()
+    heard = Heard(*(jnp.zeros((2, 5)),) * 5)
+    of_draws = asked.of_lanes(trial, heard)
+    np.testing.assert_array_equal(of_draws["duels"], 8)  # of two groups
+    assert np.isnan(of_draws["duel_wins"]).all()
 
 
 @pytest.mark.parametrize(
