@@ -53,7 +53,7 @@ def weigh(
     groups, size = lot.groups, lot.size
     if baseline is not None:
         weights = fence(told.credit - baseline[:, :, None])
-        return Weights(state, weights.reshape(-1, *weights.shape[2:]), _dead_of(lot, weights))
+        return Weights(state, weights.reshape(-1, *weights.shape[2:]), dead_of(lot, weights))
     credit = jnp.moveaxis(told.credit.reshape(draws, length, -1, size, lanes), 1, 3)
     rollouts = Rollout(
         prompt=jnp.broadcast_to(prompts, (groups, lanes)),
@@ -99,7 +99,7 @@ def _dead(lot: Batch, weights: Array) -> Array:
     return columns.total(dead.reshape(lot.draws, -1, lanes))
 
 
-def _dead_of(lot: Batch, weights: Array) -> Array:
+def dead_of(lot: Batch, weights: Array) -> Array:
     """The same of weights [K, L, C, N]."""
     nothing = jnp.all(weights == 0, axis=1).reshape(lot.draws, -1, lot.size, weights.shape[-1])
     return columns.total(lot.size * jnp.all(nothing, axis=2).astype(jnp.uint32))
