@@ -205,19 +205,18 @@ def _fused(
         return None
     batch = spec.num_groups, spec.group_size
     lot = Batch(environment.shape.num_prompts, *batch)
-    rules = environment, spec.features
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
     ) -> tuple[Learning, Heard]:
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
         answers, verdict = draws.guesses(environment, lot, keys, asked, fence)
-        drawn = valuing.Drawn(asked, answers, verdict.credit)
+        drawn = valuing.Drawn(lot, asked, answers, verdict.credit)
         stops = None if spec.stop_below is None else _stops(spec, lot, keys.label, fence)
-        about = lot, state.advantage, drawn
-        found = valuing.value(*rules, spec.trace_decay, *about, stops, fence)
-        heard = _heard(surrogate, lot, drawn, verdict.success, found, fence)
-        kept = valuing.learned(*rules, spec.critic_optimizer, *about, found, fence)
+        known, features = state.advantage, spec.features
+        found = valuing.value(environment, features, spec.trace_decay, known, drawn, stops, fence)
+        kept = valuing.learned(features, spec.critic_optimizer, known, drawn, found, fence)
+        heard = _heard(surrogate, drawn, verdict.success, found, fence)
         made = fused.learnt(kept, surrogate, lot, heard, found.weights, fence)
         return fused.climb(spec.optimizer, surrogate, state, lot, asked, made, fence), heard
 
@@ -241,19 +240,17 @@ def _stops(spec: ActorCritic, lot: Batch, stream: Any, fence: Fence) -> valuing.
 
 def _heard(
     surrogate: Surrogate,
-    lot: Batch,
     drawn: valuing.Drawn,
     success: Array,
     found: valuing.Valued,
     fence: Fence,
 ) -> Heard:
-    """What an update tells others, of guesses whose success [K, C, N] none had foreseen."""
-    asked, spared, groups = drawn.asked, None, None
+    """What an update tells others; success [K, C, N] is that of whole answers."""
+    lot, asked, groups, spared = drawn.lot, drawn.asked, None, None
     if found.live is not None:
         success = jnp.where(found.live[:, -1], success, 0)
-        left = jnp.sum(~found.live, axis=1, dtype=jnp.uint32)
-        spared = columns.total(left)
-        groups = jnp.full(asked.prompts.shape, lot.groups // lot.draws, jnp.uint32)
+        spared = columns.total(jnp.sum(~found.live, axis=1, dtype=jnp.uint32))
+        groups = jnp.full(spared.shape, lot.groups // lot.draws, jnp.uint32)
     dead = weighing.dead_of(lot, found.weights.reshape(drawn.credit.shape))
     if surrogate.penalty is not None:  # it leaves no group without a gradient
         dead = jnp.zeros_like(dead)
