@@ -21,6 +21,7 @@ from simrl.engine.lanes import Jobs, Setup
 from simrl.engine.record import Observed, Record, Schedule
 from simrl.types import Array, Trial
 
+MIN_SEEDS = 256  # that any pool has room for, however large their states: a stored block
 MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
 MAX_BYTES = 2**26  # of their states
 MAX_LOOKS = 32  # in a launch; with one in each, a look at K = 10 takes .65 us a seed, so .19
@@ -39,7 +40,8 @@ def room_for(setup: Setup, jobs: Jobs) -> int:
         leaves = jax.tree.leaves(jax.eval_shape(lambda: _first_state(trial)))
         held = sum(leaf.size * max(getattr(leaf.dtype, "itemsize", 8), 1) for leaf in leaves)
         at_once = lanes.width_of(setup, trial) * setup.mesh.devices.size
-        _ROOMS[form] = max(min(MAX_SEEDS, MAX_BYTES // max(held, 1)) // at_once, 1)
+        most = min(MAX_SEEDS, MAX_BYTES // max(held, 1))
+        _ROOMS[form] = max(most // at_once, -(-MIN_SEEDS // at_once))
     return _ROOMS[form]
 
 

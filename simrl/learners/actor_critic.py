@@ -9,12 +9,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import critic, rollouts, updates
+from simrl import choices, columns
+from simrl import keys as random
+from simrl.columns import Fence, Law
+from simrl.learners import critic, draws, epochs, fused, rollouts, updates, valuing, weighing
 from simrl.learners.critic import Critic, Judged
+from simrl.learners.draws import Batch
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import phases
-from simrl.types import Array, Environment, Info, Learner, Params, Policy, Rollout, Task
+from simrl.types import (
+    Array,
+    Environment,
+    Fused,
+    Heard,
+    Info,
+    Learner,
+    Params,
+    Policy,
+    Rollout,
+    Surrogate,
+    Task,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -140,6 +156,7 @@ class ActorCritic:
             ledger=lines,
             listed=policy.listed is not None,
             partial=stops,
+            fused=_fused(environment, policy, self, surrogate, lines),
         )
 
     def _judge(
@@ -174,3 +191,68 @@ def _report(lines: dict[str, int], found: Judged, weights: Array | None, stops: 
     each: Array = jnp.asarray(phases.words_of(sum(lines.values())))
     flops = phases.multiply_words(jnp.broadcast_to(each, (len(tokens), 2)), tokens)
     return info._replace(num_tokens=tokens, flops=flops)
+
+
+def _fused(
+    environment: Environment,
+    policy: Policy,
+    spec: ActorCritic,
+    surrogate: Surrogate,
+    lines: dict[str, int],
+) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    if fused.obstacle(environment, policy) or not epochs.are_known(surrogate):
+        return None
+    batch = spec.num_groups, spec.group_size
+    lot = Batch(environment.shape.num_prompts, *batch)
+
+    def step(
+        keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Learning, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        answers, verdict = draws.guesses(environment, lot, keys, asked, fence)
+        drawn = valuing.Drawn(lot, asked, answers, verdict.credit)
+        stops = None if spec.stop_below is None else _stops(spec, lot, keys.label, fence)
+        known, features = state.advantage, spec.features
+        found = valuing.value(environment, features, spec.trace_decay, known, drawn, stops, fence)
+        kept = valuing.learned(features, spec.critic_optimizer, known, drawn, found, fence)
+        heard = _heard(surrogate, drawn, verdict.success, found, fence)
+        made = fused.learnt(kept, surrogate, lot, heard, found.weights, fence)
+        return fused.climb(spec.optimizer, surrogate, state, lot, asked, made, fence), heard
+
+    return Fused(
+        fused.logits,
+        step,
+        lambda: fused.charge(lines, environment, batch, spec.group_size),
+        # Of a position that was not decoded.
+        relief=None if spec.stop_below is None else {"tokens": 1, "flops": sum(lines.values())},
+    )
+
+
+def _stops(spec: ActorCritic, lot: Batch, stream: Any, fence: Fence) -> valuing.Stops:
+    """Which guesses are stopped, of many seeds."""
+    assert spec.stop_below is not None
+    words = choices.words(stream, lot.groups * lot.size, 1, fence)[0]
+    free = random.uniform(words) < spec.stop_exploration
+    free = free.reshape(lot.draws, lot.answers, -1)
+    return valuing.Stops(spec.stop_below, spec.stop_after, free)
+
+
+def _heard(
+    surrogate: Surrogate,
+    drawn: valuing.Drawn,
+    success: Array,
+    found: valuing.Valued,
+    fence: Fence,
+) -> Heard:
+    """What an update tells others; success [K, C, N] is that of whole answers."""
+    lot, asked, groups, spared = drawn.lot, drawn.asked, None, None
+    if found.live is not None:
+        success = jnp.where(found.live[:, -1], success, 0)
+        spared = columns.total(jnp.sum(~found.live, axis=1, dtype=jnp.uint32))
+        groups = jnp.full(spared.shape, lot.groups // lot.draws, jnp.uint32)
+    dead = weighing.dead_of(lot, found.weights.reshape(drawn.credit.shape))
+    if surrogate.penalty is not None:  # it leaves no group without a gradient
+        dead = jnp.zeros_like(dead)
+    right = columns.total(fence(success))
+    return Heard(asked.prompts, asked.law, drawn.answers, right, dead, drawn=groups, spared=spared)

@@ -97,14 +97,18 @@ def advantages(rewards: Array, values: Array, live: Array, decay: Array | float)
 
 def decayed(terms: Array, decay: Array | float) -> Array:
     """Sums [..., L] over k >= 0 of decay^k times the term k positions later."""
+    return jnp.moveaxis(decayed_rows(jnp.moveaxis(terms, -1, 0), decay), 0, -1)
+
+
+def decayed_rows(terms: Array, decay: Array | float) -> Array:
+    """The same of terms [L, ...]."""
 
     def back(total: Array, term: Array) -> tuple[Array, Array]:
         total = term + decay * total
         return total, total
 
-    rows = jnp.moveaxis(terms, -1, 0)
-    _, sums = jax.lax.scan(back, jnp.zeros_like(rows[0]), rows, reverse=True)
-    return jnp.moveaxis(sums, 0, -1)
+    _, sums = jax.lax.scan(back, jnp.zeros_like(terms[0]), terms, reverse=True)
+    return sums
 
 
 def learned(optimizer: optax.GradientTransformation, known: Critic, found: Judged) -> Critic:

@@ -92,19 +92,10 @@ def policy_gradient(
         asked = draws.ask(environment, lot, keys.prompt, law, task, fence, course)
         baseline = None if oracle is None else fence(told_each(told, lot, asked))
         found = learn(keys, state, asked, baseline, fence)
-        gradient = direction(surrogate, state, lot, asked, found, fence)
         heard = found.heard
         if surrogate.penalty is not None:  # it leaves no group without a gradient
             heard = heard._replace(dead=jnp.zeros_like(heard.dead))
-        after = ascend(optimizer, state, gradient, found.kept)
-        if found.guesses is not None:
-
-            def climb(state: Learning, law: Law, sums: Array, total: Array) -> Learning:
-                about = asked._replace(law=law), found._replace(sums=sums, total=total)
-                gradient = direction(surrogate, state, lot, *about, fence)
-                return ascend(optimizer, state, gradient, found.kept)
-
-            after = epochs.go_on(surrogate, climb, lot, asked, found.guesses, after, fence)
+        after = climb(optimizer, surrogate, state, lot, asked, found, fence)
         if curriculum is not None:
             told_right = asked.prompts, found.passed[:, None] / lot.answers
             noted = curriculum.update(state.curriculum, *told_right)
@@ -223,6 +214,28 @@ def learnt(
     total = columns.total(shares)
     whole = total if lot.answers == 1 else fence(total)
     return Learnt(kept, sums, whole, heard, heard.success, guesses)
+
+
+def climb(
+    optimizer: Optimizer,
+    surrogate: Surrogate,
+    state: Learning,
+    lot: Batch,
+    asked: Asked,
+    found: Learnt,
+    fence: Fence,
+) -> Learning:
+    """The state after the surrogate's passes over weighted guesses."""
+
+    def again(state: Learning, law: Law, sums: Array, total: Array) -> Learning:
+        about = asked._replace(law=law), found._replace(sums=sums, total=total)
+        gradient = direction(surrogate, state, lot, *about, fence)
+        return ascend(optimizer, state, gradient, found.kept)
+
+    after = again(state, asked.law, found.sums, found.total)
+    if found.guesses is None:
+        return after
+    return epochs.go_on(surrogate, again, lot, asked, found.guesses, after, fence)
 
 
 def direction(

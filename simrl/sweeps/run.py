@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from simrl.engine import lanes
+from simrl.engine import lanes, pool
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import identity, pools
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.spec import Spec, SpecError
 from simrl.sweeps.store import Block, Store, Writer
 
-BLOCK = 256  # seeds in a stored block
+BLOCK = pool.MIN_SEEDS  # seeds in a stored block
 
 
 class Progress(NamedTuple):

@@ -15,7 +15,7 @@ import pytest
 import simrl
 from simrl import columns, columnwise, keys
 from simrl.environments import bandit, sequence
-from simrl.learners import advantages, fused, oracles, ppo, replay, surrogates
+from simrl.learners import advantages, critic, fused, oracles, ppo, replay, surrogates
 from simrl.learners.updates import group_words
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import a_bandit, build
@@ -132,6 +132,10 @@ def some_states(learner, streams):
     if isinstance(memory, advantages.Running):
         count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
         memory = advantages.Running(normal(memory.mean), count)
+    if isinstance(memory, critic.Critic):
+        known = normal(memory.values) * (draw.uniform(size=memory.values.shape) > 0.1)
+        visits = jax.tree.map(lambda x: jnp.float32(draw.integers(7, size=x.shape)), memory.visits)
+        memory = critic.Critic(known, visits, jax.tree.map(normal, memory.optimizer))
     optimizer = jax.tree.map(normal, start.optimizer)
     start = start._replace(
         params=normal(start.params, scales), optimizer=optimizer, advantage=memory
@@ -153,6 +157,8 @@ def spread_of(trial, spec, now, state, task, info):
     if isinstance(getattr(spec, "advantage", None), simrl.Oracle):
         reward = _paid(trial, now, task, info).credit
         weights = jnp.abs(reward) + jnp.abs(spec.advantage.offset) + _most(trial, task)
+    elif isinstance(spec, simrl.ActorCritic):
+        _, weights = _errors(trial, spec, now, state, task, info)
     elif hasattr(spec, "advantage"):
         told = _paid(trial, now, task, info)
         nothing = jnp.zeros(groups)
@@ -201,6 +207,32 @@ def _of_passes(spec, state, after, terms):
         logits = jnp.sum(logits, axis=1, keepdims=True)
     grown = 1 + spec.optimizer.numbers["learning_rate"] * jnp.max(terms, axis=-1, keepdims=True)
     return terms * (1 + logits) * sum(grown**i for i in range(surrogate.num_epochs))
+
+
+def _errors(trial, spec, now, state, task, info):
+    """What the critic of a spec makes of guesses, and the terms [G, B, L] of its errors, which are
+    sums from the end: each is rounded."""
+    told, known = _paid(trial, now, task, info), state.advantage
+    nothing = jnp.zeros(len(info.prompts))
+    drawn = simrl.Rollout(info.prompts, info.answers, told.credit, told.success, nothing)
+    free = critic.explorers(now.label, info.success.shape, spec.stop_exploration)
+    found = spec._judge(trial.environment, known, drawn, free)
+    values = jnp.abs(known.values[info.prompts[:, None, None], found.places])
+    after = jnp.pad(values[..., 1:], ((0, 0), (0, 0), (0, 1)))
+    sizes = jnp.where(found.live, jnp.abs(told.credit) + values + after, 0)
+    return found, critic.decayed(critic.decayed(sizes, spec.trace_decay), spec.trace_decay)
+
+
+def _taught(trial, spec, now, state, task, info):
+    """The terms [M, n] of what teaches the values of a critic; of another memory 1."""
+    if not isinstance(spec, simrl.ActorCritic):
+        return jnp.ones(())
+    found, sizes = _errors(trial, spec, now, state, task, info)
+    at, nothing = (
+        (info.prompts[:, None, None], found.places),
+        jnp.zeros_like(state.advantage.values),
+    )
+    return nothing.at[at].add(sizes) / jnp.maximum(nothing.at[at].add(found.live), 1)
 
 
 def _most(trial, task):
@@ -262,18 +294,19 @@ def _heft(weights, credit):
 
 
 def plainly(world, spec, now, state, task):
-    """One lane: the state after `learner.step`, what it tells, and the sum of |terms|."""
+    """One lane: the state after `learner.step`, what it tells, and the sums of |terms|: of the
+    gradient, and of what is remembered."""
     trial = build(world, spec)
     after, info = trial.learner.step(now, state, task)
     dead = jnp.zeros(info.prompts.shape, jnp.uint32) if info.dead is None else info.dead
     spread = spread_of(trial, spec, now, state, task, info)
     spread = _of_passes(spec, state, after, spread)
+    taught = _taught(trial, spec, now, state, task, info)
     drawn = info.prompts >= 0
     success = jnp.where(drawn, jnp.sum(info.success, axis=1), 0)
-    told = info.prompts, jnp.swapaxes(info.answers, 1, 2), success, dead, drawn
-    besides = info.wins
-    if isinstance(spec, simrl.PrefixReplay):
-        besides = info.answers[0].size - info.num_tokens
+    spent = info.num_tokens, info.flops[:, 1]
+    told = info.prompts, jnp.swapaxes(info.answers, 1, 2), success, dead, drawn, spent
+    wins = info.wins
     if len(state.params) == 1:  # its groups are one
         answers = jnp.where(drawn[:, None, None], told[1], told[1][0, :, :1])
         told = (
@@ -282,9 +315,10 @@ def plainly(world, spec, now, state, task):
             told[2].sum()[None],
             sum(dead)[None],
             sum(drawn)[None],
+            jax.tree.map(lambda x: x.sum()[None], spent),
         )
-        besides = None if besides is None else sum(besides)[None]
-    return after, (*told, besides), spread
+        wins = None if wins is None else sum(wins)[None]
+    return after, (*told, wins), (spread, taught)
 
 
 def at_once(world, spec, one, now, state, task):
@@ -299,9 +333,19 @@ def at_once(world, spec, one, now, state, task):
     guesses = heard.counts if heard.answers is None else heard.answers
     if guesses is not None:  # else they were looked at alone
         guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
-    besides = heard.spared if isinstance(spec, simrl.PrefixReplay) else heard.wins
-    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn, besides
+    spent = _spent(path, heard)
+    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn, spent, heard.wins
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (after, told))
+
+
+def _spent(path, heard):
+    """Tokens and FLOPs [K, N] that are charged for what was heard."""
+    charge, relief = path.charge(), path.relief or {}
+    each = len(charge.prompts) // len(heard.prompts)
+    drawn = jnp.full_like(heard.dead, each) if heard.drawn is None else heard.drawn
+    spared = jnp.zeros_like(drawn) if heard.spared is None else heard.spared
+    whole = {"tokens": charge.num_tokens[0], "flops": charge.flops[0, 1]}
+    return tuple(x * drawn - np.uint32(relief.get(name, 0)) * spared for name, x in whole.items())
 
 
 def in_blocks(one):
@@ -339,20 +383,20 @@ def assert_within_ulps(found, wanted, *others):
 
 
 def assert_heard(heard, told, size, name, unsure=False):
-    """The same prompts, answers (or counts of symbols), successes, dead and duels won or symbols
-    given, exactly; but for dead ones where it is `unsure` [N] that rounding leaves a gradient."""
-    prompts, answers, success, dead, drawn, besides = told
-    wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead)
-    for mine, theirs in zip((heard[0], *heard[2:4]), wanted, strict=True):
+    """The same prompts, answers (or counts of symbols), successes, dead, charges and duels won,
+    exactly; but for dead ones where it is `unsure` [N] that rounding leaves a gradient."""
+    prompts, answers, success, dead, drawn, spent, wins = told
+    wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead), *spent
+    for mine, theirs in zip((heard[0], *heard[2:4], *heard[5]), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
     if heard[4] is None:
         assert np.all(drawn == drawn.max()), name
     else:
         np.testing.assert_array_equal(heard[4], drawn, err_msg=name)
-    assert (heard[5] is None) == (besides is None), name
-    if besides is not None:
-        np.testing.assert_array_equal(heard[5], besides, err_msg=name)
-        assert len(np.unique(besides)) > 1, name
+    assert (heard[6] is None) == (wins is None), name
+    if wins is not None:
+        np.testing.assert_array_equal(heard[6], wins, err_msg=name)
+        assert len(np.unique(wins)) > 1, name
     if heard[1] is None:
         return
     guesses = np.asarray(answers)  # [N, K, L, C]
@@ -370,7 +414,7 @@ def assert_same_update(world, learners):
     states = {name: some_states(trial.learner, streams) for name, trial in trials.items()}
     plain, together = both(world, learners, states, now, tasks)
     for name, before in states.items():
-        (wanted, told, spread), (found, heard) = plain[name], together[name]
+        (wanted, told, (spread, taught)), (found, heard) = plain[name], together[name]
         # A reward less its expectation, of a policy that is sure, is rounding, or nothing.
         rule = getattr(getattr(learners[name], "advantage", None), "rule", "")
         unsure = are_sure(before.params) if rule == "expected_reward" else False
@@ -382,6 +426,9 @@ def assert_same_update(world, learners):
         moved = RATES.reshape(-1, 1, 1, 1) * terms
         assert_within_ulps(found.params, wanted.params, before.params, moved)
         assert np.any(found.params != before.params), name
+        if isinstance(before.advantage, critic.Critic):
+            assert_same_critic(*(s.advantage for s in (found, wanted, before)), np.abs(taught))
+            continue
         memories = (jax.tree.leaves(memory_of(s)) for s in (found, wanted, before))
         for mine, theirs, earlier in zip(*memories, strict=True):
             assert_within_ulps(mine, theirs, earlier, np.ones_like(earlier))
@@ -394,6 +441,17 @@ def memory_of(state):
     if isinstance(state, replay.Replaying):
         return state.advantage, 1.0 * state.answers, 1.0 * state.known
     return state.advantage, state.curriculum
+
+
+def assert_same_critic(found, wanted, before, taught):
+    """Values taught by errors whose terms are `taught` [N, M, n]."""
+    (old,), (trace,), (mine,) = (jax.tree.leaves(c.optimizer) for c in (before, wanted, found))
+    terms = taught + MOMENTUM * np.abs(old)
+    assert_within_ulps(mine, trace, terms)
+    moved = RATES.reshape(-1, 1, 1) * terms
+    assert_within_ulps(found.values, wanted.values, before.values, moved)
+    assert np.any(found.values != before.values)
+    jax.tree.map(np.testing.assert_array_equal, found.visits, wanted.visits)
 
 
 def are_sure(params):
@@ -493,7 +551,7 @@ def test_adam(kind):
         state = plain_step(some_streams(step)[1], state, tasks)[0]
     now = some_streams(3)[1]
     plain, together = both(world, {kind: spec}, {kind: state}, now, tasks)
-    (wanted, told, spread), (found, heard) = plain[kind], together[kind]
+    (wanted, told, (spread, _)), (found, heard) = plain[kind], together[kind]
     assert_heard(heard, told, SMALL, kind)
     adam, kept, before = (s.optimizer[0] for s in (found, wanted, state))
     np.testing.assert_array_equal(adam.count, kept.count)
@@ -514,7 +572,7 @@ def test_smoothed_labels(world):
     learner = build(WORLDS[world], dataclasses.replace(spec, smoothing=0.1)).learner
     before = some_states(learner, streams)
     plain, together = both(WORLDS[world], {"": spec}, {"": before}, now, tasks)
-    (wanted, told, spread), (found, heard) = plain[""], together[""]
+    (wanted, told, (spread, _)), (found, heard) = plain[""], together[""]
     assert_heard(heard, told, WORLDS[world].build().shape.vocab_size, world)
     (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
     # The even share of every symbol is a term too.
@@ -597,6 +655,30 @@ def test_hints(name):
     assert_same_update(WORLDS[name], learners)
 
 
+DECAYS, LOW = vary(1.0, 0.95, 0.3, 0.0), {"stop_below": vary(0.3, -0.2), "stop_after": 3.0}
+LOW["stop_exploration"] = vary(0.05, 0.5, 0.0)
+CRITICS = {
+    # world: (features, surrogate, stops) of each learner; all where their code may differ
+    "gaussian-contexts": [("prompt", NATURAL, {})],
+    "token-fixed-4": [("prefix", BY_ANSWER, {}), ("prompt", CHECKED, {})],
+    "fraction-groups": [("prefix", SCORE, LOW)],
+    "reward_to_go-zipf-several": [("position", SCORE, {}), ("prefix", BOTH, LOW)],
+    "token-zipf-36": [("prefix", SCORE, LOW)],
+}
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_critics(name):
+    groups = GROUPS if name in GROUPED else 1
+    learners = {
+        f"{features}, {type(surrogate).__name__}": simrl.ActorCritic(
+            GROUP, groups, features, DECAYS, SGD, SGD, surrogate, **stops
+        )
+        for features, surrogate, stops in CRITICS[name]
+    }
+    assert_same_update(WORLDS[name], learners)
+
+
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}
@@ -609,6 +691,7 @@ def test_all_are_met():
     assert all(surrogate.on_columns is not None for surrogate in built.values())
     assert set(built) <= set(map(type, parts))
     assert {part.ratio for part in parts if isinstance(part, simrl.PPO)} == set(ppo.RATIOS)
+    assert {features for each in CRITICS.values() for features, *_ in each} == set(critic.FEATURES)
 
 
 def test_several_passes_are_made_where_their_weights_are_known():

@@ -27,6 +27,11 @@ SPECS = {
         simrl.FilteredPolicyGradient("leave_one_out", 2, 1, 2),
         phases=simrl.Phases(num=1),
     ),
+    "guesses that may be stopped": simrl.Spec(
+        simrl.Sequence(2, 2),
+        simrl.ActorCritic(2, trace_decay=0.9, stop_below=0.1, stop_after=2.0),
+        phases=simrl.Phases(num=1),
+    ),
     "lessons": simrl.Spec(
         simrl.Sequence(3, 2, "token", "zipf"),
         simrl.Distillation("reverse", 3),

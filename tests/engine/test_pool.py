@@ -8,6 +8,9 @@ import pytest
 
 import simrl
 from simrl.engine import lanes, pool, stretches
+from simrl.sweeps import pools as sweeps
+from simrl.sweeps import run as runs
+from simrl.sweeps import spec as specs
 from tests.engine.bits import assert_same_bits
 
 WIDTH = 8  # lanes of a group: five groups of 40 seeds
@@ -58,6 +61,19 @@ SPECS = {
             curriculum=simrl.Band(),
         ),
     ),
+    "stopping": simrl.Spec(
+        environment=simrl.Sequence(3, 2, num_prompts=2),
+        learner=simrl.ActorCritic(
+            4,
+            3,
+            trace_decay=0.9,
+            optimizer=SGD,
+            stop_below=0.05,
+            stop_after=8.0,
+            stop_exploration=0.2,
+        ),
+        stop_pass_rate=0.9,
+    ),
 }
 SPECS = {
     name: dataclasses.replace(spec, max_steps=150, log_points=6, observe_every=7)
@@ -83,6 +99,17 @@ def test_fused_runs_are_plain_runs(name):
         elif theirs.dtype.kind == "f":
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4, err_msg=variable)
     assert np.ptp(plain["log_odds"].isel(log_point=-1).values) > 0.01  # seeds do differ
+
+
+def test_a_pool_has_room_for_a_stored_block_whatever_its_states(monkeypatch):
+    monkeypatch.setattr(pool, "_ROOMS", {})
+    spec = specs.resolved(SPECS["bandit"])
+    setup, _, _ = sweeps._setup(spec, lanes.mesh_of(1))
+    assert pool.size_for(setup, sweeps._one_job(spec)) == pool.MAX_SEEDS
+    monkeypatch.setattr(pool, "MAX_BYTES", 1)
+    monkeypatch.setattr(lanes, "FUSED_WIDTHS", (WIDTH, WIDTH))
+    pool._ROOMS.clear()
+    assert pool.size_for(setup, sweeps._one_job(spec)) == runs.BLOCK
 
 
 @pytest.fixture
