@@ -246,13 +246,12 @@ def _heard(
     fence: Fence,
 ) -> Heard:
     """What an update tells others; success [K, C, N] is that of whole answers."""
-    lot, asked, groups, spared = drawn.lot, drawn.asked, None, None
+    lot, asked, spared = drawn.lot, drawn.asked, None
     if found.live is not None:
         success = jnp.where(found.live[:, -1], success, 0)
         spared = columns.total(jnp.sum(~found.live, axis=1, dtype=jnp.uint32))
-        groups = jnp.full(spared.shape, lot.groups // lot.draws, jnp.uint32)
     dead = weighing.dead_of(lot, found.weights.reshape(drawn.credit.shape))
     if surrogate.penalty is not None:  # it leaves no group without a gradient
         dead = jnp.zeros_like(dead)
     right = columns.total(fence(success))
-    return Heard(asked.prompts, asked.law, drawn.answers, right, dead, drawn=groups, spared=spared)
+    return Heard(asked.prompts, asked.law, drawn.answers, right, dead, spared=spared)
