@@ -128,6 +128,7 @@ def main() -> None:
         compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
     chosen = best(compared)
     with command.Watch("all seeds", console, clock) as watch, ThreadPoolExecutor(1) as meanwhile:
+        faint = meanwhile.submit(simrl.phase_table, compared)
         # The lines of the figures, which will ask for them.
         meanwhile.map(closed_forms, efficiency_map_figure.CLEAN.values())
         data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
@@ -135,11 +136,11 @@ def main() -> None:
     show(table, hits, console)
     table.to_csv(arguments.out / "table.csv", index=False)
     hits.to_csv(arguments.out / "hitting.csv", index=False)
-    faint = simrl.phase_table(compared)
-    faint.to_csv(arguments.out / "rates.csv", index=False)
-    draw = efficiency_map_figure.figure(table, faint, hits)
+    rates_table = faint.result()
+    rates_table.to_csv(arguments.out / "rates.csv", index=False)
+    draw = efficiency_map_figure.figure(table, rates_table, hits)
     efficiency_map_figure.save(draw, arguments.out)
-    worlds = efficiency_map_worlds.supplement(table, faint)
+    worlds = efficiency_map_worlds.supplement(table, rates_table)
     efficiency_map_figure.save(worlds, arguments.out, "figure_worlds")
     command.farewell(console, clock, arguments.out)
 

@@ -26,7 +26,7 @@ STOPS: dict[str, tuple[dict[str, float], ...]] = {
 # Learning rates of the values, of which the best is chosen too. At 1 they are the means of the last
 # batch; slower ones remember more, and lag behind an actor as quick as these.
 MEMORIES = tuple(
-    (f"critic at {rate:g}", {"learner.critic_optimizer.learning_rate": rate})
+    (f"critic {rate:g}", {"learner.critic_optimizer.learning_rate": rate})
     for rate in (1.0, 0.2, 0.05)
 )
 PLAIN_LEARNER = {**LEAVE_ONE_OUT, "group_size": GROUP}

@@ -71,7 +71,7 @@ def test_the_rate_of_a_critic_is_chosen_as_that_of_its_actor():
         (cell.coordinates["setting"], cell.spec.learner.critic_optimizer.numbers["learning_rate"])
         for cell in cells
     }
-    assert kept == {("critic at 1", 1.0), ("critic at 0.2", 0.2), ("critic at 0.05", 0.05)}
+    assert kept == {("critic 1", 1.0), ("critic 0.2", 0.2), ("critic 0.05", 0.05)}
 
 
 def test_no_seed_that_chose_a_rate_is_told_of(tmp_path, monkeypatch):
