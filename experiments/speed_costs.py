@@ -126,7 +126,7 @@ def measure(ask: Ask, rounds: int, quick: bool, say: Callable[[str], None]) -> p
         say(f"{rows[-2].what}: {np.median(rows[-2].measured):.3g} s")
     runs = QUICK_RUNS if quick else RUNS
     peaks = {
-        steps: [ask("memory", num, steps) for num in runs]
+        steps: [[ask("memory", num, steps) for num in runs] for _ in range(rounds)]
         for steps in (QUICK_STEPS if quick else STEPS)
     }
     rows += memory_rows(peaks, runs)
@@ -149,22 +149,24 @@ def compile_rows(cell: str, told: list[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def memory_rows(peaks: dict[int, list[dict[str, float]]], runs: tuple[int, int]) -> list[Row]:
-    """Bytes that one more seed-run takes, with few updates and with many."""
+def memory_rows(peaks: dict[int, list[list[dict[str, float]]]], runs: tuple[int, int]) -> list[Row]:
+    """Bytes that one more seed-run takes, with few updates and with many; round by round."""
     rows: list[Row] = []
-    held_by: list[float] = []
-    for steps, (small, large) in peaks.items():
-        peak, kept = (
-            (large[key] - small[key]) / (runs[1] - runs[0]) for key in ("peak", "returned")
-        )
-        held_by.append(peak - kept)
+    for steps, rounds in peaks.items():
+        held, told = [], []
+        for small, large in rounds:
+            peak, kept = (
+                (large[key] - small[key]) / (runs[1] - runs[0]) for key in ("peak", "returned")
+            )
+            held.append(peak - kept)
+            told.append((peak, kept))
+        peak, kept = np.median(told, axis=0)
         note = f"{peak:.0f} at the peak less {kept:.0f} handed back"
-        rows.append(
-            Row(f"memory per seed-run, {steps:,} updates", "B", held_by[-1:], MOST_BYTES, note)
-        )
-    apart = abs(held_by[-1] - held_by[0])
+        rows.append(Row(f"memory per seed-run, {steps:,} updates", "B", held, MOST_BYTES, note))
+    medians = [float(np.median(row.measured)) for row in rows]
     few, many = min(peaks), max(peaks)
     note = f"{many:,} against {few:,} updates; a tenth of what was asked"
+    apart = abs(medians[-1] - medians[0])
     return [*rows, Row("memory, more by more updates", "B", [apart], ALIKE, note)]
 
 

@@ -318,9 +318,14 @@ def test_memory_is_a_difference_over_a_difference():
         return {"peak": 7e8 + per_run * runs, "returned": 1e4 + kept * runs}
 
     runs = (100, 1000)
-    peaks = {10: [told(900, 500, n) for n in runs], 90: [told(1200, 600, n) for n in runs]}
+    rounds = [(900, 500), (901, 500), (1900, 500)], [(1200, 600), (1300, 700), (1100, 800)]
+    peaks = {
+        steps: [[told(*per_run, n) for n in runs] for per_run in each]
+        for steps, each in zip((10, 90), rounds, strict=True)
+    }
     few, many, apart = speed_costs.memory_rows(peaks, runs)
-    assert (few.measured, many.measured, apart.measured) == ([400.0], [600.0], [200.0])
+    assert (few.measured, many.measured) == ([400.0, 401.0, 1400.0], [600.0, 600.0, 300.0])
+    assert apart.measured == [199.0]
     verdicts = speed_costs.table([few, many, apart])["verdict"].tolist()
     assert verdicts == ["met", "not met", "not met"]
 

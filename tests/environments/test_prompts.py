@@ -130,19 +130,6 @@ def test_prompts_follow_their_law():
     assert abs((drawn == 1).mean() - LAW[1]) < 4 * error
 
 
-def test_both_engines_agree():
-    place = world("token", frequencies="zipf")
-    learner = simrl.PolicyGradient(specs.ADVANTAGES["leave_one_out"], 4, 2)
-    found = {}
-    for engine in ("plain", "fused"):
-        spec = simrl.Spec(place, learner, max_steps=3, log_points=2, engine=engine)
-        found[engine] = simrl.run(simrl.Sweep(spec), seeds=3, out=None)
-    for name in ("pass_rate", "expected", "realised", "squared_norm", "phase_success"):
-        plain, fused = found["plain"][name], found["fused"][name]
-        np.testing.assert_allclose(plain, fused, rtol=2e-5, atol=1e-6, err_msg=name)
-    assert (found["plain"]["pass_rate"][..., -1] != found["plain"]["pass_rate"][..., 0]).all()
-
-
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
