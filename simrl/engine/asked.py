@@ -135,9 +135,9 @@ def of_lanes(trial: Trial, heard: Heard) -> dict[str, Array]:
     """The same of each draw [K, N] of an update of many seeds at once."""
     if "duel" not in trial.measures:
         return {}
-    duels = trial.learner.batch_size / (2 * len(heard.prompts))
+    num_duels = trial.learner.batch_size / (2 * len(heard.prompts))
     wins = jnp.full_like(heard.success, jnp.nan) if heard.wins is None else heard.wins
-    return dict(zip(DUELS, (jnp.full_like(heard.success, duels), wins), strict=True))
+    return dict(zip(DUELS, (jnp.full_like(heard.success, num_duels), wins), strict=True))
 
 
 def regret_of(
