@@ -15,18 +15,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
 from simrl import columns, primitives
 
 Array = jax.Array
 
+Shape = tuple[int, ...]
 Column = tuple[Any, bool]  # an array, and whether it has the lanes on its last axis
+# With lanes it is held without its axes of length 1: what differs in those alone is the same.
 
 ELEMENTWISE = primitives.ELEMENTWISE | primitives.TRANSCENDENTAL
 ELEMENTWISE |= {"convert_element_type", "copy", "integer_pow", "stop_gradient"}
 # Their parameters name axes from the front: the lanes behind are no concern of theirs.
-BY_AXIS = primitives.REDUCTION | primitives.CUMULATIVE | {"concatenate", "rev", "squeeze", "stack"}
+BY_AXIS = primitives.REDUCTION | primitives.CUMULATIVE | {"concatenate", "rev", "stack"}
+FOLDING = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 
 
 def over_lanes(function: Callable) -> Callable:
@@ -37,7 +41,6 @@ def over_lanes(function: Callable) -> Callable:
 
     def mapped(*arguments: Any) -> Any:
         leaves, tree = jax.tree.flatten(arguments)
-        num = leaves[0].shape[-1]
         one = [jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype) for leaf in leaves]
         structure = []
 
@@ -47,79 +50,168 @@ def over_lanes(function: Callable) -> Callable:
             return found
 
         closed = jax.make_jaxpr(flat)(*one)
-        found = _run(closed.jaxpr, closed.consts, [(leaf, True) for leaf in leaves], num)
-        return jax.tree.unflatten(structure[0], [_behind(x, on, num) for x, on in found])
+        lanes = _Lanes(leaves[0].shape[-1])
+        found = lanes.run(closed.jaxpr, closed.consts, [(lanes.bare(x), True) for x in leaves])
+        shapes = map(_shape, closed.jaxpr.outvars)
+        return jax.tree.unflatten(structure[0], list(map(lanes.behind, found, shapes)))
 
     return mapped
 
 
-def _behind(x: Any, has_lanes: bool, num: int) -> Any:
-    """The array with lanes on its last axis."""
-    if has_lanes:
-        return x
-    if not jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.prng_key):
-        x = jnp.asarray(x)
-    return jnp.broadcast_to(x[..., None], (*x.shape, num))
+class _Lanes:
+    """Jaxprs of one lane, run on columns of `num` lanes; what is asked for twice is done once.
+
+    XLA could find that too, but not alike in programs for one device and for several.
+    """
+
+    def __init__(self, num: int) -> None:
+        self.num = num
+        self.done: dict[Any, tuple[list[Column], list[Column]]] = {}  # results and operands
+
+    def run(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Column]) -> list[Column]:
+        """Every equation in turn."""
+        known: dict[Any, Column] = dict(zip(jaxpr.invars, inputs, strict=True))
+        known |= {v: (c, False) for v, c in zip(jaxpr.constvars, consts, strict=True)}
+
+        def read(atom: Any) -> Column:
+            return (atom.val, False) if isinstance(atom, Literal) else known[atom]
+
+        for equation in jaxpr.eqns:
+            given = [read(atom) for atom in equation.invars]
+            called = primitives.program_of(equation)
+            found = self.once(equation, given) if called is None else self.run(*called, given)
+            known |= dict(zip(equation.outvars, found, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def once(self, equation: Any, given: list[Column]) -> list[Column]:
+        """The results of an equation, those of an earlier one if it was the same."""
+        params, shapes = dict(equation.params), list(map(_shape, equation.invars))
+        if given and given[0][1] or equation.primitive.name in ELEMENTWISE:
+            params, shapes = _bare_form(equation, params, shapes)
+        operands = tuple(map(_identity, equation.invars, given, shapes))
+        key = equation.primitive, tuple(params.items()), operands
+        try:
+            known = self.done.get(key)
+        except TypeError:  # parameters that cannot be compared
+            return self.apply(equation, params, list(zip(given, shapes, strict=True)))
+        if known is None:
+            found = self.apply(equation, params, list(zip(given, shapes, strict=True)))
+            # Operands are held, lest another array be taken for them.
+            known = self.done[key] = found, given
+        return known[0]
+
+    def apply(
+        self, equation: Any, params: dict[str, Any], given: list[tuple[Column, Shape]]
+    ) -> list[Column]:
+        """One equation: as it stands where nothing has lanes, else by its rule or `jax.vmap`."""
+        primitive, name = equation.primitive, equation.primitive.name
+        has_lanes = tuple(lanes for (_, lanes), _ in given)
+        bind = partial(primitive.bind, **params)
+        if not any(has_lanes):
+            made = bind(*(x for (x, _), _ in given))
+            return [(x, False) for x in (made if primitive.multiple_results else [made])]
+        if name in RULES and has_lanes[0] and not any(has_lanes[1:]):
+            made = RULES[name](self.num, *(self.whole(*x) for x in given), **params)
+        elif name in ELEMENTWISE:
+            made = bind(*self.alike(equation, given))
+        elif name in BY_AXIS:
+            made = bind(*(self.behind(*x) for x in given))
+        else:
+            axes = tuple(-1 if lanes else None for lanes in has_lanes)
+            made = jax.vmap(bind, in_axes=axes, out_axes=-1)(*(self.whole(*x) for x in given))
+        return [(self.bare(x), True) for x in (made if primitive.multiple_results else [made])]
+
+    def bare(self, x: Any) -> Any:
+        """An array [..., N] without its other axes of length 1."""
+        return _reshaped(x, (*_long(x.shape[:-1]), self.num))
+
+    def whole(self, column: Column, shape: Shape) -> Any:
+        """The array of a column in a shape, with the lanes behind if it has them."""
+        x, has_lanes = column
+        return _reshaped(x, (*shape, self.num)) if has_lanes else x
+
+    def behind(self, column: Column, shape: Shape) -> Any:
+        """The same with lanes in any case."""
+        x, has_lanes = column
+        if has_lanes:
+            return self.whole(column, shape)
+        if not jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.prng_key):
+            x = jnp.asarray(x)
+        return jnp.broadcast_to(x[..., None], (*x.shape, self.num))
+
+    def alike(self, equation: Any, given: list[tuple[Column, Shape]]) -> list[Any]:
+        """Operands of one shape, as elementwise primitives ask for."""
+        after = equation.outvars[0].aval.shape
+        long = (*_long(after), self.num)
+        found = []
+        for column, shape in given:
+            x = self.bare(self.behind(column, shape))
+            if x.shape != long:
+                # One number for a whole array (a literal, or the condition of a choice), or for
+                # every entry of an axis.
+                x = _reshaped(x, (*(1,) * (len(after) - len(shape)), *shape, self.num))
+                x = self.bare(jnp.broadcast_to(x, (*after, self.num)))
+            found.append(x)
+        return found
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Column], num: int) -> list[Column]:
-    """Every equation in turn."""
-    known: dict[Any, Column] = dict(zip(jaxpr.invars, inputs, strict=True))
-    known |= {v: (c, False) for v, c in zip(jaxpr.constvars, consts, strict=True)}
-
-    def read(atom: Any) -> Column:
-        return (atom.val, False) if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        found = _apply(equation, [read(atom) for atom in equation.invars], num)
-        known |= dict(zip(equation.outvars, found, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _identity(atom: Any, column: Column, shape: Shape) -> Any:
+    """What an operand is known by: a literal by its bits, else the very array, in a shape."""
+    if isinstance(atom, Literal):
+        value = np.asarray(atom.val)
+        return value.dtype, value.shape, value.tobytes()
+    return id(column[0]), shape
 
 
-def _apply(equation: Any, given: list[Column], num: int) -> list[Column]:
-    """One equation: as it stands where nothing has lanes, else by its rule or by `jax.vmap`."""
-    primitive, name = equation.primitive, equation.primitive.name
-    called = primitives.program_of(equation)
-    if called is not None:
-        return _run(*called, given, num)
-    has_lanes = tuple(lanes for _, lanes in given)
-    bind = partial(primitive.bind, **equation.params)
-    if not any(has_lanes):
-        made = bind(*(x for x, _ in given))
-    elif name in RULES and has_lanes[0] and not any(has_lanes[1:]):
-        made = RULES[name](num, *(x for x, _ in given), **equation.params)
-    elif name in ELEMENTWISE:
-        made = bind(*_alike(equation, given, num))
-    elif name in BY_AXIS:
-        made = bind(*(_behind(*x, num) for x in given))
-    else:
-        axes = tuple(-1 if lanes else None for lanes in has_lanes)
-        made = jax.vmap(bind, in_axes=axes, out_axes=-1)(*(x for x, _ in given))
-    return [(x, any(has_lanes)) for x in (made if primitive.multiple_results else [made])]
+def _shape(atom: Any) -> Shape:
+    return np.shape(atom.val) if isinstance(atom, Literal) else atom.aval.shape
 
 
-def _alike(equation: Any, given: list[Column], num: int) -> list[Any]:
-    """Operands of one shape, as elementwise primitives ask for."""
-    shape = (*equation.outvars[0].aval.shape, num)
-    found = []
-    for x, has_lanes in given:
-        behind = _behind(x, has_lanes, num)
-        # One number for a whole array: a literal, or the condition of a choice.
-        wider = behind.reshape((1,) * (len(shape) - behind.ndim) + behind.shape)
-        found.append(wider if wider.shape == shape else jnp.broadcast_to(wider, shape))
-    return found
+def _long(shape: Shape) -> Shape:
+    """Without the axes of length 1."""
+    return tuple(length for length in shape if length != 1)
+
+
+def _reshaped(x: Any, shape: Shape) -> Any:
+    return x if x.shape == shape else jax.lax.reshape(x, shape)
+
+
+def _bare_form(
+    equation: Any, params: dict[str, Any], shapes: list[Shape]
+) -> tuple[dict[str, Any], list[Shape]]:
+    """Parameters and shapes of operands without axes of length 1, where those mean nothing."""
+    name, after = equation.primitive.name, equation.outvars[0].aval.shape
+    if name in ELEMENTWISE:
+        return params, [_long(shape) if shape == after else shape for shape in shapes]
+    if name in FOLDING:
+        (before,) = shapes
+        axes = (len(_long(before[:axis])) for axis in params["axes"] if before[axis] != 1)
+        return params | {"axes": tuple(axes)}, [_long(before)]
+    if name == "broadcast_in_dim":
+        before, places = shapes[0], params["broadcast_dimensions"]
+        long = (len(_long(after[:p])) for p, n in zip(places, before, strict=True) if n != 1)
+        params = params | {"shape": _long(after), "broadcast_dimensions": tuple(long)}
+        return params, [_long(before), *shapes[1:]]
+    if name == "squeeze":
+        return params, [_long(shapes[0])]
+    if name == "reshape" and params["dimensions"] is None:
+        return params | {"new_sizes": _long(after)}, [_long(shapes[0]), *shapes[1:]]
+    return params, shapes
 
 
 def _broadcast_in_dim(
-    num: int, x: Array, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...], **_: Any
+    num: int, x: Array, *, shape: Shape, broadcast_dimensions: Shape, **_: Any
 ) -> Array:
+    if x.shape == (*shape, num):
+        return x
     places = (*broadcast_dimensions, len(shape))
     return jax.lax.broadcast_in_dim(x, (*shape, num), places)
 
 
-def _reshape(num: int, x: Array, *, new_sizes: tuple[int, ...], dimensions: Any, **_: Any) -> Array:
-    order = None if dimensions is None else (*dimensions, len(dimensions))
-    return jax.lax.reshape(x, (*new_sizes, num), order)
+def _reshape(num: int, x: Array, *, new_sizes: Shape, dimensions: Any, **_: Any) -> Array:
+    if dimensions is None:
+        return _reshaped(x, (*new_sizes, num))
+    return jax.lax.reshape(x, (*new_sizes, num), (*dimensions, len(dimensions)))
 
 
 def _slice(
@@ -157,6 +249,8 @@ def _reduced(
     **_: Any,
 ) -> Array:
     """Sum or maximum over axes; many rows are folded first, 4 times as fast as XLA's trees."""
+    if not axes:
+        return x
     many = [axis for axis in axes if x.shape[axis] > columns.FEW]
     if not many or not jnp.issubdtype(x.dtype, jnp.floating):
         return reduce(x, axes)
@@ -169,6 +263,10 @@ def _reduced(
     return columns.Fence(jnp.ones((), x.dtype))(jax.lax.squeeze(x, axes))
 
 
+def _squeeze(num: int, x: Array, **_: Any) -> Array:
+    return x
+
+
 def _log1p(num: int, x: Array, **_: Any) -> Array:
     return columns.log1p(x)
 
@@ -176,6 +274,7 @@ def _log1p(num: int, x: Array, **_: Any) -> Array:
 RULES: dict[str, Callable[..., Array]] = {
     "broadcast_in_dim": _broadcast_in_dim,
     "reshape": _reshape,
+    "squeeze": _squeeze,
     "slice": _slice,
     "transpose": _transpose,
     "pad": _pad,
