@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -189,7 +190,7 @@ def gather_sums(values: Array, index: Array, size: int, at_once: int = SOME) -> 
     if size > FEW:
         empty = jnp.zeros(length * size * lanes, values.dtype)
         return empty.at[flat(index, size)].add(values).reshape(length, size, lanes)
-    symbols = jnp.arange(size, dtype=index.dtype)[:, None]
+    symbols = np.arange(size, dtype=index.dtype)[:, None]
 
     def add(sums: Array, values: Array, index: Array) -> Array:
         for b in range(values.shape[1]):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-from simrl import columns, primitives
+from simrl import columns, known, primitives
 
 Array = jax.Array
 
@@ -70,17 +70,17 @@ class _Lanes:
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Column]) -> list[Column]:
         """Every equation in turn."""
-        known: dict[Any, Column] = dict(zip(jaxpr.invars, inputs, strict=True))
-        known |= {v: (c, False) for v, c in zip(jaxpr.constvars, consts, strict=True)}
+        values: dict[Any, Column] = dict(zip(jaxpr.invars, inputs, strict=True))
+        values |= {v: (c, False) for v, c in zip(jaxpr.constvars, consts, strict=True)}
 
         def read(atom: Any) -> Column:
-            return (atom.val, False) if isinstance(atom, Literal) else known[atom]
+            return (atom.val, False) if isinstance(atom, Literal) else values[atom]
 
         for equation in jaxpr.eqns:
             given = [read(atom) for atom in equation.invars]
             called = primitives.program_of(equation)
             found = self.once(equation, given) if called is None else self.run(*called, given)
-            known |= dict(zip(equation.outvars, found, strict=True))
+            values |= dict(zip(equation.outvars, found, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
     def once(self, equation: Any, given: list[Column]) -> list[Column]:
@@ -91,14 +91,14 @@ class _Lanes:
         operands = tuple(map(_identity, equation.invars, given, shapes))
         key = equation.primitive, tuple(params.items()), operands
         try:
-            known = self.done.get(key)
+            earlier = self.done.get(key)
         except TypeError:  # parameters that cannot be compared
             return self.apply(equation, params, list(zip(given, shapes, strict=True)))
-        if known is None:
+        if earlier is None:
             found = self.apply(equation, params, list(zip(given, shapes, strict=True)))
             # Operands are held, lest another array be taken for them.
-            known = self.done[key] = found, given
-        return known[0]
+            earlier = self.done[key] = found, given
+        return earlier[0]
 
     def apply(
         self, equation: Any, params: dict[str, Any], given: list[tuple[Column, Shape]]
@@ -108,8 +108,12 @@ class _Lanes:
         has_lanes = tuple(lanes for (_, lanes), _ in given)
         bind = partial(primitive.bind, **params)
         if not any(has_lanes):
-            made = bind(*(x for (x, _), _ in given))
-            return [(x, False) for x in (made if primitive.multiple_results else [made])]
+            numbers = [x for (x, _), _ in given]
+            made = known.results(equation, numbers)
+            if made is None:
+                made = bind(*numbers)
+                made = made if primitive.multiple_results else [made]
+            return [(x, False) for x in made]
         if name in RULES and has_lanes[0] and not any(has_lanes[1:]):
             made = RULES[name](self.num, *(self.whole(*x) for x in given), **params)
         elif name in ELEMENTWISE:
@@ -135,6 +139,8 @@ class _Lanes:
         x, has_lanes = column
         if has_lanes:
             return self.whole(column, shape)
+        if isinstance(x, np.ndarray) and x.size and (x == x.flat[0]).all():
+            return jnp.full((*x.shape, self.num), x.flat[0])  # no array of its own in the program
         if not jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.prng_key):
             x = jnp.asarray(x)
         return jnp.broadcast_to(x[..., None], (*x.shape, self.num))
@@ -156,9 +162,9 @@ class _Lanes:
 
 
 def _identity(atom: Any, column: Column, shape: Shape) -> Any:
-    """What an operand is known by: a literal by its bits, else the very array, in a shape."""
-    if isinstance(atom, Literal):
-        value = np.asarray(atom.val)
+    """What an operand is known by: numbers by their bits, else the very array, in a shape."""
+    if isinstance(atom, Literal) or isinstance(column[0], np.ndarray):
+        value = np.asarray(column[0])
         return value.dtype, value.shape, value.tobytes()
     return id(column[0]), shape
 

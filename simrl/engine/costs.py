@@ -9,7 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from simrl import columnwise
+from simrl import columnwise, known
 from simrl.engine import train
 from simrl.engine.carried import Lanes
 from simrl.engine.train import Plan, Run
@@ -27,7 +27,7 @@ def of_stretch(trial: Trial, plan: Plan, run: Run, lanes: Lanes) -> tuple[Array,
 
     `run`: where it began.
     """
-    group, update = _charges(trial, plan)
+    group, update = known.constant(partial(_charges, trial, plan))
     counted = varies(trial)
     updates = (lanes.step - run.step).astype(jnp.uint32)
     if counted or len(lanes.odds) > 1:

@@ -14,7 +14,7 @@ def snapshot(course: Course) -> dict[str, Array]:
     """The measures of a seed at a log point, averaged over prompts."""
     odds = course.run.odds
     log2_answer = jax.nn.log_sigmoid(odds) / jnp.log(2.0)
-    values = {**course.stretch.measured, "log2_answer": log2_answer}
+    values = {**course.measured, "log2_answer": log2_answer}
     found = {
         # Errors of independent estimates add in squares.
         name: jnp.linalg.norm(value) / len(value) if name.endswith("_error") else jnp.mean(value)

@@ -41,13 +41,16 @@ class Course(NamedTuple):
     """Seeds between two chunks: each at the beginning of a stretch, where it has been measured."""
 
     run: Run
-    stretch: Stretch
+    at: Array  # [M] int32: the phases of its prompts; -1 before the first stretch
+    label_score: Array | None  # [M], see `Stretch`
+    measured: dict[str, Array]  # [M] each
 
 
 class Carry(NamedTuple):
     """Lanes [..., N] between two calls of the updates."""
 
-    course: Course
+    run: Run
+    stretch: Stretch
     memo: Any  # the path's own
     num: Array  # [N] int32: stretches so far
     sums: Sums
@@ -88,12 +91,26 @@ def chunk(
         until = jax.lax.dynamic_index_in_dim(limits.log_points, i, keepdims=False)
         carry = _advance(cell, given, known, (until, limits.observe_every), path, carry)
         put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
-        return carry, jax.tree.map(put, seen, see(carry.course))
+        return carry, jax.tree.map(put, seen, see(_rest(carry)))
 
     num = jnp.zeros(num_lanes, jnp.int32)
-    carry = Carry(course, path.prepare(cell, given, course.run), num, sums)
+    memo = path.prepare(cell, given, course.run)
+    carry = Carry(course.run, _resumed(cell.trial, course), memo, num, sums)
     carry, seen = jax.lax.fori_loop(0, limits.num_looks, to_look, (carry, seen))
-    return carry.course, carry.sums, seen
+    return _rest(carry), carry.sums, seen
+
+
+def _rest(carry: Carry) -> Course:
+    """Lanes where each has begun a stretch and gone no further."""
+    stretch = carry.stretch
+    return Course(carry.run, stretch.at, stretch.label_score, stretch.measured)
+
+
+def _resumed(trial: Trial, course: Course) -> Stretch:
+    """The stretches that lanes [..., N] have begun; where they end is not known yet."""
+    run, at, label_score, measured = course
+    told = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
+    return Stretch(run.step, at, run.odds, run.spent, label_score, measured, told)
 
 
 def _advance(
@@ -114,13 +131,12 @@ def _advance(
         return columnwise.over_lanes(limit)(run.step, observe_every, num)
 
     def unfinished(carry: Carry) -> Array:
-        run = carry.course.run
-        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(run.step)
-        going = early & ~run.done & (carry.num < MAX_STRETCHES)
-        return jnp.any(going | _fresh(carry.course.stretch))
+        early = columnwise.over_lanes(lambda step: clock.earlier(step, until))(carry.run.step)
+        going = early & ~carry.run.done & (carry.num < MAX_STRETCHES)
+        return jnp.any(going | _fresh(carry.stretch))
 
     def step(carry: Carry) -> Carry:
-        (run, stretch), fresh = carry.course, _fresh(carry.course.stretch)
+        run, stretch, fresh = carry.run, carry.stretch, _fresh(carry.stretch)
         run, told, memo, ended = path.updates(cell, given, known, run, stretch, carry.memo)
         ended, stretch = ended & ~fresh, stretch._replace(told=told)
         account = cell.over_lanes(partial(_account, plan=cell.plan))
@@ -130,12 +146,11 @@ def _advance(
         begin = cell.over_lanes(partial(_begin, plan=cell.plan))
         begun = begin(given.spec, given, known, run, end(run, num))
         stretch = jax.tree.map(partial(jnp.where, ended | fresh), begun, stretch)
-        return Carry(Course(run, stretch), memo, num, sums)
+        return Carry(run, stretch, memo, num, sums)
 
     # All stretches have begun where lanes were to stop: they may go on from there.
-    run, stretch = carry.course
-    course = Course(run, stretch._replace(end=end(run, carry.num)))
-    return jax.lax.while_loop(unfinished, step, carry._replace(course=course))
+    stretch = carry.stretch._replace(end=end(carry.run, carry.num))
+    return jax.lax.while_loop(unfinished, step, carry._replace(stretch=stretch))
 
 
 def start(trial: Trial, given: Given, plan: Plan) -> Course:
@@ -144,7 +159,8 @@ def start(trial: Trial, given: Given, plan: Plan) -> Course:
     known = observe.truth(trial, run.task)
     shapes = jax.eval_shape(partial(_begin, trial, plan=plan), given, known, run, run.step)
     stretch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return Course(run, stretch._replace(at=jnp.full_like(stretch.at, -1)))
+    at = jnp.full_like(stretch.at, -1)
+    return Course(run, at, stretch.label_score, stretch.measured)
 
 
 def _fresh(stretch: Stretch) -> Array:

@@ -119,14 +119,14 @@ def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array,
 def _first_occurrences(answers: Array, prompts: Array, size: int, fence: Fence) -> Array:
     """[K, C, N] bool: no answer [K L, C, N] before it at the same prompt is the same."""
     draws, (_, num, lanes) = len(prompts), answers.shape
-    if draws == 1:
-        return columns.first_occurrences(answers)[None]
     places = jnp.swapaxes(_apart(answers, draws), 0, 1)  # [L, K, C, N]
-    if size ** len(places) < 2**32:  # one number tells answers apart
+    if len(places) > 1 and size ** len(places) < 2**32:  # one number tells answers apart
         code = jnp.zeros(places.shape[1:], jnp.uint32)
         for place in places:
             code = code * size + place.astype(jnp.uint32)
         places = fence(code)[None].astype(jnp.int32)
+    if draws == 1:
+        return columns.first_occurrences(places[:, 0])[None]
     owner = jnp.broadcast_to(prompts[None, :, None], (1, *places.shape[1:]))
     tagged = jnp.concatenate([owner, places]).reshape(-1, draws * num, lanes)
     return columns.first_occurrences(tagged).reshape(draws, num, lanes)
