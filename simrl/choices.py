@@ -5,13 +5,14 @@ Shapes as in simrl.columns: N lanes last, words and answers [L, B, N], laws [L, 
 
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 
 from simrl import columns, keys
 from simrl.columns import Array, Fence
+
+WIDTH = 4  # entries of a block; three are looked up on each level of a tree of sums
 
 
 def words(key: tuple[Array, Array], num: int, length: int, fence: Fence) -> Array:
@@ -31,7 +32,11 @@ def search(words: Array, weights: Array, fence: Fence) -> Array:
     """The same from integer weights [L, V, N] in units of 2^-30."""
     size = weights.shape[1]
     if size > columns.FEW:
-        return _descend(words, weights, fence)
+        blocks = [weights]
+        while blocks[-1].shape[1] > columns.FEW:
+            blocks.append(_block_sums(blocks[-1], fence))
+        whole = jnp.sum(blocks[-1], axis=1, keepdims=True)
+        return _descend(_keep(fence, keys.threshold(words, whole)), blocks, fence)
     if words.shape[1] > 1:
         edges = _keep(fence, _edges(weights))
     else:  # all of it is one program
@@ -101,51 +106,50 @@ def _edges(weights: Array) -> Array:
     return weights
 
 
-def _descend(words: Array, weights: Array, fence: Fence) -> Array:
-    """Down a tree of sums: a block of blocks, a block, a symbol; no table of all is made."""
-    size = weights.shape[1]
-    width = math.ceil(size ** (1 / 3))
-    blocks = _block_sums(weights, width, fence)
-    ends = _block_sums(blocks, width, fence)
-    whole = jnp.sum(ends, axis=1, keepdims=True)
-    left = _keep(fence, keys.threshold(words, whole))
-    place = jnp.zeros_like(left)
-    for level in (ends, blocks, weights):
-        place, left = _step_down(level, place * width, left, width, fence)
+def _descend(left: Array, blocks: list[Array], fence: Fence) -> Array:
+    """Down a tree of sums [L, ..., N], the symbols' own weights first; no table of all is made."""
+    few = blocks[-1]
+    edges = _keep(fence, _edges(few))
+    place, passed = jnp.zeros_like(left), jnp.zeros_like(left)
+    for v in range(few.shape[1] - 1):
+        edge = edges[:, v : v + 1]
+        over = left >= edge
+        place, passed = place + over, jnp.where(over, edge, passed)
+    place, left = fence(place), _keep(fence, left - passed)
+    for level in blocks[-2::-1]:
+        place, left = _step_down(level, WIDTH * place, left, fence)
     return place
 
 
-def _block_sums(weights: Array, width: int, fence: Fence) -> Array:
-    """Sums [L, ceil(V / width), N] of integer weights [L, V, N] in blocks of neighbours."""
+def _block_sums(weights: Array, fence: Fence) -> Array:
+    """Sums [L, ceil(V / WIDTH), N] of integer weights [L, V, N] in blocks of neighbours."""
     length, size, lanes = weights.shape
-    num = -(-size // width)
-    padded = jnp.pad(weights, ((0, 0), (0, num * width - size), (0, 0)))
-    blocks = padded.reshape(length, num, width, lanes)
-    added = blocks[:, :, 0]
-    for v in range(1, width):
-        added = added + blocks[:, :, v]
-    return _keep(fence, added)
+    num = -(-size // WIDTH)
+    padded = jnp.pad(weights, ((0, 0), (0, num * WIDTH - size), (0, 0)))
+    blocks = padded.reshape(length, num, WIDTH, lanes)
+    return _keep(fence, functools.reduce(jnp.add, [blocks[:, :, v] for v in range(WIDTH)]))
 
 
 def _keep(fence: Fence, x: Array) -> Array:
-    """`fence` for integers up to 2^31."""
-    return fence(x.astype(jnp.uint32)).astype(jnp.int32)
+    """`fence` for integers 0 ... 2^30: read as a float, away from those that are not normal."""
+    if fence.one is None:
+        return x
+    least = jnp.int32(2**23)
+    kept = fence(jax.lax.bitcast_convert_type(x.astype(jnp.int32) + least, jnp.float32))
+    return jax.lax.bitcast_convert_type(kept, jnp.int32) - least
 
 
-def _step_down(
-    weights: Array, first: Array, left: Array, width: int, fence: Fence
-) -> tuple[Array, Array]:
-    """Of `width` entries from `first` [L, B, N], the one where `left` falls, and what remains."""
-    size = weights.shape[1]
-    flat, last = weights.reshape(-1), size - 1
-    passed = jnp.zeros_like(left)
-    place = first
-    for v in range(width - 1):
-        weight = flat[columns.flat(jnp.minimum(first + v, last), size)]
-        edge = passed + weight
-        over = (left >= edge) & (place == first + v) & (first + v < last)
-        place = jnp.where(over, place + 1, place)
-        passed = jnp.where(over, edge, passed)
+def _step_down(weights: Array, first: Array, left: Array, fence: Fence) -> tuple[Array, Array]:
+    """Of WIDTH entries from `first` [L, B, N], the one where `left` falls, and what remains."""
+    last, flat = weights.shape[1] - 1, weights.reshape(-1)
+    places = [jnp.minimum(first + v, last) for v in range(WIDTH - 1)]
+    index = columns.flat(jnp.concatenate(places, axis=1), last + 1)
+    own = jnp.split(_keep(fence, flat[index]), WIDTH - 1, axis=1)
+    place, passed, edge = first, jnp.zeros_like(left), jnp.zeros_like(left)
+    for v, weight in enumerate(own):
+        edge = edge + weight
+        over = (left >= edge) & (first + v < last)
+        place, passed = place + over, jnp.where(over, edge, passed)
     return fence(place), _keep(fence, left - passed)
 
 
