@@ -118,7 +118,10 @@ def _descend(left: Array, blocks: list[Array], fence: Fence) -> Array:
     place, left = fence(place), _keep(fence, left - passed)
     for level in blocks[-2::-1]:
         place, left = _step_down(level, WIDTH * place, left, fence)
-    return place
+    # Nothing less than nothing remains, which no compiler knows. With two that read them, the last
+    # entries looked up are an array of their own; else they would be looked up where they are
+    # compared, one by one.
+    return jnp.where(left >= 0, place, -1)
 
 
 def _block_sums(weights: Array, fence: Fence) -> Array:
