@@ -86,7 +86,7 @@ class _Lanes:
     def once(self, equation: Any, given: list[Column]) -> list[Column]:
         """The results of an equation, those of an earlier one if it was the same."""
         params, shapes = dict(equation.params), list(map(_shape, equation.invars))
-        if given and given[0][1] or equation.primitive.name in ELEMENTWISE:
+        if (given and given[0][1]) or equation.primitive.name in ELEMENTWISE:
             params, shapes = _bare_form(equation, params, shapes)
         operands = tuple(map(_identity, equation.invars, given, shapes))
         key = equation.primitive, tuple(params.items()), operands

@@ -84,3 +84,44 @@ def test_sums_do_not_depend_on_the_place_among_the_lanes():
     function = jax.jit(columnwise.over_lanes(lambda x, i, s: jax.nn.logsumexp(x * s)))
     turned = function(*(np.roll(leaf, 7, axis=-1) for leaf in (x, index, scalar)))
     np.testing.assert_array_equal(np.roll(function(x, index, scalar), 7), turned)
+
+
+def operations(function, *arguments):
+    return [
+        e.primitive.name for e in jax.make_jaxpr(columnwise.over_lanes(function))(*arguments).eqns
+    ]
+
+
+def test_what_is_asked_for_twice_is_done_once():
+    """Also where the two differ in axes of length 1, and across calls."""
+    x = jnp.ones((SIZE, LANES))
+
+    def thrice(x):
+        again = jax.jit(lambda x: jnp.exp(x)[:, None])
+        return jnp.exp(x) + jnp.exp(x[None])[0] + again(x)[:, 0]
+
+    assert operations(thrice, x).count("exp") == 1
+
+
+def test_what_is_only_alike_is_done_apart():
+    x = jnp.ones((SIZE, LANES))
+
+    def apart(x):
+        return jnp.exp(x), jnp.exp(x + 1.0), x * 0.0, x * -0.0
+
+    assert operations(apart, x).count("exp") == 2
+    assert operations(apart, x).count("mul") == 2
+
+
+def test_numbers_without_lanes_are_computed_while_tracing():
+    x = jnp.ones((SIZE, LANES))
+    found = operations(lambda x: x * (1.0 / jnp.arange(1.0, SIZE + 1)), x)
+    assert "iota" not in found
+    assert "div" not in found
+
+
+def test_an_array_of_one_number_is_none_of_the_program():
+    closed = jax.make_jaxpr(columnwise.over_lanes(lambda x: x + jnp.ones(SIZE)))(
+        jnp.ones((SIZE, LANES))
+    )
+    assert closed.consts == []
