@@ -109,11 +109,11 @@ class _Lanes:
         bind = partial(primitive.bind, **params)
         if not any(has_lanes):
             numbers = [x for (x, _), _ in given]
-            made = known.results(equation, numbers)
-            if made is None:
-                made = bind(*numbers)
-                made = made if primitive.multiple_results else [made]
-            return [(x, False) for x in made]
+            found: Any = known.results(equation, numbers)
+            if found is None:
+                found = bind(*numbers)
+                found = found if primitive.multiple_results else [found]
+            return [(x, False) for x in found]
         if name in RULES and has_lanes[0] and not any(has_lanes[1:]):
             made = RULES[name](self.num, *(self.whole(*x) for x in given), **params)
         elif name in ELEMENTWISE:
