@@ -85,6 +85,9 @@ class _Lanes:
 
     def once(self, equation: Any, given: list[Column]) -> list[Column]:
         """The results of an equation, those of an earlier one if it was the same."""
+        if equation.effects:  # to be had as often as they are asked for
+            own = list(map(_shape, equation.invars))
+            return self.apply(equation, equation.params, list(zip(given, own, strict=True)))
         params, shapes = dict(equation.params), list(map(_shape, equation.invars))
         if (given and given[0][1]) or equation.primitive.name in ELEMENTWISE:
             params, shapes = _bare_form(equation, params, shapes)
