@@ -20,7 +20,7 @@ from simrl.learners.arms import Pulls
 from simrl.learners.updates import group_words
 from simrl.measures.best_arm import SPREADS
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import a_bandit, build
+from tests.contracts.worlds import COUNTING, a_bandit, build
 
 LANES, GROUP, MOMENTUM = 1000, 4, 0.9
 RATES = np.resize(np.float32([0.3, 0.05, 1.7, 0.01]), LANES)  # numbers may differ by lane
@@ -769,6 +769,7 @@ def test_all_are_met():
     assert set(built) <= set(map(type, parts))
     assert {part.ratio for part in parts if isinstance(part, simrl.PPO)} == set(ppo.RATIOS)
     assert {features for each in CRITICS.values() for features, *_ in each} == set(critic.FEATURES)
+    assert {name for learners in COUNTED.values() for name in learners} == set(COUNTING)
 
 
 def test_several_passes_are_made_where_their_weights_are_known():
