@@ -10,9 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl.learners import rollouts, updates
+from simrl import columns
+from simrl.columns import Fence, Law
+from simrl.learners import draws, fused, rollouts, updates
+from simrl.learners.draws import Batch
 from simrl.policies.tabular import Tabular
-from simrl.types import Array, Environment, Info, Learner, Prior, Task
+from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Policy, Prior, Task
+
+Rule = Callable[[Array, Array], Array]  # (pulls [K], their rewards [K]) -> logits [K], nats
 
 
 class Pulls(NamedTuple):
@@ -37,9 +42,12 @@ def prior_of(environment: Environment) -> Prior:
 
 
 def learner(
-    environment: Environment, size: int, rule: Callable[[Array, Array], Array], **rest: Any
+    environment: Environment, size: int, rule: Rule, on_columns: Rule, **rest: Any
 ) -> Learner:
-    """The learner that makes `size` pulls an update by the logits of `rule(counts, sums)`."""
+    """The learner that makes `size` pulls an update by the logits of `rule`.
+
+    `on_columns`: the same of [K, N], N lanes.
+    """
     num_arms = environment.shape.vocab_size
     chooser = Tabular().build(environment.shape)
 
@@ -70,5 +78,32 @@ def learner(
         kind="policy_gradient",
         batch_size=size,
         has_gradient=False,
+        fused=_fused(environment, chooser, size, on_columns),
         **rest,
+    )
+
+
+def _fused(environment: Environment, chooser: Policy, size: int, rule: Rule) -> Fused | None:
+    """The update of many seeds at once; None where there is no fused path."""
+    if fused.obstacle(environment, chooser):
+        return None
+    lot = Batch(1, 1, size)
+
+    def step(
+        keys: Any, state: Pulls, law: Law, task: Task, fence: Fence, told: fused.Told
+    ) -> tuple[Pulls, Heard]:
+        asked = draws.ask(environment, lot, keys.prompt, law, task, fence)
+        answers, paid = draws.guesses(environment, lot, keys, asked, fence)
+        num_arms, credit = len(state.counts), fence(draws.rows(paid.credit))
+        pulls = columns.gather_sums(jnp.ones_like(credit), answers, num_arms, fence.at_once)
+        gains = columns.gather_sums(credit, answers, num_arms, fence.at_once)
+        counts, sums = fence(state.counts + pulls[0]), fence(state.sums + gains[0])
+        none = jnp.zeros(asked.prompts.shape, jnp.uint32)
+        heard = Heard(asked.prompts, law, answers, columns.total(paid.success), none)
+        return Pulls(counts, sums, fence(rule(counts, sums))), heard
+
+    return Fused(
+        lambda state: state.logits[None],
+        step,
+        lambda: fused.charge({}, environment, (1, size), size),
     )

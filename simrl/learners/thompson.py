@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import jax
 
-from simrl.learners import arms
+from simrl.learners import arms, chances
 from simrl.learners.arms import Pulls
 from simrl.measures import best_arm
 from simrl.types import Array, Environment, Learner, Policy
@@ -39,18 +39,29 @@ class Thompson:
         """The learner for this world; the policy is not asked."""
         prior = arms.prior_of(environment)
 
-        def means(counts: Array, sums: Array) -> best_arm.Means:
-            if prior.family == "beta":
-                return best_arm.beta_means(prior.right + sums, prior.wrong + (counts - sums))
+        beta = prior.family == "beta"
+
+        def posterior(counts: Array, sums: Array) -> tuple[Array, Array]:
+            """Its two parameters, [K] each, or [K, N]."""
+            if beta:
+                return prior.right + sums, prior.wrong + (counts - sums)
             precision = prior.spread**-2 + counts * prior.noise**-2
             mean = (prior.mean * prior.spread**-2 + sums * prior.noise**-2) / precision
-            return best_arm.normal_means(mean, precision**-0.5)
+            return mean, precision**-0.5
+
+        def means(counts: Array, sums: Array) -> best_arm.Means:
+            of_arms = best_arm.beta_means if beta else best_arm.normal_means
+            return of_arms(*posterior(counts, sums))
 
         def rule(counts: Array, sums: Array) -> Array:
             return best_arm.log_chances(means(counts, sums))
 
+        def on_columns(counts: Array, sums: Array) -> Array:
+            of_arms = chances.beta if beta else chances.normal
+            return of_arms(*posterior(counts, sums))
+
         def prospect(state: Pulls) -> best_arm.Prospect:
             return best_arm.bernoulli_prospect(means(state.counts, state.sums))
 
-        known = prospect if prior.family == "beta" else None
-        return arms.learner(environment, self.group_size, rule, prospect=known)
+        known = prospect if beta else None
+        return arms.learner(environment, self.group_size, rule, on_columns, prospect=known)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
+from simrl import columns
 from simrl.learners import arms
 from simrl.types import Array, Environment, Learner, Policy
 
@@ -46,12 +47,23 @@ class UCB1:
         prior = arms.prior_of(environment)
         noise = prior.noise if prior.family == "normal" else 1.0
 
-        def rule(counts: Array, sums: Array) -> Array:
+        def bounds(counts: Array, sums: Array) -> Array:
+            """Upper bounds [K], or [K, N]; of an arm that has not been pulled no bound holds."""
             pulls = jnp.maximum(counts, 1)
-            time = jnp.log(jnp.maximum(jnp.sum(counts), 1))
+            time = jnp.log(jnp.maximum(jnp.sum(counts, axis=0), 1))
             bound = sums / pulls + noise * jnp.sqrt(self.exploration * time / pulls)
-            # The first arm of those that have not been pulled, then the first of the largest.
-            choice = jnp.argmax(jnp.where(counts == 0, jnp.inf, bound))
+            return jnp.where(counts == 0, jnp.inf, bound)
+
+        def rule(counts: Array, sums: Array) -> Array:
+            choice = jnp.argmax(bounds(counts, sums))  # the first of the largest
             return jnp.where(jnp.arange(len(counts)) == choice, 0.0, -SURE)
 
-        return arms.learner(environment, self.group_size, rule, has_belief=False)
+        def on_columns(counts: Array, sums: Array) -> Array:
+            found = bounds(counts, sums)[None]
+            # The same in sums of vectors: an argmax over vectors takes minutes to compile.
+            place = jnp.arange(len(counts), dtype=counts.dtype)[:, None]
+            tied = found >= columns.largest(found)
+            first = -columns.largest(jnp.where(tied, -place, -jnp.inf))
+            return jnp.where(place == first, 0.0, -SURE)
+
+        return arms.learner(environment, self.group_size, rule, on_columns, has_belief=False)

@@ -16,9 +16,11 @@ import simrl
 from simrl import columns, columnwise, keys
 from simrl.environments import bandit, sequence
 from simrl.learners import advantages, critic, fused, oracles, ppo, replay, surrogates
+from simrl.learners.arms import Pulls
 from simrl.learners.updates import group_words
+from simrl.measures.best_arm import SPREADS
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import a_bandit, build
+from tests.contracts.worlds import COUNTING, a_bandit, build
 
 LANES, GROUP, MOMENTUM = 1000, 4, 0.9
 RATES = np.resize(np.float32([0.3, 0.05, 1.7, 0.01]), LANES)  # numbers may differ by lane
@@ -679,6 +681,81 @@ def test_critics(name):
     assert_same_update(WORLDS[name], learners)
 
 
+COUNTED = {
+    # world: learners that count pulls
+    "gaussian-4": {"thompson": simrl.Thompson(GROUP), "ucb1": simrl.UCB1(vary(2.0, 0.5), GROUP)},
+    "bernoulli-4": {"thompson": simrl.Thompson(), "ucb1": simrl.UCB1(2.0, GROUP)},
+    "bernoulli-36": {"ucb1": simrl.UCB1()},
+}
+
+
+def some_pulls(world, tasks):
+    """States [N, ...]: any pulls of each arm, what they were paid, and logits at several scales."""
+    draw = np.random.default_rng(SEED)
+    counts = draw.integers([[0], [3], [40], [400]] * (LANES // 4), size=tasks.shape, endpoint=True)
+    sums = draw.normal(counts * tasks, np.sqrt(counts))
+    if world.kind == "bernoulli":
+        sums = draw.binomial(counts, tasks)
+    logits = draw.normal(size=tasks.shape) * draw.choice([0.1, 1.0, 4.0, 15.0], (LANES, 1))
+    return Pulls(*(jnp.float32(x) for x in (counts, sums, logits)))
+
+
+def digits_of(world, state):
+    """What the logits [N, K] of a posterior are made of: scores squared, of means in units of their
+    spread, or densities to the power of the pulls."""
+    if world.kind == "bernoulli":
+        return np.max(state.counts, axis=-1, keepdims=True)
+    spread, noise = (np.reshape(x, (-1, 1)) for x in (world.spread, world.noise))
+    precision = spread**-2 + state.counts / noise**2
+    means = (np.reshape(world.mean, (-1, 1)) / spread**2 + state.sums / noise**2) / precision
+    size = np.abs(means).max(axis=-1, keepdims=True) + SPREADS * spread
+    return size * np.sqrt(precision).max(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counting_pulls(name):
+    world, learners = WORLDS[name], COUNTED[name]
+    if world.kind == "gaussian":
+        world = dataclasses.replace(
+            world, mean=vary(0.0, 2.0), spread=vary(1.0, 0.5), noise=vary(1.0, 0.3)
+        )
+    world = in_lanes(world)
+    streams, now = some_streams()
+    tasks = jax.vmap(lambda world, key: world.build().init(key))(world, streams.task)
+    before = some_pulls(world, tasks)
+    given = now, before, tasks
+
+    def plainly(world, spec, now, state, task):
+        return build(world, spec).learner.step(now, state, task)
+
+    @jax.jit
+    def plain(world, learners, *given):
+        return {n: in_blocks(plainly)(world, one, *given) for n, one in learners.items()}
+
+    @jax.jit
+    def lanes_at_once(one, world, learners, *given):
+        return {name: at_once(world, spec, one, *given) for name, spec in learners.items()}
+
+    learners = in_lanes(learners)
+    wanted = plain(world, learners, *given)
+    for name, (mine, heard) in lanes_at_once(jnp.float32(1), world, learners, *given).items():
+        (state, info), (_, answers, success, dead, _, spent, _) = wanted[name], heard
+        np.testing.assert_array_equal(mine.counts, state.counts)
+        np.testing.assert_array_equal(answers[:, 0, 0], info.answers[:, 0, :, 0])
+        np.testing.assert_array_equal(success[:, 0], info.success.sum(axis=(1, 2)))
+        assert not np.any(dead)
+        assert spent[0].tolist() == info.num_tokens.tolist()
+        assert not np.any(spent[1])
+        paid = (state.counts - before.counts) * (np.abs(tasks) + np.reshape(world.noise, (-1, 1)))
+        assert_within_ulps(mine.sums, state.sums, before.sums, paid)
+        if name == "ucb1":
+            np.testing.assert_array_equal(mine.logits, state.logits)
+            assert np.any(before.counts == 0)
+        else:
+            digits = 1 + np.abs(state.logits) + digits_of(world, state)
+            assert_within_ulps(mine.logits, state.logits, digits)
+
+
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}
@@ -692,6 +769,7 @@ def test_all_are_met():
     assert set(built) <= set(map(type, parts))
     assert {part.ratio for part in parts if isinstance(part, simrl.PPO)} == set(ppo.RATIOS)
     assert {features for each in CRITICS.values() for features, *_ in each} == set(critic.FEATURES)
+    assert {name for learners in COUNTED.values() for name in learners} == set(COUNTING)
 
 
 def test_several_passes_are_made_where_their_weights_are_known():

@@ -104,6 +104,37 @@ def simulated(runs, steps, rng):
     return regret
 
 
+def simulated_bounds(runs, steps, noise, exploration, rng):
+    """Regret of UCB1 in gaussian bandits: one pull of each arm, then of the largest bound."""
+    means, every = rng.normal(size=(runs, ARMS)), np.arange(runs)
+    counts, sums, regret = np.zeros_like(means), np.zeros_like(means), np.zeros(runs)
+    for t in range(steps):
+        arm = np.full(runs, t)
+        if t >= ARMS:
+            arm = (sums / counts + noise * np.sqrt(exploration * np.log(t) / counts)).argmax(axis=1)
+        sums[every, arm] += means[every, arm] + noise * rng.normal(size=runs)
+        counts[every, arm] += 1
+        regret += means.max(axis=1) - means[every, arm]
+    return regret
+
+
+def test_ucb_is_the_textbooks():
+    steps, seeds, noise, exploration = 200, 2048, 0.5, 0.7
+    spec = simrl.Spec(
+        simrl.Bandit("gaussian", ARMS, noise=noise),
+        simrl.UCB1(exploration),
+        max_steps=steps,
+        log_points=2,
+        observe_every=1,
+        measures=("regret",),
+    )
+    mine = simrl.run(spec, seeds).isel(cell=0)["phase_regret"].values.sum(axis=1)
+    other = simulated_bounds(20_000, steps, noise, exploration, np.random.default_rng(1))
+    error = np.hypot(mine.std(ddof=1) / np.sqrt(seeds), other.std(ddof=1) / np.sqrt(len(other)))
+    assert abs(mine.mean() - other.mean()) < 4 * error
+    assert error < 0.03 * other.mean()
+
+
 def test_thompson_is_the_textbooks_and_keeps_to_the_bound():
     steps, seeds = 40, 512
     spec = dataclasses.replace(
