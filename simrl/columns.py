@@ -135,8 +135,7 @@ def largest(x: Array) -> Array:
 
 def _folded(combine: Callable, x: Array, neutral: float) -> Array:
     x = fewer(combine, x, 1, neutral)
-    rows = [jax.lax.index_in_dim(x, v, 1, keepdims=False) for v in range(x.shape[1])]
-    return functools.reduce(combine, rows)
+    return jax.lax.squeeze(functools.reduce(combine, jax.lax.split(x, [1] * x.shape[1], 1)), [1])
 
 
 def fewer(combine: Callable, x: Array, axis: int, neutral: float) -> Array:
@@ -226,6 +225,7 @@ def occurring(index: Array, size: int) -> Array:
 def first_occurrences(index: Array) -> Array:
     """[B, N] bool: the answer of index [L, B, N] equals none before it."""
     num = index.shape[1]
+    positions = [index[t] for t in range(len(index))]
 
     def same(shift: int) -> Array:
         return jnp.all(index[:, shift:] == index[:, : num - shift], axis=0)
