@@ -40,17 +40,18 @@ class Merged(NamedTuple):
 def tree(answers: Array, vocab_size: int) -> Right:
     """That of right answers [M, A, L, N]."""
     num, size, length, lanes = answers.shape
-    alike = jnp.ones((num, size, size, lanes), bool)  # the same symbols so far
+    alike: Array | bool = True  # the same symbols so far
+    first = jnp.zeros((num, size, lanes), jnp.int32)
     leaving = []
     for t in range(length):
-        here, num_nodes = answers[:, :, t], size if t else 1
-        nodes = jnp.arange(num_nodes, dtype=jnp.int32)[:, None]
-        # Answers that begin alike are told by the first of them.
-        first = jnp.argmax(alike, axis=1).astype(jnp.int32)
-        leads = first[:, :num_nodes] == nodes
-        follows = _follow(first, here, nodes, vocab_size)
+        if t:  # answers that begin alike are told by the first of them
+            last = answers[:, :, t - 1]
+            alike = alike & (last[:, :, None] == last[:, None])
+            first = jnp.argmax(alike, axis=1).astype(jnp.int32)
+        nodes = jnp.arange(size if t else 1, dtype=jnp.int32)[:, None]
+        leads = first[:, : len(nodes)] == nodes
+        follows = _follow(first, answers[:, :, t], nodes, vocab_size)
         leaving.append(leads[:, :, None] & ~follows)
-        alike = alike & (here[:, :, None] == here[:, None])
     return Right(answers, code(answers, vocab_size), tuple(leaving))
 
 
