@@ -56,6 +56,15 @@ def symbols(trial: Trial, known: Truth) -> Array:
     return listing.decode(known.answers[:, 0], length, vocab_size)
 
 
+def all_symbols(trial: Trial, known: Truth) -> Array | None:
+    """All right answers [M, A, L, N] of lanes symbol by symbol; None where there is one."""
+    if known.right is None:
+        return None
+    _, length, vocab_size = trial.environment.shape
+    each = [listing.symbol(known.right, t, length, vocab_size) for t in range(length)]
+    return jnp.stack(each, axis=2)
+
+
 def beliefs(trial: Trial, by_learner: Array) -> Array:
     """Log-probabilities [M, 1, N], nats, from the learner's own [M, L, V] or [M, 1, N]."""
     if trial.learner.listed:

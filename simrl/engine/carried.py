@@ -11,6 +11,7 @@ import jax
 from simrl import keys
 from simrl.columns import Fence, Law
 from simrl.engine.train import Plan, Rules
+from simrl.measures.right_answers import Right
 from simrl.types import Array, State, Trial
 
 
@@ -21,7 +22,8 @@ class About(NamedTuple):
     rules: Rules
     halves: keys.Streams  # of the keys, two words each
     task: Any
-    truth: Array  # [M, L, N]
+    truth: Array  # [M, L, N]: the first of several right answers
+    right: Array | None  # [M, A, L, N]: all of them; None: there is one
     laws: Array  # [M, L, V, N] of the labels
     at: Array  # [M, N] int32: the phases in which the stretch began
     end: Array  # [N] int32: where it ends at the latest
@@ -68,6 +70,7 @@ class Fixed(NamedTuple):
     streams: keys.Columns
     fence: Fence
     told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
+    right: Right | None  # None: one answer is right
 
     @property
     def num_prompts(self) -> int:

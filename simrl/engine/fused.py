@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import asked, costs, kernels, observe
+from simrl.engine import answers, asked, costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
-from simrl.measures import information, phases, told
+from simrl.measures import information, phases, right_answers, told
+from simrl.measures.right_answers import Merged
 from simrl.types import Array, Heard, Trial
 
 PATIENCE = 4  # updates in the time of a measure, about
@@ -55,12 +56,14 @@ def _updates(
 
     Those wait for the others, until what was lost by waiting is worth a measure of all.
     """
+    right = answers.all_symbols(cell.trial, known)
     about = About(
         spec=given.spec,
         rules=given.rules,
         halves=keys.apart(given.streams),
         task=run.task,
-        truth=known.answers,
+        truth=known.answers if right is None else right[:, 0],
+        right=right,
         laws=known.laws,
         at=stretch.at,
         end=stretch.end,
@@ -95,7 +98,9 @@ def _updates(
 def _train(cell: Cell, about: About, lanes: Lanes, fence: Fence, patience: int) -> Lanes:
     """The loop: what becomes of a lane does not depend on its company, but for where it pauses."""
     streams, told = keys.Columns(about.halves), _told(cell, about.spec)
-    fixed = Fixed(about, cell.build(about.spec), cell.plan, streams, fence, told)
+    size, right = cell.trial.environment.shape.vocab_size, about.right
+    tree = None if right is None else right_answers.tree(right, size)
+    fixed = Fixed(about, cell.build(about.spec), cell.plan, streams, fence, told, tree)
     most = jnp.sum(lanes.going, dtype=jnp.float32)
 
     def update(carry: tuple[Lanes, Array, Array]) -> tuple[Lanes, Array, Array]:
@@ -130,7 +135,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
     state, heard = learner.step(now, lanes.state, old, fixed.about.task, fence, fixed.told)
     state = jax.tree.map(partial(jnp.where, active), state, lanes.state)
     law = columns.law(learner.logits(state), fence)
-    odds = fence(_log_odds(law, fixed.about.truth))
+    odds = fence(_log_odds(fixed, law))
     several = fixed.num_prompts > 1
     mean = fence(_mean(odds)) if several else odds[0]
     step = lanes.step + active.astype(jnp.int32)
@@ -148,7 +153,7 @@ def _update(fixed: Fixed, lanes: Lanes) -> Lanes:
         visits=visits,
         dead=dead,
         spared=spared,
-        heard=_hear(fixed, lanes.heard, heard, active),
+        heard=_hear(fixed, lanes, heard, active),
         reached=_reach(fixed.about.rules, lanes, mean, step, (dead, visits, spared)),
         going=going,
     )
@@ -184,24 +189,37 @@ def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
     return visits + jnp.where(active, _by_prompt(fixed, heard, drawn), 0)
 
 
-def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> dict[str, Array]:
-    """What the lanes were told so far, prompt by prompt."""
+def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, Array]:
+    """What the lanes were told so far, prompt by prompt; `lanes` as they were before."""
     values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        truth = fixed.about.truth
-        if fixed.num_prompts > 1:
-            prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
-            truth = fixed.fence(columns.rows_at(truth, prompts))
+        measure = told.JOINT[joint]
+        if fixed.right is not None:
+            codes = _at(fixed, heard, fixed.right.codes)
+            merged = Merged(codes, _at(fixed, heard, lanes.odds))
+            measure = partial(told.of_answers, merged=merged)
+        truth = _at(fixed, heard, fixed.about.truth)
         truth = truth.reshape(-1, truth.shape[-1])
-        found = told.JOINT[joint](heard, truth, fixed.fence)
+        found = measure(heard, truth, fixed.fence)
         values["expected_update"], values["realised_update"] = found
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
-    return {k: sums[k] + jnp.where(active, v, 0) for k, v in values.items()}
+    return {k: lanes.heard[k] + jnp.where(active, v, 0) for k, v in values.items()}
 
 
-def _log_odds(law: Law, truth: Array) -> Array:
-    """Log-odds [M, N] of the whole answers [M, L, N]."""
+def _at(fixed: Fixed, heard: Heard, x: Array) -> Array:
+    """The rows [K, ..., N] of the prompts drawn, of [M, ..., N]."""
+    if fixed.num_prompts == 1:
+        return x
+    prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
+    return fixed.fence(columns.rows_at(x, prompts))
+
+
+def _log_odds(fixed: Fixed, law: Law) -> Array:
+    """Log-odds [M, N] of the whole answers, of all right ones together."""
+    if fixed.right is not None:
+        return right_answers.log_odds(law, fixed.right)
+    truth = fixed.about.truth
     _, length, lanes = truth.shape
     odds = columns.log_odds(law, truth.reshape(-1, lanes)).reshape(truth.shape)
     if length == 1:

@@ -132,7 +132,7 @@ def _one_right(spec: Bandit, shape: Shape) -> Environment:
         binary=True,
         matching=verifier is None and num == 1,
         verifier=verifier,
-        trailing=num == 1,
+        trailing=True,
         right=(lambda task, prompt: jnp.arange(num)[:, None]) if num > 1 else None,
         reward_law=reward_law if num > 1 else None,
     )

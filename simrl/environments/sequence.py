@@ -194,7 +194,8 @@ class Sequence:
                 success = jnp.all(answer == task.answers[prompt], axis=0).astype(jnp.float32)
                 paid = credit(match, self.reward)
             else:
-                success = jnp.any(jnp.all(answer == task.right[prompt], axis=1)).astype(jnp.float32)
+                matches = jnp.all(answer == task.right[prompt], axis=1)
+                success = jnp.any(matches, axis=0).astype(jnp.float32)
                 paid = jnp.broadcast_to(success, answer.shape)
             if verifier is not None:
                 coins = words if self.reward == "token" else words[:1]
@@ -227,7 +228,7 @@ class Sequence:
             binary=self.binary,
             matching=self.by_position and not noisy and not several and verifier is None,
             verifier=verifier,
-            trailing=not several,
+            trailing=True,
             right=_right if several else None,
             reward_law=reward_law if several and self.length == 1 else None,
             by_prompt=True,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, columnwise
+from simrl import choices, columns, columnwise, listing
 from simrl.columns import Fence, Law
 from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
@@ -35,6 +35,7 @@ from simrl.types import (
 )
 
 MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
+MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 SCORE = Score().build()
 Told = Callable[[Array, Task, Array], Any]  # see `Fused`
 
@@ -60,8 +61,19 @@ def obstacle(environment: Environment, policy: Policy) -> str | None:
         and not environment.by_prompt,
         f"there must be at most {MOST_SYMBOLS} symbols": vocab_size > MOST_SYMBOLS,
         f"there must be at most {MOST_SYMBOLS} prompts": num_prompts > MOST_SYMBOLS,
+        f"at most {MOST_RIGHT} answers of several symbols must be right, out of {MOST_SYMBOLS}": (
+            environment.right is not None and not _are_few(environment)
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _are_few(environment: Environment) -> bool:
+    """Whether the right answers, where there are several, are few enough, and have numbers."""
+    right: Any = environment.right
+    shape = jax.eval_shape(lambda: right(environment.init(jax.random.key(0)), jnp.int32(0))).shape
+    short = environment.shape.length == 1 or shape[0] <= MOST_RIGHT
+    return short and listing.num_answers(environment.shape) <= MOST_SYMBOLS
 
 
 def policy_gradient(

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise
 from simrl.columns import Fence, Law
-from simrl.measures import information
+from simrl.measures import information, right_answers
 from simrl.measures.information import Information
+from simrl.measures.right_answers import Merged
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
 
@@ -47,33 +48,61 @@ def of_tokens(heard: Heard, truth: Array, fence: Fence) -> Information:
     return Information(*bits)
 
 
-def _of_symbols(heard: Heard, tried: Array, truth: Array, fence: Fence) -> Information:
+def _of_symbols(
+    heard: Heard, tried: Array, truth: Array, fence: Fence, merged: Merged | None = None
+) -> Information:
     """The same from which symbols were `tried` [K L, V, N] bool."""
     law, prompts = heard.law, heard.prompts
+    probs, log_probs = law.probs, law.log_probs
+    if merged is not None:
+        tried, probs, log_probs = _with_one_right(tried, probs, log_probs, truth, merged)
     tried = _anywhere(tried, prompts)
-    found = columns.total(jnp.where(tried, weighted(law.probs, law.log_probs), 0))
-    left = fence(columns.total(jnp.where(tried, 0, law.probs)))
-    mass = fence(columns.total(jnp.where(tried, law.probs, 0)))
+    found = columns.total(jnp.where(tried, weighted(probs, log_probs), 0))
+    left = fence(columns.total(jnp.where(tried, 0, probs)))
+    mass = fence(columns.total(jnp.where(tried, probs, 0)))
     log_left = jnp.where(mass < 0.5, columns.log1p(-mass), jnp.log(left))
     hit = columns.pick(tried, truth[:, None])[:, 0]
-    own = columns.softplus(-columns.log_odds(law, truth))
+    odds = columns.log_odds(law, truth) if merged is None else merged.odds
+    own = columns.softplus(-odds)
     expected = -_over_positions(found + weighted(left, log_left), prompts)
     realised = _over_positions(jnp.where(hit, own, -log_left), prompts)
     return _once(expected, realised, prompts)
 
 
-def of_answers(heard: Heard, truth: Array, fence: Fence) -> Information:
-    """Bits [K, N] of whole answers, each told right or wrong."""
+def _with_one_right(
+    tried: Array, probs: Array, log_probs: Array, truth: Array, merged: Merged
+) -> tuple[Array, Array, Array]:
+    """What was tried and a law [K, V, N] with the right symbols as one: the first, the truth."""
+    right = columns.occurring(merged.codes, probs.shape[1])
+    hit = jnp.any(tried & right, axis=1)[:, None]
+    is_first = truth[:, None] == jnp.arange(probs.shape[1], dtype=truth.dtype)[:, None]
+    p, log_p = jax.nn.sigmoid(merged.odds), -columns.softplus(-merged.odds)
+    return (
+        jnp.where(is_first, hit, tried),
+        jnp.where(is_first, p[:, None], jnp.where(right, 0, probs)),
+        jnp.where(is_first, log_p[:, None], log_probs),
+    )
+
+
+def of_answers(
+    heard: Heard, truth: Array, fence: Fence, merged: Merged | None = None
+) -> Information:
+    """Bits [K, N] of whole answers, each told right or wrong.
+
+    `merged`: where several are right; `truth` has the first of them.
+    """
     size, answers = heard.law.powers.shape[1], heard.answers
     if answers is None:
         return of_tokens(heard, truth, fence)
     rows, num, _ = answers.shape
     if rows == len(heard.prompts) and (size <= columns.FEW or num**2 >= 8 * size):
-        return of_tokens(heard, truth, fence)
-    return _of_guesses(heard, truth, fence)
+        return _of_symbols(heard, columns.occurring(answers, size), truth, fence, merged)
+    return _of_guesses(heard, truth, fence, merged)
 
 
-def _of_guesses(heard: Heard, truth: Array, fence: Fence) -> Information:
+def _of_guesses(
+    heard: Heard, truth: Array, fence: Fence, merged: Merged | None = None
+) -> Information:
     """The same guess by guess.
 
     What is left is what the likeliest guess leaves less the others: that of one guess is summed
@@ -83,6 +112,14 @@ def _of_guesses(heard: Heard, truth: Array, fence: Fence) -> Information:
     assert answers is not None
     size, length = law.powers.shape[1], len(answers) // len(prompts)
     right, wrong, log_p = _guesses(law, answers, len(prompts), fence)
+    matches = jnp.all(_apart(answers == truth[:, None], len(prompts)), axis=1)
+    if merged is not None:
+        answers, size = _numbers(answers, len(prompts), size), size**length
+        matches = merged.has(answers)
+        answers = fence(jnp.where(matches, merged.codes[:, :1], answers))
+        p, not_p = (jax.nn.sigmoid(odds)[:, None] for odds in (merged.odds, -merged.odds))
+        right, wrong = jnp.where(matches, p, right), jnp.where(matches, not_p, wrong)
+        log_p = jnp.where(matches, -columns.softplus(-merged.odds)[:, None], log_p)
     first = fence(_first_occurrences(answers, prompts, size, fence).astype(right.dtype)) > 0
     tried = _together(columns.total(jnp.where(first, right, 0)), prompts)
     top = _least(wrong, prompts, fence)
@@ -90,16 +127,27 @@ def _of_guesses(heard: Heard, truth: Array, fence: Fence) -> Information:
     ties = _together(columns.total((first & is_top).astype(right.dtype)), prompts)
     others = columns.total(jnp.where(first & (wrong > top[:, None]), right, 0))
     others = _together(others, prompts) + (ties - 1) * -_least(-right, prompts, fence)
-    matches = _apart(answers == truth[:, None], len(prompts))
-    hit = _anywhere(jnp.any(jnp.all(matches, axis=1), axis=1), prompts)
-    odds = _apart(columns.log_odds(law, truth), len(prompts))
-    odds = odds[:, 0] if length == 1 else columnwise.over_lanes(information.joint_log_odds)(odds)
+    hit = _anywhere(jnp.any(matches, axis=1), prompts)
+    odds = _odds(law, truth, len(prompts)) if merged is None else merged.odds
     left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
     log_left = jnp.where(tried < 0.5, columns.log1p(-tried), jnp.log(left))
     found = columns.total(jnp.where(first, weighted(right, log_p), 0))
     expected = -_together(found, prompts) - weighted(left, log_left)
     realised = jnp.where(hit, columns.softplus(-odds), -log_left)
     return _once(expected, realised, prompts)
+
+
+def _odds(law: Law, truth: Array, draws: int) -> Array:
+    """Log-odds [K, N] of whole answers."""
+    odds = _apart(columns.log_odds(law, truth), draws)
+    if odds.shape[1] == 1:
+        return odds[:, 0]
+    return columnwise.over_lanes(information.joint_log_odds)(odds)
+
+
+def _numbers(answers: Array, draws: int, size: int) -> Array:
+    """Answers [K L, C, N] by their numbers [K, C, N]."""
+    return right_answers.code(jnp.swapaxes(_apart(answers, draws), 1, 2), size)
 
 
 def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array, Array, Array]:

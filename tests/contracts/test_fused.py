@@ -756,6 +756,43 @@ def test_counting_pulls(name):
             assert_within_ulps(mine.logits, state.logits, digits)
 
 
+RIGHT = {
+    # worlds where several answers are right, and learners that are told of them in their own ways
+    "arms": (
+        simrl.Bandit("one_right", SMALL, num_right=2),
+        [simrl.PolicyGradient(MINIMUM, GROUP, 1, SGD)],
+    ),
+    "answers": (
+        simrl.Sequence(SMALL, 2, num_prompts=PROMPTS, num_right=5, **ERRS),
+        [
+            simrl.PolicyGradient(RUNNING, GROUP, GROUPS, SGD, SCORE, BAND),
+            simrl.FilteredPolicyGradient(LEAVE_ONE_OUT, GROUP, 2, GROUPS, SGD),
+            simrl.PrefixReplay(LEAVE_ONE_OUT, 0.5, GROUP, GROUPS, SGD),
+        ],
+    ),
+    "many symbols": (
+        simrl.Sequence(LARGE, 2, num_right=40),
+        [simrl.SelfPlay(GROUP, 1, SGD), simrl.ActorCritic(GROUP, 1, "prompt", 0.95, SGD, SGD)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_several_right_answers(name):
+    world, learners = RIGHT[name]
+    assert_same_update(world, {type(learner).__name__: learner for learner in learners})
+
+
+def test_too_many_right_answers_have_no_fused_path():
+    for length, size, num, fits in ((2, 9, 64, True), (2, 9, 65, False), (1, 81, 65, True)):
+        world = simrl.Sequence(size, length, num_right=num).build()
+        reason = fused.obstacle(world, simrl.Tabular().build(world.shape))
+        assert (reason is None) == fits
+    assert "must be right" in fused.obstacle(
+        world._replace(shape=simrl.Shape(1, 9, 81)), simrl.Tabular().build(world.shape)
+    )
+
+
 def test_all_are_met():
     """Every advantage in a small world, every world; and no fused path where it would be wrong."""
     met = {name for world in ALONE for name in learners_of(WORLDS[world])}

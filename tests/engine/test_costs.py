@@ -20,6 +20,14 @@ SPECS = {
         simrl.Sequence(2, 2, "exact", num_prompts=3),
         simrl.FilteredPolicyGradient("leave_one_out", GROUP, 2, 5, SGD),
     ),
+    "several right": (
+        simrl.Sequence(2, 3, "exact", num_prompts=2, num_right=3),
+        simrl.PolicyGradient("running_mean", GROUP, 3, SGD),
+    ),
+    "right arms": (
+        simrl.Bandit("one_right", 5, num_right=2),
+        simrl.PolicyGradient("leave_one_out", GROUP, 1, SGD),
+    ),
     "distillation": (
         simrl.Sequence(2, 2, "exact", num_prompts=3),
         simrl.Distillation("forward", GROUP, 2, SGD),
@@ -74,4 +82,4 @@ def test_counts_and_sums_are_those_of_the_plain_path(both):
     spent = dict(zip(train.COUNTERS, phases.count_of(words).T, strict=True))
     varying = {name for name in ("samples", "tokens", "flops") if np.ptp(spent[name]) > 0}
     assert varying == LUCK.get(kind, set())
-    assert (spent["dead"] > 0).any() == bool(varying)
+    assert (spent["dead"] > 0).any() == (bool(varying) or "right" in name)

@@ -45,6 +45,9 @@ SPECS = {
 }
 
 ALSO = {  # of the same operations: they are not run
+    "several right": simrl.Spec(
+        simrl.Sequence(3, 2, num_right=2), simrl.PolicyGradient("leave_one_out", 2)
+    ),
     "hints": simrl.Spec(simrl.Sequence(3, 2), simrl.PrefixReplay("leave_one_out", 0.5, 2)),
     "duels": simrl.Spec(simrl.Sequence(3, 2, "token"), simrl.SelfPlay(2), measures=("duel",)),
     "bounds": simrl.Spec(simrl.Bandit("gaussian", 5), simrl.UCB1()),
