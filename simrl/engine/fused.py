@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
-from simrl.engine import asked, costs, kernels, observe
+from simrl.engine import answers, asked, costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
 from simrl.measures import information, phases, told
@@ -189,15 +189,22 @@ def _hear(fixed: Fixed, sums: dict[str, Array], heard: Heard, active: Array) -> 
     values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        truth = fixed.about.truth
-        if fixed.num_prompts > 1:
-            prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
-            truth = fixed.fence(columns.rows_at(truth, prompts))
-        truth = truth.reshape(-1, truth.shape[-1])
-        found = told.JOINT[joint](heard, truth, fixed.fence)
+        found = told.JOINT[joint](heard, _truth(fixed, heard), fixed.fence)
         values["expected_update"], values["realised_update"] = found
+    if asked.JOINTLY in asked.told(fixed.trial):
+        given = heard, _truth(fixed, heard), answers.world_of(fixed.trial), fixed.fence
+        values[asked.JOINTLY] = told.of_duels(*given)
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: sums[k] + jnp.where(active, v, 0) for k, v in values.items()}
+
+
+def _truth(fixed: Fixed, heard: Heard) -> Array:
+    """The right answers [K L, N] to the prompts drawn."""
+    truth = fixed.about.truth
+    if fixed.num_prompts > 1:
+        prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
+        truth = fixed.fence(columns.rows_at(truth, prompts))
+    return truth.reshape(-1, truth.shape[-1])
 
 
 def _log_odds(law: Law, truth: Array) -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simrl import listing
 from simrl.measures import messages
 from simrl.measures.messages import World
 from simrl.measures.sequences import NATS_PER_BIT, choice_from_log_probs, floats, weighted
@@ -83,8 +84,8 @@ def listed_information(log_probs: Array, answer: Array, world: World) -> DuelInf
     messages.check(world)
     each = jnp.arange(log_probs.shape[0])
     if not world.whole:
-        patterns = messages.pattern(each[:, None], each, world)
-        return duel_information(jnp.exp(log_probs), jnp.asarray(_scores(world))[patterns], answer)
+        symbols = listing.decode(each, world.length, world.vocab_size)
+        return duel_information(jnp.exp(log_probs), score(symbols, world), answer)
     probs, wrong, *_ = choice_from_log_probs(log_probs)
 
     def against(guess: Array) -> Chances:
@@ -107,13 +108,61 @@ def num_compared(world: World) -> int:
     return (world.vocab_size**world.length) ** (2 if world.whole else 3)
 
 
-def _scores(world: World) -> np.ndarray:
-    """What a guess scores [2^L], in a unit of the channel's own, by the pattern of its hits."""
-    if world.channel not in ("token", "reward_to_go"):
-        return messages.table(world)
-    hits = np.arange(2**world.length)[:, None] >> np.arange(world.length)[::-1] & 1
-    paid = 1 if world.channel == "token" else np.arange(1, world.length + 1)
-    return np.sum(hits * paid, axis=1)
+def log_likelihood(winner: Array, loser: Array, world: World) -> Array:
+    """How likely each possible answer makes it that one guess has beaten another, bits [N].
+
+    In bits above those of the fair coin that decides ties: 1 where it would win under the answer, 0
+    where they would tie, -inf where it would lose. Those of many duels add up.
+
+    Args:
+      winner: [L] int, symbol by symbol.
+      loser: [L] int.
+      world: by what channel a guess is paid; no verifier errs.
+    """
+    messages.check(world)
+    better, worse = score(winner, world), score(loser, world)
+    return jnp.where(better > worse, 1.0, jnp.where(better == worse, 0.0, -jnp.inf))
+
+
+def realised_jointly(log_probs: Array, answer: Array, log_likelihood: Array) -> Array:
+    """Bits [] that the verdicts of many duels, as they fell, tell together of the right answer.
+
+    log2 of posterior(answer) / belief(answer), given all guesses (THEORY.md, section 2): that of
+    the verdicts drawn, as it is of the guesses drawn, so that a Bayesian absorbs all of it. Its
+    mean over the coins is the divergence KL(C_answer || pi C) of all verdicts, never negative; a
+    single one may be, where coins have misled.
+
+    Args:
+      log_probs: [N] normalised, nats: belief over whole answers by their numbers.
+      answer: [] int, the number of the right one, whose own likelihood is finite.
+      log_likelihood: [N] bits: the function of this name, or sums of its results.
+    """
+    probs, own = jnp.exp(log_probs), jnp.arange(log_probs.shape[0]) == answer
+    ratio = jnp.exp2(log_likelihood - jnp.sum(jnp.where(own, log_likelihood, 0)))
+    # 1 less the answer's share of the posterior to its prior is summed over the others: of a belief
+    # that is nearly sure nothing is lost.
+    change = jnp.sum(jnp.where(own, 0, probs * (ratio - 1)))
+    near = jnp.abs(change) < 0.5
+    total = jnp.where(near, 1, jnp.sum(probs * ratio))
+    return -jnp.where(near, jnp.log1p(jnp.where(near, change, 0)), jnp.log(total)) / NATS_PER_BIT
+
+
+def score(guesses: Array, world: World) -> Array:
+    """What guesses [..., L] score under each possible answer, [..., N], in the channel's own unit.
+
+    From the last position to the first, which is the digit that counts most.
+    """
+    channel = world.channel
+    found = jnp.full((*guesses.shape[:-1], 1), channel == "exact", jnp.int32)
+    for t in reversed(range(world.length)):
+        hit, later = guesses[..., t, None] == jnp.arange(world.vocab_size), found[..., None, :]
+        hit = hit[..., None].astype(found.dtype)
+        if channel in ("exact", "prefix"):
+            found = hit * (later + (channel == "prefix"))
+        else:
+            found = hit * (t + 1 if channel == "reward_to_go" else 1) + later
+        found = found.reshape(*guesses.shape[:-1], -1)
+    return found
 
 
 def _of_pairs(

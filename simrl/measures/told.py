@@ -9,14 +9,16 @@ with the others.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, columnwise
+from simrl import columns, columnwise, listing
 from simrl.columns import Fence, Law
-from simrl.measures import information
+from simrl.measures import duels, information
 from simrl.measures.information import Information
+from simrl.measures.messages import World
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
 
@@ -102,6 +104,33 @@ def _of_guesses(heard: Heard, truth: Array, fence: Fence) -> Information:
     return _once(expected, realised, prompts)
 
 
+def of_duels(heard: Heard, truth: Array, world: World, fence: Fence) -> Array:
+    """Realised bits [K, N] of the verdicts of all duels; what the world pays is not told."""
+    prompts, answers, num = heard.prompts, heard.answers, len(heard.prompts)
+    if heard.won is None:
+        return jnp.full(prompts.shape, jnp.nan)
+    assert answers is not None
+    won = jnp.repeat(heard.won, world.length, axis=0)  # [K L, C / 2, N]
+    pairs = answers[:, ::2], answers[:, 1::2]
+    of_duel = columnwise.over_lanes(partial(duels.log_likelihood, world=world))
+
+    def add(sums: Array, *guesses: Array) -> Array:
+        apart = (jnp.swapaxes(_apart(x, num), 1, 2) for x in guesses)
+        return sums + columns.total(jax.vmap(jax.vmap(of_duel))(*apart))
+
+    def realised(log_probs: Array, answer: Array, likely: Array) -> Array:
+        answer = listing.code(answer, world.vocab_size)
+        return duels.realised_jointly(listing.joint(log_probs), answer, likely)
+
+    nothing = jnp.zeros((num, world.vocab_size**world.length, won.shape[-1]))
+    guesses = jnp.where(won, *pairs), jnp.where(won, *pairs[::-1])
+    found = fence(columns.over_answers(add, fence.at_once, nothing, *guesses))
+    if num > 1:
+        found = columns.total(jnp.where(_same(prompts)[:, :, None], found[None], 0))
+    given = _apart(heard.law.log_probs, num), _apart(truth, num), found
+    return _first(columns.each(columnwise.over_lanes(realised))(*given), prompts)
+
+
 def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array, Array, Array]:
     """Of whole answers: chance of being right, of being wrong, log of the first; [K, C, N]."""
     shifted = columns.pick(law.logits, answers) - law.largest[:, None]
@@ -175,12 +204,16 @@ def _anywhere(x: Array, prompts: Array) -> Array:
 
 def _once(expected: Array, realised: Array, prompts: Array) -> Information:
     """Nats [K, N] as bits, of the first draw of every prompt."""
-    bits = Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+    bits = expected / NATS_PER_BIT, realised / NATS_PER_BIT
+    return Information(*(_first(x, prompts) for x in bits))
+
+
+def _first(x: Array, prompts: Array) -> Array:
+    """[K, N] with the first draw of every prompt, 0 with the others."""
     if len(prompts) == 1:
-        return bits
+        return x
     earlier = jnp.tri(len(prompts), k=-1, dtype=bool)[:, :, None]
-    again = jnp.any(_same(prompts) & earlier, axis=1)
-    return jax.tree.map(lambda x: jnp.where(again, 0, x), bits)
+    return jnp.where(jnp.any(_same(prompts) & earlier, axis=1), 0, x)
 
 
 JOINT: dict[str, Callable] = {"label": of_labels, "exact": of_answers, "token": of_tokens}
