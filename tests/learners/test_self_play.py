@@ -277,7 +277,6 @@ def test_the_first_guess_wins_every_second_duel(measured):
         for k in ("absorbed", "realised_update")
     )
     np.testing.assert_allclose(rows["mean"], absorbed / joint, rtol=1e-5)
-    print(absorbed.sum() / joint.sum())
     assert 0.1 < absorbed.sum() / joint.sum() < 1
     assert not table.loc["expected_joint", "num_seeds"].any()
 
