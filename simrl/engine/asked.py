@@ -26,7 +26,7 @@ ASKED = {
 
 OF_GRADIENTS = {"bias", "redraws", "cosine", "two_batch"}
 DUEL, DUELS = ("duel_expected", "duel_realised"), ("duels", "duel_wins")
-JOINTLY = "realised_update"  # of all duels of an update; what is expected of them has no such form
+JOINTLY = "realised_update"  # of all duels of an update; what is expected of them is not given
 RATIO = ("expected_regret", "squared_expected_regret", "information_gain")
 
 

@@ -5,6 +5,9 @@ higher, ties by a fair coin. It is even by construction where both guesses come 
 yet tells less than 1 bit: a tie tells nothing. By listing every pair of guesses: given the two, the
 verdict is a channel whose law under each answer is known, and realised is KL(C_y* || pi C), of
 which expected is the mean over answers drawn from the belief (THEORY.md, section 2).
+
+What many duels between given guesses tell together is what the posterior over all answers gains by
+their verdicts. What they are expected to tell takes the law of all 2^D verdicts, and is not given.
 """
 
 from collections.abc import Callable
@@ -111,8 +114,8 @@ def num_compared(world: World) -> int:
 def log_likelihood(winner: Array, loser: Array, world: World) -> Array:
     """How likely each possible answer makes it that one guess has beaten another, bits [N].
 
-    In bits above those of the fair coin that decides ties: 1 where it would win under the answer, 0
-    where they would tie, -inf where it would lose. Those of many duels add up.
+    log2 of 2 P(verdict | answer): 1 where the winner would win under the answer, 0 where a coin
+    would decide, -inf where it would lose. Sums over duels are those of all their verdicts.
 
     Args:
       winner: [L] int, symbol by symbol.
@@ -127,10 +130,10 @@ def log_likelihood(winner: Array, loser: Array, world: World) -> Array:
 def realised_jointly(log_probs: Array, answer: Array, log_likelihood: Array) -> Array:
     """Bits [] that the verdicts of many duels, as they fell, tell together of the right answer.
 
-    log2 of posterior(answer) / belief(answer), given all guesses (THEORY.md, section 2): that of
-    the verdicts drawn, as it is of the guesses drawn, so that a Bayesian absorbs all of it. Its
-    mean over the coins is the divergence KL(C_answer || pi C) of all verdicts, never negative; a
-    single one may be, where coins have misled.
+    log2 of posterior(answer) / belief(answer), given all guesses (THEORY.md, section 2). It is that
+    of the verdicts drawn, not the mean over what the coins might have said: so a Bayesian absorbs
+    all of it, and no 2^D cases are gone through. That mean is KL(C_answer || pi C) of all verdicts
+    together, never negative; the gain itself may be, where coins have misled.
 
     Args:
       log_probs: [N] normalised, nats: belief over whole answers by their numbers.
@@ -139,8 +142,8 @@ def realised_jointly(log_probs: Array, answer: Array, log_likelihood: Array) -> 
     """
     probs, own = jnp.exp(log_probs), jnp.arange(log_probs.shape[0]) == answer
     ratio = jnp.exp2(log_likelihood - jnp.sum(jnp.where(own, log_likelihood, 0)))
-    # 1 less the answer's share of the posterior to its prior is summed over the others: of a belief
-    # that is nearly sure nothing is lost.
+    # belief(answer) / posterior(answer) less 1, a sum over the others: where the belief is nearly
+    # sure of the answer, no digit is lost.
     change = jnp.sum(jnp.where(own, 0, probs * (ratio - 1)))
     near = jnp.abs(change) < 0.5
     total = jnp.where(near, 1, jnp.sum(probs * ratio))

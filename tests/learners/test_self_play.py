@@ -327,6 +327,19 @@ def test_bits_that_cannot_be_told_are_refused(world, learner, line):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("vocab_size", "reward", "listed"),
+    [(4, "fraction", True), (5, "fraction", False), (8, "exact", True)],
+)
+def test_where_pairs_are_too_many_duels_still_tell_together(vocab_size, reward, listed):
+    world = simrl.Sequence(vocab_size, 3, reward)
+    spec = specs.resolved(simrl.Spec(world, "self_play", measures=("duel",)))
+    specs.validate(spec)
+    names = observe.quantities(build(world, simrl.SelfPlay())._replace(measures=spec.measures))
+    assert {"duels", "duel_wins", "realised_update"} < set(names)
+    assert ("duel_expected" in names) == ("duel_realised" in names) == listed
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="do not match"):
         duels.duel_information(jnp.ones(2) / 2, jnp.ones((3, 3)))
