@@ -225,7 +225,6 @@ def occurring(index: Array, size: int) -> Array:
 def first_occurrences(index: Array) -> Array:
     """[B, N] bool: the answer of index [L, B, N] equals none before it."""
     num = index.shape[1]
-    positions = [index[t] for t in range(len(index))]
 
     def same(shift: int) -> Array:
         return jnp.all(index[:, shift:] == index[:, : num - shift], axis=0)

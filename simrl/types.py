@@ -184,6 +184,7 @@ class Info(NamedTuple):
     flops: Array  # [G, 2] uint32 words (high, low): each group's charge by the 2N/4N convention
     dead: Array | None = None  # [G] uint32: trajectories that left no gradient; None: not told
     wins: Array | None = None  # [G] float: duels that the first of two guesses won; None: no duels
+    won: Array | None = None  # [G, B / 2] bool: which of them; guess 2i is the first of its duel
 
 
 class Jump(NamedTuple):
@@ -233,7 +234,7 @@ class Heard(NamedTuple):
     counts: Array | None = None  # [K L, V, N] float: how many answers had each symbol
     drawn: Array | None = None  # [K, N] uint32: groups; None: all. Others repeat their answers
     spared: Array | None = None  # [K, N] uint32: of what `Fused.relief` is; None: of nothing
-    wins: Array | None = None  # [K, N] float: as `Info.wins`
+    won: Array | None = None  # [K, C / 2, N] bool: as `Info.won`
 
 
 class Fused(NamedTuple):

@@ -1,12 +1,15 @@
 """What a spec can ask to be measured of a state besides what always is."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from simrl import listing
+from simrl import columns, listing
 from simrl.engine import answers
 from simrl.engine.answers import Truth
 from simrl.measures import duels, regret
+from simrl.measures.listed import MAX_JOINT
 from simrl.measures.messages import World
 from simrl.types import Array, Environment, Heard, Info, Learner, Policy, State, Task, Trial
 
@@ -18,11 +21,12 @@ ASKED = {
     "two_batch": "noise scale from gradients at two batch sizes, at log points",
     "regret": "expected regret of a sample: what the best answer is paid above the policy's",
     "information_ratio": "squared regret and information of a sample by the learner's posterior",
-    "duel": "how often the first of two guesses wins, and what the verdict tells of the answer",
+    "duel": "how often the first of two guesses wins, what a verdict and all of them tell",
 }  # measures that a spec can ask for besides those that are always there
 
 OF_GRADIENTS = {"bias", "redraws", "cosine", "two_batch"}
 DUEL, DUELS = ("duel_expected", "duel_realised"), ("duels", "duel_wins")
+JOINTLY = "realised_update"  # of all duels of an update; what is expected of them is not given
 RATIO = ("expected_regret", "squared_expected_regret", "information_gain")
 
 
@@ -35,14 +39,14 @@ def quantities(trial: Trial) -> list[str]:
         names += ["regret"]
     if "information_ratio" in trial.measures and trial.learner.prospect is not None:
         names += RATIO
-    if "duel" in trial.measures:
+    if "duel" in trial.measures and _compared(trial.environment) <= duels.MAX_COMPARED:
         names += DUEL
     return names
 
 
 def told(trial: Trial) -> tuple[str, ...]:
     """The names of what `of_update` measures, in order."""
-    return DUELS if "duel" in trial.measures else ()
+    return (*DUELS, JOINTLY) if "duel" in trial.measures else ()
 
 
 def problems(
@@ -75,16 +79,19 @@ def _duel_problems(environment: Environment, learner: Learner) -> list[str]:
         return ["measure duel needs self_play, or a learner that compares two guesses"]
     if environment.channel is None or environment.noisy or environment.verifier is not None:
         return ["measure duel needs rewards that always tell how much of an answer is right"]
-    shape = environment.shape
-    world = World(shape.length, shape.vocab_size, environment.channel)
-    compared = shape.num_prompts * duels.num_compared(world)
-    if compared <= duels.MAX_COMPARED:
+    num = listing.num_answers(environment.shape)
+    if num <= MAX_JOINT:
         return []
-    power = "2 length" if world.whole else "3 length"
     return [
-        f"measure duel lists pairs of guesses: num_prompts * vocab_size^({power}) must be at most "
-        f"{duels.MAX_COMPARED}, not {compared}"
+        f"measure duel lists every answer: vocab_size^length must be at most {MAX_JOINT}, not {num}"
     ]
+
+
+def _compared(environment: Environment) -> int:
+    """Steps to what one duel tells, at every prompt."""
+    num_prompts, length, vocab_size = environment.shape
+    world = World(length, vocab_size, environment.channel or "")
+    return num_prompts * duels.num_compared(world)
 
 
 def of_state(
@@ -108,35 +115,65 @@ def of_state(
 
 def duel_of(trial: Trial, log_probs: Array, known: Truth) -> dict[str, Array]:
     """Expected and realised bits [M] of one duel at each prompt."""
-    right = known.answers[:, 0]
-    if not answers.are_listed(trial):
-        right = listing.code(known.answers, trial.environment.shape.vocab_size)
-        log_probs = answers.beliefs(trial, log_probs)
-    law, world = answers.merged(log_probs, known)[:, 0], answers.world_of(trial)
-    told = jax.vmap(lambda law, y: duels.listed_information(law, y, world))(law, right)
+    world = answers.world_of(trial)
+    measure = jax.vmap(lambda law, y: duels.listed_information(law, y, world))
+    told = measure(*_listed(trial, log_probs, known))
     assert told.realised is not None
     return dict(zip(DUEL, (told.expected, told.realised), strict=True))
 
 
-def of_update(trial: Trial, info: Info, mine: Array) -> dict[str, Array]:
-    """What is counted of an update at each prompt [M]; `mine` [M, G]: which groups are at it."""
+def _listed(trial: Trial, log_probs: Array, known: Truth) -> tuple[Array, Array]:
+    """Log-probabilities [M, N] of whole answers, nats, and the numbers [M] of the right ones."""
+    right = known.answers[:, 0]
+    if not answers.are_listed(trial):
+        right = listing.code(known.answers, trial.environment.shape.vocab_size)
+        log_probs = answers.beliefs(trial, log_probs)
+    return answers.merged(log_probs, known)[:, 0], right
+
+
+def of_update(
+    trial: Trial, log_probs: Array, known: Truth, info: Info, mine: Array
+) -> dict[str, Array]:
+    """What is told of an update at each prompt [M]; `mine` [M, G]: which groups are at it.
+
+    `log_probs` [M, L, V], nats: the belief before it.
+    """
     if "duel" not in trial.measures:
         return {}
     # A learner of one's own may not tell who won.
     wins = jnp.nan if info.wins is None else info.wins
     counts = info.success.shape[1] / 2, wins
-    return {
+    values = {
         name: jnp.sum(jnp.where(mine, count, 0.0), axis=1)
         for name, count in zip(DUELS, counts, strict=True)
     }
+    return values | {JOINTLY: _told_jointly(trial, log_probs, known, info, mine)}
+
+
+def _told_jointly(trial: Trial, log_probs: Array, known: Truth, info: Info, mine: Array) -> Array:
+    """Bits [M] that all verdicts of an update at each prompt tell of its right answer."""
+    if info.won is None:
+        return jnp.full(len(mine), jnp.nan)
+    world, made = answers.world_of(trial), info.answers
+    if known.right is not None:
+        codes = answers.guessed(trial, known, info.prompts, made)[..., 0]
+        made = listing.decode(codes, world.length, world.vocab_size)
+    pairs, won = (made[:, ::2], made[:, 1::2]), info.won[..., None]
+    guesses = jnp.where(won, *pairs), jnp.where(won, *pairs[::-1])
+    of_duel = partial(duels.log_likelihood, world=world)
+    likely = jnp.sum(jax.vmap(jax.vmap(of_duel))(*guesses), axis=1)  # [G, N]
+    together = jnp.sum(jnp.where(mine[..., None], likely, 0), axis=1)  # [M, N]
+    return jax.vmap(duels.realised_jointly)(*_listed(trial, log_probs, known), together)
 
 
 def of_lanes(trial: Trial, heard: Heard) -> dict[str, Array]:
-    """The same of each draw [K, N] of an update of many seeds at once."""
+    """The counts of each draw [K, N] of an update of many seeds at once."""
     if "duel" not in trial.measures:
         return {}
     num_duels = trial.learner.batch_size / (2 * len(heard.prompts))
-    wins = jnp.full_like(heard.success, jnp.nan) if heard.wins is None else heard.wins
+    wins = jnp.full_like(heard.success, jnp.nan)
+    if heard.won is not None:
+        wins = columns.total(heard.won.astype(wins.dtype))
     return dict(zip(DUELS, (jnp.full_like(heard.success, num_duels), wins), strict=True))
 
 

@@ -195,14 +195,15 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
         measure = told.JOINT[joint]
-        if fixed.right is not None:
-            codes = _at(fixed, heard, fixed.right.codes)
-            merged = Merged(codes, _at(fixed, heard, lanes.odds))
+        right = _right(fixed, heard)
+        if right is not None:
+            merged = Merged(right, _at(fixed, heard, lanes.odds))
             measure = partial(told.of_answers, merged=merged)
-        truth = _at(fixed, heard, fixed.about.truth)
-        truth = truth.reshape(-1, truth.shape[-1])
-        found = measure(heard, truth, fixed.fence)
+        found = measure(heard, _truth(fixed, heard), fixed.fence)
         values["expected_update"], values["realised_update"] = found
+    if asked.JOINTLY in asked.told(fixed.trial):
+        given = _truth(fixed, heard), _right(fixed, heard), answers.world_of(fixed.trial)
+        values[asked.JOINTLY] = told.of_duels(heard, *given, fixed.fence)
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: lanes.heard[k] + jnp.where(active, v, 0) for k, v in values.items()}
 
@@ -213,6 +214,17 @@ def _at(fixed: Fixed, heard: Heard, x: Array) -> Array:
         return x
     prompts = heard.prompts if heard.drawn is None else jnp.maximum(heard.prompts, 0)
     return fixed.fence(columns.rows_at(x, prompts))
+
+
+def _truth(fixed: Fixed, heard: Heard) -> Array:
+    """The right answers [K L, N] to the prompts drawn."""
+    truth = _at(fixed, heard, fixed.about.truth)
+    return truth.reshape(-1, truth.shape[-1])
+
+
+def _right(fixed: Fixed, heard: Heard) -> Array | None:
+    """All right answers [K, A, N] to them by their numbers, if there are several."""
+    return None if fixed.right is None else _at(fixed, heard, fixed.right.codes)
 
 
 def _log_odds(fixed: Fixed, law: Law) -> Array:

@@ -277,7 +277,7 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
 
     For each prompt, over all guesses (labels) at it in the update: repeats tell nothing new.
     """
-    made = info.answers
+    made, belief = info.answers, log_probs
     if answers.are_listed(trial):
         log_probs = answers.merged(log_probs, known)
         made = answers.guessed(trial, known, info.prompts, made)
@@ -295,4 +295,5 @@ def of_update(trial: Trial, log_probs: Array, known: Truth, info: Info) -> dict[
         measure = jax.vmap(told_of, (0, 0, None, None, 0))
         found = measure(log_probs, known.answers, guesses, owners, mine)
         values["expected_update"], values["realised_update"] = found
-    return values | asked.of_update(trial, info, info.prompts == prompts[:, None])
+    groups = info.prompts == prompts[:, None]  # [M, G]
+    return values | asked.of_update(trial, belief, known, info, groups)

@@ -79,8 +79,9 @@ class SelfPlay:
             way, drawn, weights = ascent(keys, state, task)
             told = drawn.prompt, drawn.answers, drawn.success, self.group_size, weights
             info = updates.report(lines, *told)
-            wins = jnp.sum(weights[:, ::2, 0] > 0, axis=1, dtype=float)
-            return updates.ascend(optimizer, state, way, ()), info._replace(wins=wins)
+            won = weights[:, ::2, 0] > 0
+            info = info._replace(wins=jnp.sum(won, axis=1, dtype=float), won=won)
+            return updates.ascend(optimizer, state, way, ()), info
 
         return Learner(
             init=init,
@@ -137,7 +138,7 @@ def _fused(
             answers,
             columns.total(fence(outcome.success)),
             jnp.zeros(asked.prompts.shape, jnp.uint32),
-            wins=columns.total((weight > 0).astype(weight.dtype)),
+            won=weight > 0,
         )
         both = jnp.stack([weight, -weight], axis=2).reshape(lot.draws, 1, lot.answers, -1)
         weights = draws.rows(jnp.broadcast_to(both, outcome.credit.shape))

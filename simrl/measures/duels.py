@@ -5,6 +5,9 @@ higher, ties by a fair coin. It is even by construction where both guesses come 
 yet tells less than 1 bit: a tie tells nothing. By listing every pair of guesses: given the two, the
 verdict is a channel whose law under each answer is known, and realised is KL(C_y* || pi C), of
 which expected is the mean over answers drawn from the belief (THEORY.md, section 2).
+
+What many duels between given guesses tell together is what the posterior over all answers gains by
+their verdicts. What they are expected to tell takes the law of all 2^D verdicts, and is not given.
 """
 
 from collections.abc import Callable
@@ -14,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simrl import listing
 from simrl.measures import messages
 from simrl.measures.messages import World
 from simrl.measures.sequences import NATS_PER_BIT, choice_from_log_probs, floats, weighted
@@ -83,8 +87,8 @@ def listed_information(log_probs: Array, answer: Array, world: World) -> DuelInf
     messages.check(world)
     each = jnp.arange(log_probs.shape[0])
     if not world.whole:
-        patterns = messages.pattern(each[:, None], each, world)
-        return duel_information(jnp.exp(log_probs), jnp.asarray(_scores(world))[patterns], answer)
+        symbols = listing.decode(each, world.length, world.vocab_size)
+        return duel_information(jnp.exp(log_probs), score(symbols, world), answer)
     probs, wrong, *_ = choice_from_log_probs(log_probs)
 
     def against(guess: Array) -> Chances:
@@ -107,13 +111,61 @@ def num_compared(world: World) -> int:
     return (world.vocab_size**world.length) ** (2 if world.whole else 3)
 
 
-def _scores(world: World) -> np.ndarray:
-    """What a guess scores [2^L], in a unit of the channel's own, by the pattern of its hits."""
-    if world.channel not in ("token", "reward_to_go"):
-        return messages.table(world)
-    hits = np.arange(2**world.length)[:, None] >> np.arange(world.length)[::-1] & 1
-    paid = 1 if world.channel == "token" else np.arange(1, world.length + 1)
-    return np.sum(hits * paid, axis=1)
+def log_likelihood(winner: Array, loser: Array, world: World) -> Array:
+    """How likely each possible answer makes it that one guess has beaten another, bits [N].
+
+    log2 of 2 P(verdict | answer): 1 where the winner would win under the answer, 0 where a coin
+    would decide, -inf where it would lose. Sums over duels are those of all their verdicts.
+
+    Args:
+      winner: [L] int, symbol by symbol.
+      loser: [L] int.
+      world: by what channel a guess is paid; no verifier errs.
+    """
+    messages.check(world)
+    better, worse = score(winner, world), score(loser, world)
+    return jnp.where(better > worse, 1.0, jnp.where(better == worse, 0.0, -jnp.inf))
+
+
+def realised_jointly(log_probs: Array, answer: Array, log_likelihood: Array) -> Array:
+    """Bits [] that the verdicts of many duels, as they fell, tell together of the right answer.
+
+    log2 of posterior(answer) / belief(answer), given all guesses (THEORY.md, section 2). It is that
+    of the verdicts drawn, not the mean over what the coins might have said: so a Bayesian absorbs
+    all of it, and no 2^D cases are gone through. That mean is KL(C_answer || pi C) of all verdicts
+    together, never negative; the gain itself may be, where coins have misled.
+
+    Args:
+      log_probs: [N] normalised, nats: belief over whole answers by their numbers.
+      answer: [] int, the number of the right one, whose own likelihood is finite.
+      log_likelihood: [N] bits: the function of this name, or sums of its results.
+    """
+    probs, own = jnp.exp(log_probs), jnp.arange(log_probs.shape[0]) == answer
+    ratio = jnp.exp2(log_likelihood - jnp.sum(jnp.where(own, log_likelihood, 0)))
+    # belief(answer) / posterior(answer) less 1, a sum over the others: where the belief is nearly
+    # sure of the answer, no digit is lost.
+    change = jnp.sum(jnp.where(own, 0, probs * (ratio - 1)))
+    near = jnp.abs(change) < 0.5
+    total = jnp.where(near, 1, jnp.sum(probs * ratio))
+    return -jnp.where(near, jnp.log1p(jnp.where(near, change, 0)), jnp.log(total)) / NATS_PER_BIT
+
+
+def score(guesses: Array, world: World) -> Array:
+    """What guesses [..., L] score under each possible answer, [..., N], in the channel's own unit.
+
+    From the last position to the first, which is the digit that counts most.
+    """
+    channel = world.channel
+    found = jnp.full((*guesses.shape[:-1], 1), channel == "exact", jnp.int32)
+    for t in reversed(range(world.length)):
+        hit, later = guesses[..., t, None] == jnp.arange(world.vocab_size), found[..., None, :]
+        hit = hit[..., None].astype(found.dtype)
+        if channel in ("exact", "prefix"):
+            found = hit * (later + (channel == "prefix"))
+        else:
+            found = hit * (t + 1 if channel == "reward_to_go" else 1) + later
+        found = found.reshape(*guesses.shape[:-1], -1)
+    return found
 
 
 def _of_pairs(

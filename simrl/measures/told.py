@@ -9,14 +9,16 @@ with the others.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, columnwise
+from simrl import columns, columnwise, listing
 from simrl.columns import Fence, Law
-from simrl.measures import information, right_answers
+from simrl.measures import duels, information, right_answers
 from simrl.measures.information import Information
+from simrl.measures.messages import World
 from simrl.measures.right_answers import Merged
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
@@ -137,6 +139,14 @@ def _of_guesses(
     return _once(expected, realised, prompts)
 
 
+def _as_one(answers: Array, right: Array, world: World) -> Array:
+    """Answers [K L, C, N], of the right ones [K, A, N] the first for all."""
+    codes = _numbers(answers, len(right), world.vocab_size)
+    codes = jnp.where(right_answers.is_among(codes, right), right[:, :1], codes)
+    symbols = [codes // world.vocab_size**t % world.vocab_size for t in range(world.length)]
+    return jnp.stack(symbols[::-1], axis=1).reshape(answers.shape)
+
+
 def _odds(law: Law, truth: Array, draws: int) -> Array:
     """Log-odds [K, N] of whole answers."""
     odds = _apart(columns.log_odds(law, truth), draws)
@@ -148,6 +158,40 @@ def _odds(law: Law, truth: Array, draws: int) -> Array:
 def _numbers(answers: Array, draws: int, size: int) -> Array:
     """Answers [K L, C, N] by their numbers [K, C, N]."""
     return right_answers.code(jnp.swapaxes(_apart(answers, draws), 1, 2), size)
+
+
+def of_duels(heard: Heard, truth: Array, right: Array | None, world: World, fence: Fence) -> Array:
+    """Realised bits [K, N] of the verdicts of all duels; what the world pays is not told.
+
+    `right` [K, A, N]: the right answers by their numbers, if there are several; they are as one.
+    """
+    prompts, answers, num = heard.prompts, heard.answers, len(heard.prompts)
+    if heard.won is None:
+        return jnp.full(prompts.shape, jnp.nan)
+    assert answers is not None
+    won = jnp.repeat(heard.won, world.length, axis=0)  # [K L, C / 2, N]
+    if right is not None:
+        answers = _as_one(answers, right, world)
+    pairs = answers[:, ::2], answers[:, 1::2]
+    of_duel = columnwise.over_lanes(partial(duels.log_likelihood, world=world))
+
+    def add(sums: Array, *guesses: Array) -> Array:
+        apart = (jnp.swapaxes(_apart(x, num), 1, 2) for x in guesses)
+        return sums + columns.total(jax.vmap(jax.vmap(of_duel))(*apart))
+
+    def realised(log_probs: Array, answer: Array, likely: Array, *right: Array) -> Array:
+        answer, law = listing.code(answer, world.vocab_size), listing.joint(log_probs)
+        law = listing.merged(law[None], *right)[0] if right else law
+        return duels.realised_jointly(law, answer, likely)
+
+    nothing = jnp.zeros((num, world.vocab_size**world.length, won.shape[-1]))
+    guesses = jnp.where(won, *pairs), jnp.where(won, *pairs[::-1])
+    found = fence(columns.over_answers(add, fence.at_once, nothing, *guesses))
+    if num > 1:
+        found = columns.total(jnp.where(_same(prompts)[:, :, None], found[None], 0))
+    given = [_apart(heard.law.log_probs, num), _apart(truth, num), found]
+    given += [] if right is None else [right]
+    return _first(columns.each(columnwise.over_lanes(realised))(*given), prompts)
 
 
 def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array, Array, Array]:
@@ -223,12 +267,16 @@ def _anywhere(x: Array, prompts: Array) -> Array:
 
 def _once(expected: Array, realised: Array, prompts: Array) -> Information:
     """Nats [K, N] as bits, of the first draw of every prompt."""
-    bits = Information(expected / NATS_PER_BIT, realised / NATS_PER_BIT)
+    bits = expected / NATS_PER_BIT, realised / NATS_PER_BIT
+    return Information(*(_first(x, prompts) for x in bits))
+
+
+def _first(x: Array, prompts: Array) -> Array:
+    """[K, N] with the first draw of every prompt, 0 with the others."""
     if len(prompts) == 1:
-        return bits
+        return x
     earlier = jnp.tri(len(prompts), k=-1, dtype=bool)[:, :, None]
-    again = jnp.any(_same(prompts) & earlier, axis=1)
-    return jax.tree.map(lambda x: jnp.where(again, 0, x), bits)
+    return jnp.where(jnp.any(_same(prompts) & earlier, axis=1), 0, x)
 
 
 JOINT: dict[str, Callable] = {"label": of_labels, "exact": of_answers, "token": of_tokens}

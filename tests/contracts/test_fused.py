@@ -308,7 +308,7 @@ def plainly(world, spec, now, state, task):
     success = jnp.where(drawn, jnp.sum(info.success, axis=1), 0)
     spent = info.num_tokens, info.flops[:, 1]
     told = info.prompts, jnp.swapaxes(info.answers, 1, 2), success, dead, drawn, spent
-    wins = info.wins
+    won = info.won
     if len(state.params) == 1:  # its groups are one
         answers = jnp.where(drawn[:, None, None], told[1], told[1][0, :, :1])
         told = (
@@ -319,8 +319,8 @@ def plainly(world, spec, now, state, task):
             sum(drawn)[None],
             jax.tree.map(lambda x: x.sum()[None], spent),
         )
-        wins = None if wins is None else sum(wins)[None]
-    return after, (*told, wins), (spread, taught)
+        won = None if won is None else won.reshape(1, -1)
+    return after, (*told, won), (spread, taught)
 
 
 def at_once(world, spec, one, now, state, task):
@@ -336,7 +336,7 @@ def at_once(world, spec, one, now, state, task):
     if guesses is not None:  # else they were looked at alone
         guesses = guesses.reshape(len(heard.prompts), -1, *guesses.shape[1:])
     spent = _spent(path, heard)
-    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn, spent, heard.wins
+    told = heard.prompts, guesses, heard.success, heard.dead, heard.drawn, spent, heard.won
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (after, told))
 
 
@@ -387,7 +387,7 @@ def assert_within_ulps(found, wanted, *others):
 def assert_heard(heard, told, size, name, unsure=False):
     """The same prompts, answers (or counts of symbols), successes, dead, charges and duels won,
     exactly; but for dead ones where it is `unsure` [N] that rounding leaves a gradient."""
-    prompts, answers, success, dead, drawn, spent, wins = told
+    prompts, answers, success, dead, drawn, spent, won = told
     wanted = prompts, success, np.where(np.reshape(unsure, (-1, 1)), heard[3], dead), *spent
     for mine, theirs in zip((heard[0], *heard[2:4], *heard[5]), wanted, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
@@ -395,10 +395,10 @@ def assert_heard(heard, told, size, name, unsure=False):
         assert np.all(drawn == drawn.max()), name
     else:
         np.testing.assert_array_equal(heard[4], drawn, err_msg=name)
-    assert (heard[6] is None) == (wins is None), name
-    if wins is not None:
-        np.testing.assert_array_equal(heard[6], wins, err_msg=name)
-        assert len(np.unique(wins)) > 1, name
+    assert (heard[6] is None) == (won is None), name
+    if won is not None:
+        np.testing.assert_array_equal(heard[6], won, err_msg=name)
+        assert len(np.unique(won)) > 1, name
     if heard[1] is None:
         return
     guesses = np.asarray(answers)  # [N, K, L, C]

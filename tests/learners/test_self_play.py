@@ -14,7 +14,7 @@ from simrl import keys
 from simrl.engine import asked, observe, train
 from simrl.environments import sequence
 from simrl.learners.self_play import verdicts
-from simrl.measures import duels, messages
+from simrl.measures import duels, messages, told
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
 from simrl.types import Heard
@@ -126,6 +126,103 @@ def test_sure_beliefs_keep_the_digits_of_their_bits(reward):
     np.testing.assert_allclose([*half.expected, *half.realised], 0.5, rtol=1e-6)
 
 
+def laws_of_verdicts(scores, duelling):
+    """Laws [N, 2^D] of all verdicts of D duels between guesses [D, 2] by number, by the answer.
+
+    And whether the first guess won, [2^D, D], in each of them.
+    """
+    won = np.array(list(itertools.product([True, False], repeat=len(duelling))))
+    lead = np.sign(scores[duelling[:, 0]] - scores[duelling[:, 1]]).T[:, None]  # [N, 1, D]
+    return np.prod((1 + np.where(won, lead, -lead)) / 2, axis=-1), won
+
+
+@pytest.mark.parametrize("reward", sequence.REWARDS)
+def test_what_duels_tell_together_is_what_the_posterior_gains(reward):
+    draw, world = np.random.default_rng(3), messages.World(2, 3, reward)
+    scores, probs = listed_scores(2, 3, reward), draw.dirichlet(np.ones(9))
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, None, None))
+    @partial(jax.vmap, in_axes=(None, 0, None))
+    @partial(jax.vmap, in_axes=(None, None, 0))
+    def gain(duelling, won, answer):
+        pairs = jnp.stack([duelling // 3, duelling % 3], axis=-1)  # [D, 2, L]
+        first, guesses = won[:, None], (pairs[:, 0], pairs[:, 1])
+        beat = jnp.where(first, *guesses), jnp.where(first, *guesses[::-1])
+        likely = jnp.sum(jax.vmap(partial(duels.log_likelihood, world=world))(*beat), axis=0)
+        return duels.realised_jointly(jnp.log(jnp.float32(probs)), answer, likely)
+
+    each, many = np.indices((9, 9)).reshape(2, -1).T, draw.integers(9, size=(20, 3, 2))
+    many[:10, 2] = many[:10, 0]  # once more: a coin may say something else
+    alone = np.stack([each, 0 * each, 0 * each], axis=1)  # one duel, and two of one guess
+    for duelling in (many, alone):
+        laws, won = zip(*(laws_of_verdicts(scores, guesses) for guesses in duelling), strict=True)
+        laws = np.array(laws)  # [cases, N, 2^D]
+        want = np.log2(np.where(laws > 0, laws, 1) / np.where(laws > 0, (probs @ laws)[:, None], 1))
+        got = np.swapaxes(gain(duelling, won[0], np.arange(9)), 1, 2)
+        np.testing.assert_allclose(np.where(laws > 0, got, 0), want, rtol=1e-5, atol=1e-6)
+    assert want.max() > 0.5 > 0 > want.min()  # a coin may have misled
+    told = np.sum(laws * np.where(laws > 0, got, 0), axis=-1)
+    realised = bits_by_listing(probs, scores)[1]
+    weight = probs[each[:, 0]] * probs[each[:, 1]]
+    np.testing.assert_allclose(weight @ told, realised, rtol=1e-5)  # what one duel tells
+    assert told.min() > -1e-6
+
+
+def test_a_sure_belief_that_duels_bear_out_keeps_its_digits():
+    probs = np.array([1 - 6e-6, 2e-6, 3e-6, 1e-6])
+    likely = np.array([2.0, 3.0, -np.inf, 0.0])
+    want = [-np.log2(probs @ 2 ** (likely - likely[y])) for y in (0, 1)]
+    measure = jax.jit(duels.realised_jointly)
+    for y, bits in enumerate(want):
+        got = measure(jnp.log(jnp.float32(probs)), jnp.int32(y), jnp.float32(likely))
+        np.testing.assert_allclose(got, bits, rtol=1e-4)
+    assert 0 < abs(want[0]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        simrl.Sequence(3, 2, "fraction", num_prompts=2),
+        simrl.Sequence(3, 2, num_right=2),
+    ],
+)
+def test_an_update_tells_of_its_prompts_apart(world):
+    """Duels at one prompt in two groups add up; several right answers are one."""
+    draw, trial = np.random.default_rng(5), build(world, simrl.SelfPlay(4, 3))
+    trial, num = trial._replace(measures=("duel",)), world.num_prompts
+    known = observe.truth(trial, trial.environment.init(jax.random.key(2)))
+    right = known.right if known.right is not None else known.answers @ np.array([[3], [1]])
+    belief, prompts = draw.dirichlet(np.ones(3), size=(num, 2)), np.arange(3) % num
+    made, coins = draw.integers(9, size=(3, 4)), draw.uniform(size=(3, 2)) < 0.5
+    made[0, 0], made[1, 3] = right[0, 0], right[num - 1, -1]
+    scores, won, want = listed_scores(2, 3, world.reward), coins.copy(), []
+    for m in range(num):
+        own, paid, law = np.asarray(right[m]), scores, np.outer(*belief[m]).ravel()
+        if len(own) > 1:  # an answer is the first of them
+            law[own[0]] += law[own[1:]].sum()
+            law[own[1:]] = 0
+            paid = np.where(np.isin(np.arange(9), own)[:, None], scores[own[0]], scores)
+        after = law.copy()
+        for g, d in itertools.product(np.flatnonzero(prompts == m), range(2)):
+            lead = np.sign(paid[made[g, 2 * d]] - paid[made[g, 2 * d + 1]])
+            won[g, d] = lead[own[0]] > 0 or (lead[own[0]] == 0 and coins[g, d])
+            after *= (1 + (1 if won[g, d] else -1) * lead) / 2
+        want.append(np.log2(after[own[0]] / after.sum() / law[own[0]]))
+    info = simrl.Info(*(jnp.zeros(()),) * 6)._replace(
+        prompts=jnp.asarray(prompts),
+        answers=jnp.stack([made // 3, made % 3], axis=-1),
+        success=jnp.zeros((3, 4)),
+        won=jnp.asarray(won),
+    )
+    log_probs = observe.answers.beliefs(trial, jnp.log(jnp.float32(belief)))
+    given = log_probs if observe.answers.are_listed(trial) else jnp.log(jnp.float32(belief))
+    told = observe.of_update(trial, given, known, info)
+    np.testing.assert_allclose(told["realised_update"], want, rtol=1e-5)
+    assert "expected_update" not in told
+    assert min(np.abs(want)) > 0.01
+
+
 @pytest.fixture(scope="module")
 def measured():
     """Two prompts, six duels an update, everything looked at."""
@@ -174,6 +271,14 @@ def test_the_first_guess_wins_every_second_duel(measured):
     np.testing.assert_allclose(rate["mean"], pooled[rate["phase"]])
     assert set(bits["units"]) == {"bit/duel"}
     assert bits["mean"].between(0.1, 0.9).all()
+    rows = table.loc["efficiency"].query("num_seeds > 0")
+    absorbed, joint = (
+        data[f"phase_{k}"].values.sum(axis=0)[rows["phase"]]
+        for k in ("absorbed", "realised_update")
+    )
+    np.testing.assert_allclose(rows["mean"], absorbed / joint, rtol=1e-5)
+    assert 0.1 < absorbed.sum() / joint.sum() < 1
+    assert not table.loc["expected_joint", "num_seeds"].any()
 
 
 def test_a_whole_run_is_that_of_the_plain_path(measured):
@@ -194,13 +299,18 @@ def test_a_whole_run_is_that_of_the_plain_path(measured):
 def test_an_own_learner_may_not_tell_who_won():
     trial = build(simrl.Sequence(2, 2), simrl.SelfPlay())._replace(measures=("duel",))
     info = simrl.Info(*(jnp.zeros(()),) * 6)._replace(success=jnp.zeros((2, 6)))
-    counted = asked.of_update(trial, info, jnp.array([[True, False]]))
+    known, mine = observe.Truth(jnp.zeros((1, 2), int), None), jnp.array([[True, False]])
+    counted = asked.of_update(trial, jnp.zeros((1, 2, 2)), known, info, mine)
     assert counted["duels"].tolist() == [3]
     assert np.isnan(counted["duel_wins"]).all()
+    assert np.isnan(counted["realised_update"]).all()
     heard = Heard(*(jnp.zeros((2, 5)),) * 5)
     of_draws = asked.of_lanes(trial, heard)
     np.testing.assert_array_equal(of_draws["duels"], 8)  # of two groups
     assert np.isnan(of_draws["duel_wins"]).all()
+    assert np.isnan(
+        told.of_duels(heard, jnp.zeros((4, 5)), messages.World(2, 2, "exact"), None)
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -208,14 +318,26 @@ def test_an_own_learner_may_not_tell_who_won():
     [
         (simrl.Sequence(2, 2), "policy_gradient", "measure duel needs self_play"),
         (simrl.Bandit("gaussian"), "self_play", "measure duel needs rewards that always tell"),
-        (simrl.Sequence(9, 2, "prefix"), "self_play", "at most 262144, not 531441"),
-        (simrl.Sequence(8, 4), "self_play", r"vocab_size\^\(2 length\) must be at most 262144"),
+        (simrl.Sequence(17, 3), "self_play", r"vocab_size\^length must be at most 4096, not 4913"),
     ],
 )
 def test_bits_that_cannot_be_told_are_refused(world, learner, line):
     with pytest.raises(simrl.SpecError, match=line) as error:
         simrl.Sweep(simrl.Spec(world, learner, measures=("duel",))).cells()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "reward", "listed"),
+    [(4, "fraction", True), (5, "fraction", False), (8, "exact", True)],
+)
+def test_where_pairs_are_too_many_duels_still_tell_together(vocab_size, reward, listed):
+    world = simrl.Sequence(vocab_size, 3, reward)
+    spec = specs.resolved(simrl.Spec(world, "self_play", measures=("duel",)))
+    specs.validate(spec)
+    names = observe.quantities(build(world, simrl.SelfPlay())._replace(measures=spec.measures))
+    assert {"duels", "duel_wins", "realised_update"} < set(names)
+    assert ("duel_expected" in names) == ("duel_realised" in names) == listed
 
 
 def test_what_does_not_fit_is_refused():
