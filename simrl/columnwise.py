@@ -29,7 +29,7 @@ Column = tuple[Any, bool]  # an array, and whether it has the lanes on its last 
 ELEMENTWISE = primitives.ELEMENTWISE | primitives.TRANSCENDENTAL
 ELEMENTWISE |= {"convert_element_type", "copy", "integer_pow", "stop_gradient"}
 # Their parameters name axes from the front: the lanes behind are no concern of theirs.
-BY_AXIS = primitives.REDUCTION | primitives.CUMULATIVE | {"concatenate", "rev", "stack"}
+BY_AXIS = primitives.REDUCTION | primitives.CUMULATIVE | {"concatenate", "rev", "stack", "unstack"}
 FOLDING = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 
 

@@ -153,6 +153,11 @@ def _stack(equation: Any, given: list[Rows]) -> list[Rows]:
     return [stacked(given, equation.params["axis"])]
 
 
+def _unstack(equation: Any, given: list[Rows]) -> list[Rows]:
+    along = np.moveaxis(given[0], equation.params["axis"], 0)
+    return [along[i, ...] for i in range(len(along))]
+
+
 def _same(equation: Any, given: list[Rows]) -> list[Rows]:
     return given
 
@@ -173,6 +178,7 @@ MOVING: dict[str, Callable[[Any, list[Rows]], list[Rows]]] = {
     "stack": _stack,
     "stop_gradient": _same,
     "transpose": _transpose,
+    "unstack": _unstack,
 }
 
 REDUCING: dict[str, Callable] = {

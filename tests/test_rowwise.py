@@ -54,7 +54,7 @@ FUNCTIONS = {  # of x [3, 5, N] float, index [3, 1, N] int and s [N]
     "around": lambda x, i, s: jnp.pad(x, ((1, 0), (0, 2), (0, 0)), constant_values=7),
     "joined": lambda x, i, s: jnp.concatenate([x, jnp.ones((1, SIZE, x.shape[-1]))]),
     "on a new axis": lambda x, i, s: (jnp.stack([s, s * 2]), jnp.stack([x, -x], axis=1)),
-    "apart": lambda x, i, s: lax.split(x, (2, 3), 1),
+    "apart": lambda x, i, s: (*lax.split(x, (2, 3), 1), *x, *jnp.unstack(x, axis=1)),
     "at a known place": lambda x, i, s: lax.dynamic_index_in_dim(x, jnp.int32(2), 0),
     "picked": lambda x, i, s: jnp.sum(jnp.where(i == jnp.arange(SIZE)[:, None], x, 0), axis=1),
     "bits": lambda x, i, s: keys.lane_words(
