@@ -728,11 +728,14 @@ def test_counting_pulls(name):
     def plainly(world, spec, now, state, task):
         return build(world, spec).learner.step(now, state, task)
 
-    @jax.jit
+    # As users compile it: without LLVM's optimisation a sum over the grid is worth less.
+    optimised = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+
+    @optimised
     def plain(world, learners, *given):
         return {n: in_blocks(plainly)(world, one, *given) for n, one in learners.items()}
 
-    @jax.jit
+    @optimised
     def lanes_at_once(one, world, learners, *given):
         return {name: at_once(world, spec, one, *given) for name, spec in learners.items()}
 
@@ -752,7 +755,8 @@ def test_counting_pulls(name):
             np.testing.assert_array_equal(mine.logits, state.logits)
             assert np.any(before.counts == 0)
         else:
-            digits = 1 + np.abs(state.logits) + digits_of(world, state)
+            # Twice: both integrals round, term by term and in their sums.
+            digits = 2 * (1 + np.abs(state.logits) + digits_of(world, state))
             assert_within_ulps(mine.logits, state.logits, digits)
 
 

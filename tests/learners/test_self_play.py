@@ -309,7 +309,7 @@ def test_an_own_learner_may_not_tell_who_won():
     np.testing.assert_array_equal(of_draws["duels"], 8)  # of two groups
     assert np.isnan(of_draws["duel_wins"]).all()
     assert np.isnan(
-        told.of_duels(heard, jnp.zeros((4, 5)), messages.World(2, 2, "exact"), None)
+        told.of_duels(heard, jnp.zeros((4, 5)), None, messages.World(2, 2, "exact"), None)
     ).all()
 
 
