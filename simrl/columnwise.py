@@ -30,6 +30,7 @@ ELEMENTWISE = primitives.ELEMENTWISE | primitives.TRANSCENDENTAL
 ELEMENTWISE |= {"convert_element_type", "copy", "integer_pow", "stop_gradient"}
 # Their parameters name axes from the front: the lanes behind are no concern of theirs.
 BY_AXIS = primitives.REDUCTION | primitives.CUMULATIVE | {"concatenate", "rev", "stack", "unstack"}
+# Of one operand, in which axes of length 1 mean nothing.
 FOLDING = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 
 
@@ -85,22 +86,21 @@ class _Lanes:
 
     def once(self, equation: Any, given: list[Column]) -> list[Column]:
         """The results of an equation, those of an earlier one if it was the same."""
-        if equation.effects:  # to be had as often as they are asked for
-            own = list(map(_shape, equation.invars))
-            return self.apply(equation, equation.params, list(zip(given, own, strict=True)))
         params, shapes = dict(equation.params), list(map(_shape, equation.invars))
         if (given and given[0][1]) or equation.primitive.name in ELEMENTWISE:
             params, shapes = _bare_form(equation, params, shapes)
+        shaped = list(zip(given, shapes, strict=True))
+        if equation.effects:  # to be had as often as they are asked for
+            return self.apply(equation, params, shaped)
         operands = tuple(map(_identity, equation.invars, given, shapes))
         key = equation.primitive, tuple(params.items()), operands
         try:
             earlier = self.done.get(key)
         except TypeError:  # parameters that cannot be compared
-            return self.apply(equation, params, list(zip(given, shapes, strict=True)))
+            return self.apply(equation, params, shaped)
         if earlier is None:
-            found = self.apply(equation, params, list(zip(given, shapes, strict=True)))
             # Operands are held, lest another array be taken for them.
-            earlier = self.done[key] = found, given
+            earlier = self.done[key] = self.apply(equation, params, shaped), given
         return earlier[0]
 
     def apply(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend.core import Literal
 
-from simrl import primitives
+from simrl import primitives, rowrules
 
 MOST = 256  # numbers in an array: of a larger one the program is shorter than its values
 
@@ -40,16 +40,15 @@ UNIFORM: dict[str, Callable] = {
 
 def results(equation: Any, given: Sequence[Any]) -> list[np.ndarray] | None:
     """The results of an equation of a jaxpr; None: they are left to the program."""
-    after = [atom.aval for atom in equation.outvars]
-    if len(after) != 1 or after[0].size > MOST or not all(map(_is_known, given)):
+    before, after = ([atom.aval for atom in part] for part in (equation.invars, equation.outvars))
+    if not (all(map(_is_few, after)) and all(map(_is_known, given))):
         return None
-    if jax.dtypes.issubdtype(after[0].dtype, jax.dtypes.extended):
-        return None
-    before = [atom.aval for atom in equation.invars]
     values = [np.asarray(x, a.dtype).reshape(a.shape) for x, a in zip(given, before, strict=True)]
     with np.errstate(all="ignore"):
-        found = _result(equation.primitive.name, equation.params, values, after[0])
-    return None if found is None else [np.asarray(found, after[0].dtype).reshape(after[0].shape)]
+        found = _results(equation, values, after[0].dtype)
+    if found is None:
+        return None
+    return [np.asarray(x, a.dtype).reshape(a.shape) for x, a in zip(found, after, strict=True)]
 
 
 def constant(function: Callable[[], Any]) -> Any:
@@ -77,46 +76,37 @@ def _run(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any] 
     return [np.asarray(read(atom)) for atom in jaxpr.outvars]
 
 
+def _is_few(aval: Any) -> bool:
+    """Whether a result is of few numbers, and not of random keys."""
+    return aval.size <= MOST and not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended)
+
+
 def _is_known(x: Any) -> bool:
     """Whether these are numbers already, and few."""
     return not isinstance(x, (jax.core.Tracer, jax.Array)) and np.size(x) <= MOST
 
 
-def _result(name: str, params: dict[str, Any], given: list[np.ndarray], after: Any) -> Any:
-    """One result, None if NumPy's might be another."""
+def _results(equation: Any, given: list[np.ndarray], dtype: Any) -> list[Any] | None:
+    """The results, of a dtype; None if NumPy's might be others."""
+    name, params = equation.primitive.name, equation.params
+    if name in rowrules.MOVING:
+        try:
+            return rowrules.MOVING[name](equation, given)
+        except rowrules.Unsupported:
+            return None
+    if name == "div" and dtype.kind != "f":  # of whole numbers, which are cut
+        return None
     if name in UNIFORM:
-        whole = name == "div" and not np.issubdtype(after.dtype, np.floating)
-        return None if whole else UNIFORM[name](*given)
+        return [UNIFORM[name](*given)]
     if name == "select_n" and given[0].dtype == bool:
-        return np.where(given[0], given[2], given[1])
-    if name in ("squeeze", "copy", "stop_gradient"):
-        return given[0]
-    if name == "reshape":
-        return given[0] if params["dimensions"] is None else None
-    if name == "convert_element_type":
-        return given[0] if given[0].dtype.kind in "biu" or after.dtype.kind == "f" else None
-    if name == "iota":
-        places = np.arange(after.shape[params["dimension"]], dtype=after.dtype)
-        wide = [-1 if axis == params["dimension"] else 1 for axis in range(after.ndim)]
-        return np.broadcast_to(places.reshape(wide), after.shape)
-    if name == "broadcast_in_dim" and len(given) == 1:
-        wide = [1] * after.ndim
-        for axis, place in enumerate(params["broadcast_dimensions"]):
-            wide[place] = given[0].shape[axis]
-        return np.broadcast_to(given[0].reshape(wide), after.shape)
-    if name == "concatenate":
-        return np.concatenate(given, params["dimension"])
+        return [np.where(given[0], given[2], given[1])]
+    if name == "convert_element_type" and (given[0].dtype.kind in "biu" or dtype.kind == "f"):
+        return given
     if name == "tile":
-        return np.tile(given[0], params["reps"])
-    if name == "stack":
-        return np.stack(given, params["axis"])
-    if name == "slice":
-        steps = params["strides"] or (1,) * given[0].ndim
-        limits = zip(params["start_indices"], params["limit_indices"], steps, strict=True)
-        return given[0][tuple(slice(*limit) for limit in limits)]
-    if name == "shift_right_logical" and after.dtype.kind == "u":
-        width = 8 * after.dtype.itemsize
-        return np.where(given[1] < width, given[0] >> np.minimum(given[1], width - 1), 0)
-    if name == "reduce_sum" and after.dtype.kind in "iu":
-        return given[0].sum(params["axes"], dtype=after.dtype)
+        return [np.tile(given[0], params["reps"])]
+    if name == "shift_right_logical" and dtype.kind == "u":
+        width = 8 * dtype.itemsize
+        return [np.where(given[1] < width, given[0] >> np.minimum(given[1], width - 1), 0)]
+    if name == "reduce_sum" and dtype.kind in "iu":
+        return [given[0].sum(params["axes"], dtype=dtype)]
     return None

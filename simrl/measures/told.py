@@ -143,8 +143,8 @@ def _as_one(answers: Array, right: Array, world: World) -> Array:
     """Answers [K L, C, N], of the right ones [K, A, N] the first for all."""
     codes = _numbers(answers, len(right), world.vocab_size)
     codes = jnp.where(right_answers.is_among(codes, right), right[:, :1], codes)
-    symbols = [codes // world.vocab_size**t % world.vocab_size for t in range(world.length)]
-    return jnp.stack(symbols[::-1], axis=1).reshape(answers.shape)
+    symbols = [listing.symbol(codes, t, *world[:2]) for t in range(world.length)]
+    return jnp.stack(symbols, axis=1).reshape(answers.shape)
 
 
 def _odds(law: Law, truth: Array, draws: int) -> Array:
