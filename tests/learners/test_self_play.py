@@ -11,7 +11,7 @@ import pytest
 
 import simrl
 from simrl import keys
-from simrl.engine import asked, observe, train
+from simrl.engine import asked, fused, observe, train
 from simrl.environments import sequence
 from simrl.learners.self_play import verdicts
 from simrl.measures import duels, messages, told
@@ -19,6 +19,7 @@ from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
 from simrl.types import Heard
 from tests.contracts.worlds import build, some_logits, streams
+from tests.engine.stretch import after, lanes_of
 from tests.oracles import enumeration
 
 NUM = 6000
@@ -349,3 +350,23 @@ def test_what_does_not_fit_is_refused():
     noisy = simrl.Spec(simrl.Sequence(labels="zipf"), "self_play")
     with pytest.raises(simrl.SpecError, match="self_play needs fixed labels"):
         specs.validate(specs.resolved(noisy))
+
+
+def test_several_right_answers_are_one_on_both_paths():
+    spec = simrl.Spec(
+        simrl.Sequence(3, 2, num_prompts=2, num_right=2),
+        simrl.SelfPlay(4, 3, simrl.Optimizer("sgd", {"learning_rate": 2.0})),
+        phases=simrl.Phases(num=1),
+        measures=("duel",),
+    )
+    setup, jobs = lanes_of(spec, 64)
+
+    @jax.jit
+    def updates(jobs):
+        return [after(setup, STEPS, path, jobs)[1] for path in (train.path, fused.path)]
+
+    plain, heard = updates(jobs)
+    assert set(plain) == set(heard)
+    for name in plain:
+        np.testing.assert_allclose(heard[name], plain[name], 1e-5, 1e-5, err_msg=name)
+    assert np.ptp(plain["realised_update"]) > 0.1
