@@ -113,6 +113,24 @@ def test_what_is_only_alike_is_done_apart():
     assert operations(apart, x).count("mul") == 2
 
 
+def test_the_same_array_in_another_shape_is_another():
+    x = jnp.arange(1.0, 1 + SIZE * LANES).reshape(SIZE, LANES)
+    both = columnwise.over_lanes(lambda x: (lax.cumsum(x, 0), lax.cumsum(x[None], 0)[0]))
+    along, alone = both(x)
+    np.testing.assert_array_equal(along, np.cumsum(x, axis=0))
+    np.testing.assert_array_equal(alone, x)
+
+
+def test_what_has_an_effect_is_done_each_time():
+    def says(x):
+        jax.debug.print("once")
+        jax.debug.print("once")
+        return x
+
+    found = operations(says, jnp.ones((SIZE, LANES)))
+    assert len(found) == 2
+
+
 def test_numbers_without_lanes_are_computed_while_tracing():
     x = jnp.ones((SIZE, LANES))
     found = operations(lambda x: x * (1.0 / jnp.arange(1.0, SIZE + 1)), x)

@@ -41,7 +41,7 @@ LEFT = {  # to the program
     "a sum of floats": lambda: jnp.sum(jnp.asarray(FLOATS)),
     "whole division": lambda: jax.lax.div(jnp.asarray(WHOLE), jnp.int32(2)),
     "a float as a whole number": lambda: jnp.asarray(FLOATS).astype(jnp.int32),
-    "many numbers": lambda: jnp.arange(known.MOST + 1) + 1,
+    "many numbers": lambda: jnp.arange(known.MOST + 1),
 }
 
 
