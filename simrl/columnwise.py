@@ -87,7 +87,8 @@ class _Lanes:
     def once(self, equation: Any, given: list[Column]) -> list[Column]:
         """The results of an equation, those of an earlier one if it was the same."""
         params, shapes = dict(equation.params), list(map(_shape, equation.invars))
-        if (given and given[0][1]) or equation.primitive.name in ELEMENTWISE:
+        first_has_lanes = bool(given and given[0][1] and equation.outvars)
+        if first_has_lanes or equation.primitive.name in ELEMENTWISE:
             params, shapes = _bare_form(equation, params, shapes)
         shaped = list(zip(given, shapes, strict=True))
         if equation.effects:  # to be had as often as they are asked for

@@ -41,7 +41,7 @@ UNIFORM: dict[str, Callable] = {
 def results(equation: Any, given: Sequence[Any]) -> list[np.ndarray] | None:
     """The results of an equation of a jaxpr; None: they are left to the program."""
     before, after = ([atom.aval for atom in part] for part in (equation.invars, equation.outvars))
-    if not (all(map(_is_few, after)) and all(map(_is_known, given))):
+    if not (after and all(map(_is_few, after)) and all(map(_is_known, given))):
         return None
     values = [np.asarray(x, a.dtype).reshape(a.shape) for x, a in zip(given, before, strict=True)]
     with np.errstate(all="ignore"):
