@@ -128,7 +128,8 @@ def test_what_has_an_effect_is_done_each_time():
             jax.debug.print("{}", x)
         return x
 
-    assert len(operations(says, jnp.ones((SIZE, LANES)))) == 4
+    found = operations(says, jnp.ones((SIZE, LANES)))
+    assert found.count("debug_print") == 2 + 2 * LANES
 
 
 def test_numbers_without_lanes_are_computed_while_tracing():
