@@ -11,7 +11,7 @@ import numpy as np
 from simrl.learners.updates import Optimizer
 from simrl.sweeps.spec import FAMILIES, Own, SpecError
 
-ENGINE = 11  # raised when a change of the code alters stored numbers: old results are then refused
+ENGINE = 12  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 def describe(thing: Any) -> Any:
