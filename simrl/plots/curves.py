@@ -31,6 +31,7 @@ NAMES = {
     "samples": "samples",
     "step": "updates",
 }
+MANY = 4  # entries of a legend; more stand above the panel
 NOT_POSITIVE = "not positive"  # names the note on a logarithmic axis
 
 
@@ -235,7 +236,10 @@ def _finish(
         ax.set_ylabel(label_of(rows["quantity"].iloc[0], rows["units"].iloc[0]))
     if legend and len(rows):
         names = ", ".join(label_of(column) for column in _columns(by))
-        note = f"{what}: {100 * confidence:g} % interval, {seeds_of(rows)}"
+        note = f"{what}: {100 * confidence:g} % interval over {seeds_of(rows)}"
         title = f"{names}\n{note}" if names else note
-        ax.legend(title=title, alignment="left")
+        shown = len(ax.get_legend_handles_labels()[1])
+        # Many entries hide what they tell of, wherever in the panel they are.
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4}
+        ax.legend(title=title, alignment="left", **(above if shown > MANY else {}))
     return ax

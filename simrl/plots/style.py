@@ -60,6 +60,7 @@ RC: dict[Any, Any] = {
     "lines.markersize": 3.2,
     "lines.markeredgewidth": 0.7,
     "figure.figsize": (ONE_COLUMN, 2.4),
+    "figure.constrained_layout.use": True,  # labels are not cut off
     "figure.dpi": 150,
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # TrueType, so that text stays text; publishers refuse Type 3

@@ -187,7 +187,9 @@ def put(thing: Any, path: str, value: Any) -> Any:
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
     if head not in names:
         kind = type(thing).__name__
-        raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}")
+        paths = _paths_to(thing, head) if names else []
+        meant = f"; did you mean {' or '.join(paths)}?" if paths else ""
+        raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}{meant}")
     if isinstance(value, list) and isinstance(getattr(thing, head), tuple):
         value = tuple(value)
     if rest:
@@ -199,6 +201,15 @@ def put(thing: Any, path: str, value: Any) -> Any:
     elif head == "phases" and isinstance(value, dict):
         value = _fields(Phases(), value)
     return dataclasses.replace(thing, **{head: value})
+
+
+def _paths_to(thing: Any, name: str) -> list[str]:
+    """Dotted paths to what is called by a name somewhere within."""
+    inner = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+    inner |= thing.numbers if isinstance(thing, Optimizer) else {}
+    within = {path: held for path, held in inner.items() if dataclasses.is_dataclass(held)}
+    deeper = [f"{path}.{rest}" for path, held in within.items() for rest in _paths_to(held, name)]
+    return [name, *deeper] if name in inner else deeper
 
 
 def _fields(thing: Any, values: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ DERIVED = {  # what is not summed itself -> (sum over a phase, power of an updat
     "updates": ("trajectories", -1.0),
     "trace_covariance_of_one": ("trace_covariance", 1.0),  # of a batch of one trajectory
 }
+# None of them lies outside 0 ... 1, so no more does an interval: what it covers stays covered.
+SHARES = {"pass_rate", "observed_pass_rate", "zero_share", "dead_share", "duel_win_rate"}
 
 
 def curve_table(
@@ -77,12 +79,17 @@ def curve_table(
             kept = values[:, point][np.isfinite(values[:, point])]
             if len(kept) == 0:
                 continue
-            mean, low, high = interval(kept, confidence, statistic)
+            mean, low, high = _within(quantity, interval(kept, confidence, statistic))
             place = {"step": steps[:, point].mean(), "samples": samples[:, point].mean()}
             about = {"quantity": quantity, "units": units, "statistic": statistic}
             measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
             rows.append({**labels, **place, **about, **measured})
     return pd.DataFrame(rows)
+
+
+def _within(quantity: str, estimate: Sequence[Any]) -> Sequence[Any]:
+    """An estimate and its ends; those of a share within 0 ... 1."""
+    return [np.clip(x, 0, 1) for x in estimate] if quantity in SHARES else estimate
 
 
 def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
@@ -115,7 +122,7 @@ def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
             if top is None or bottom is None:
                 top = bottom = np.full(visited.shape, np.nan)
             kept = visited & ~np.isnan(top)
-            ends = pooled_ratios(top, bottom, kept, confidence)
+            ends = _within(column, pooled_ratios(top, bottom, kept, confidence))
             about = {"phase": there, **place, "quantity": column, "units": units}
             measured = zip(("mean", "low", "high"), (end[there] for end in ends), strict=True)
             count = {"num_seeds": kept.sum(axis=0)[there]}

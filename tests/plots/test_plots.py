@@ -1,6 +1,7 @@
 """Pictures hold the table's numbers, say what they are, and draw nothing that was not measured."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,14 +94,30 @@ def test_lines_are_the_table(ax):
 def test_lines_are_labelled(ax):
     plots.line(curves(0.5, 0.25), ax, by="learning_rate")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("samples", "pass rate")
-    assert title_of(ax) == "learning rate\nband: 95 % interval, n = 1,024 seeds"
+    assert title_of(ax) == "learning rate\nband: 95 % interval over n = 1,024 seeds"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0.5", "0.25"]
+
+
+@pytest.mark.parametrize("num", [4, 5])
+def test_a_long_legend_stands_above_the_panel_and_nothing_is_cut_off(num, tmp_path):
+    with plots.paper():
+        figure = plt.figure()
+        ax = plots.line(curves(*(0.5**k for k in range(num))), figure.gca(), by="learning_rate")
+        plots.save(figure, tmp_path / "rates")
+        figure.draw_without_rendering()
+    plt.close(figure)
+    legend, panel = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert (legend.y0 >= panel.y1) == (num > 4)
+    whole, parts = figure.bbox, [legend, ax.xaxis.label.get_window_extent()]
+    for part in [*parts, ax.yaxis.label.get_window_extent()]:
+        assert whole.x0 <= part.x0 <= part.x1 <= whole.x1
+        assert whole.y0 <= part.y0 <= part.y1 <= whole.y1
 
 
 def test_one_line_needs_no_by(ax):
     plots.line(curves(0.5), ax, x="step", confidence=0.9)
     assert ax.get_xlabel() == "updates"
-    assert title_of(ax) == "band: 90 % interval, n = 1,024 seeds"
+    assert title_of(ax) == "band: 90 % interval over n = 1,024 seeds"
 
 
 def test_points_and_bars_are_the_table(ax):
@@ -120,7 +137,7 @@ def test_points_are_labelled_with_units_and_seeds(ax):
     plots.points(both, ax, x="excess_loss", quantity="noise_scale")
     assert ax.get_xlabel() == "excess loss KL(labels‖policy) (bit)"
     assert ax.get_ylabel() == "gradient noise scale (trajectories)"
-    assert title_of(ax) == "learner\nbars: 95 % interval, n = 30–4,096 seeds"
+    assert title_of(ax) == "learner\nbars: 95 % interval over n = 30–4,096 seeds"
     colours = [drawn.get_color() for drawn in ax.lines]
     assert colours == [plots.COLOURS["none"], plots.COLOURS["supervised"]]
 

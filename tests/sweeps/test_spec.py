@@ -103,6 +103,7 @@ def test_bad_spec_is_refused_in_one_line(name):
 
 BAD_SWEEPS = {
     "path": ({"learner.speed": [1]}, "product", ["'speed'", "group_size"]),
+    "a path's end": ({"learning_rate": [1]}, "product", ["mean learner.optimizer.learning_rate?"]),
     "first of path": ({"lerner": [1]}, "product", ["'lerner'", "learner"]),
     "past a number": ({"max_steps.x": [1]}, "product", ["'x'"]),
     "nothing": ({"max_steps": []}, "product", ["max_steps", "no values"]),

@@ -193,6 +193,22 @@ def test_a_curve_is_of_what_is_measured_at_log_points(name):
         simrl.curve_table(by_hand(), name)
 
 
+def test_intervals_of_shares_end_where_shares_do():
+    rates = [[0.0, 0.9], [0.0, 0.99], [0.4, 1.0]]
+    data = by_hand(pass_rate=(("seed", "log_point"), rates))
+    first, last = simrl.curve_table(data, "pass_rate").to_dict("records")
+    assert (first["low"], last["high"]) == (0, 1)
+    of_law = (
+        scipy.stats.t.interval(0.95, 2, x.mean(), scipy.stats.sem(x)) for x in np.array(rates).T
+    )
+    np.testing.assert_allclose((first["high"], last["low"]), np.array(list(of_law))[[0, 1], [1, 0]])
+    shared = simrl.phase_table(by_hand())
+    two = row_of(shared, quantity="pass_rate", phase=1)  # of whom t is 12.7
+    assert two["mean"] == pytest.approx(15 / 20)
+    assert simrl.pooled_ratio(np.array([3.0, 12]), np.array([5.0, 15]))[2] > two["high"] == 1
+    assert row_of(shared, quantity="absorbed", phase=1)["low"] < 0
+
+
 def test_curve_table_names_its_statistic():
     data = by_hand()
     for statistic in ("mean", "median", "iqm"):
