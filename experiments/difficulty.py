@@ -11,7 +11,7 @@ signal would do.
 
 from typing import Any
 
-from experiments import command, remedies
+from experiments import command, difficulty_duels, remedies
 from experiments.remedies import EXACT, LEAVE_ONE_OUT, PLAIN, PREFIX, Remedy
 
 BATCH, GROUP = 32, 8  # guesses of an update; to each of 4 prompts where there are several
@@ -70,4 +70,4 @@ SWEEP = remedies.sweep("difficulty", listed())
 
 
 if __name__ == "__main__":
-    command.guarded(lambda: remedies.run(SWEEP, __doc__ or ""))
+    command.guarded(lambda: remedies.run(SWEEP, __doc__ or "", difficulty_duels.show))

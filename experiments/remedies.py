@@ -7,6 +7,7 @@ with the same seeds, none of which has had a part in choosing the rate. `experim
 """
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -195,10 +196,10 @@ def figure(rows: pd.DataFrame) -> Figure:
     return made
 
 
-def run(made: Any, about: str) -> None:
+def run(made: Any, about: str, more: Callable[..., None] | None = None) -> None:
     """The command of a list of remedies; `about` is what its file says of itself.
 
-    Find the best rates, run them over all seeds, print, draw and keep the comparison.
+    Find the best rates, run them over all seeds, print, draw and keep the comparison, and `more`.
     """
     title, claim = about.split("\n\n")[:2]
     arguments = command.parser(made.name, title, SEEDS).parse_args()
@@ -217,5 +218,7 @@ def run(made: Any, about: str) -> None:
     out: Path = arguments.out
     rows.to_csv(out / "table.csv", index=False)
     simrl.hitting_table(compared).to_csv(out / "rates.csv", index=False)
+    if more is not None:
+        more(console, seeds, out, arguments.devices)
     plots.save(figure(rows), out / "figure")
     command.farewell(console, clock, out)

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import simrl
-from experiments import difficulty, proxies, remedies
+from experiments import difficulty, difficulty_duels, proxies, remedies
 from experiments.remedies import PLAIN
 
 SEEDS = 200
@@ -99,3 +99,34 @@ def test_a_figure_has_a_row_of_panels_for_each_task():
         remedies.compare(made_up({PLAIN: np.arange(9, 29), "half": np.arange(5, 25)}))
     )
     assert [ax.get_title("left") for ax in figure.axes] == ["one: samples", "one: FLOPs"]
+
+
+def duels_told(**changes):
+    """Sums by hand: two seeds and three phases, of which the second begins at even odds."""
+    sums = {
+        "duels": [[10, 10, 0], [10, 10, 0]],
+        "duel_wins": [[5, 6, 0], [5, 4, 0]],
+        "trajectories": [[20, 20, 0], [20, 20, 0]],
+        "duel_realised": [[1.0, 4.0, 0], [1.0, 8.0, 0]],
+        "realised_update": [[1.0, 5.0, 0], [1.0, 3.0, 0]],
+        "absorbed": [[1.0, 1.0, 0], [1.0, 3.0, 0]],
+    }
+    place = ("reward", "seed", "phase")
+    variables = {f"phase_{name}": (place, np.array([rows] * 2)) for name, rows in sums.items()}
+    variables["phase_high"] = ("phase", [0.0, 1.0, 2.0])
+    start = [[difficulty_duels.listed(reward)] * 2 for reward in difficulty_duels.REWARDS]
+    variables["duel_expected"] = (("reward", "seed", "log_point"), np.array(start)[..., None])
+    return xr.Dataset(variables | changes, coords={"reward": list(difficulty_duels.REWARDS)})
+
+
+def test_what_duels_tell_is_held_against_lists():
+    # A verdict is sure if one guess is right, a coin else: 2/N bits of two guesses that differ.
+    assert difficulty_duels.listed("exact") == pytest.approx(2 * 63 / 64**2, rel=1e-12)
+    rows = difficulty_duels.compare(duels_told())
+    assert rows["verdict"].tolist() == ["holds", "holds", "holds", "", ""] * 2
+    assert rows["measured"].tolist()[2] == "0.3000 ± 0.1000"
+    assert rows["measured"].tolist()[4] == "0.5000 ± 0.3750"
+    uneven = duels_told(phase_duel_wins=(("reward", "seed", "phase"), np.full((2, 2, 3), 9)))
+    wrong = duels_told(duel_expected=(("reward", "seed", "log_point"), np.ones((2, 2, 1))))
+    assert difficulty_duels.compare(uneven)["verdict"].tolist()[0] == "FAILS"
+    assert difficulty_duels.compare(wrong)["verdict"].tolist()[1] == "FAILS"
