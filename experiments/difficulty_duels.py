@@ -18,7 +18,7 @@ import simrl
 from experiments import command
 from experiments.verdicts import ERRORS, settled, told, verdict
 
-SIZE, LENGTH, GUESSES = 4, 3, 32
+SIZE, LENGTH, GUESSES = 4, 2, 32
 RATE = {"name": "sgd", "learning_rate": 4.0}
 REWARDS = {"exact": "the right answer", "prefix": "the right beginning"}
 SWEEP = simrl.Sweep(

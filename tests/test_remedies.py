@@ -121,7 +121,7 @@ def duels_told(**changes):
 
 def test_what_duels_tell_is_held_against_lists():
     # A verdict is sure if one guess is right, a coin else: 2/N bits of two guesses that differ.
-    assert difficulty_duels.listed("exact") == pytest.approx(2 * 63 / 64**2, rel=1e-12)
+    assert difficulty_duels.listed("exact") == pytest.approx(2 * 15 / 16**2, rel=1e-12)
     rows = difficulty_duels.compare(duels_told())
     assert rows["verdict"].tolist() == ["holds", "holds", "holds", "", ""] * 2
     assert rows["measured"].tolist()[2] == "0.3000 ± 0.1000"
