@@ -18,7 +18,7 @@ WIDTH = 4  # entries of a block; three are looked up on each level of a tree of 
 def words(key: tuple[Array, Array], num: int, length: int, fence: Fence) -> Array:
     """Random words [length, num, N] of keys by their halves [N]: those of `keys.words`."""
     # One word of a key has no halves to share with others.
-    kept = key if num * length == 1 else (fence(key[0]), fence(key[1]))
+    kept = key if num * length == 1 else fence.both(*key)
     drawn = keys.lane_words(kept, num * length)
     return jnp.swapaxes(drawn.reshape(num, length, -1), 0, 1)
 

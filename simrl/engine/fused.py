@@ -197,9 +197,9 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
         measure = told.JOINT[joint]
         right = _right(fixed, heard)
         if right is not None:
-            merged = Merged(right, _at(fixed, heard, lanes.odds))
-            measure = partial(told.of_answers, merged=merged)
-        found = measure(heard, _truth(fixed, heard), fixed.fence)
+            measure = partial(told.of_answers, merged=Merged(right))
+        odds = _at(fixed, heard, lanes.odds)
+        found = measure(heard, _truth(fixed, heard), odds, fixed.fence)
         values["expected_update"], values["realised_update"] = found
     if asked.JOINTLY in asked.told(fixed.trial):
         given = _truth(fixed, heard), _right(fixed, heard), answers.world_of(fixed.trial)

@@ -59,6 +59,7 @@ class Seen:
 
     values: Array  # [T, Q, W] float
     step: Array  # [T, ..., W] on the path's clock
+    samples: Array | None  # [T, 2, W] words: drawn so far, where one update takes more than another
     belief: Array | None  # [T, M, L, V, W] nats
     names: tuple[str, ...] = field(metadata={"static": True})  # of the values
 
@@ -201,7 +202,9 @@ def chunk(
     def seen(trial: Trial, course: Course) -> Seen:
         found = looks.snapshot(course)
         belief = observe.whole_beliefs(trial, course.run.state) if keep_beliefs else None
-        return Seen(jnp.stack(list(found.values())), course.run.step, belief, tuple(found))
+        samples = train.samples_of(course.run.spent) if trial.learner.discards else None
+        values = jnp.stack(list(found.values()))
+        return Seen(values, course.run.step, samples, belief, tuple(found))
 
     def block(shared: tuple[Array, Array, Array], jobs: Jobs, course: Course) -> tuple:
         key, log_points, num_looks = shared

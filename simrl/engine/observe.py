@@ -124,8 +124,8 @@ def joint_channel(trial: Trial) -> str | None:
 
 def quantities(trial: Trial) -> tuple[str, ...]:
     """The names of the real-valued phase sums of this trial, in order."""
-    bits = ("nominal", "absorbed") if trial.learner.has_belief else ()
-    names = ["pass_rate", *bits, *told(trial)]
+    names = ["pass_rate", *(("nominal", "absorbed") if trial.learner.has_belief else ())]
+    names += [*told(trial), *(("updates",) if trial.learner.discards else ())]
     if information_form(trial) is not None:
         names += ["expected", "realised"]
     if trial.environment.noisy:

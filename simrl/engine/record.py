@@ -71,6 +71,7 @@ class Record:
         given = key, np.int32(batch.num_blocks), batch.jobs, batch.run
         estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
         parts = {"values": seen.values, "step": seen.step, "belief": seen.belief}
+        parts["samples"] = seen.samples
         self.names = seen.names
         self.later(self._keep, batch.places, num, batch.sent((parts, estimates)))
 
@@ -80,6 +81,8 @@ class Record:
         found = {name: value[:, :num] for name, value in seen.items() if value is not None}
         found |= {name: value[:, None] for name, value in estimates.items()}
         found["step"] = clock.counts(found["step"])
+        if "samples" in found:
+            found["samples"] = phases.count_of(found["samples"])
         if len(places) == self.num:
             self.looks[-1] = found
         else:
@@ -131,6 +134,9 @@ class Record:
         counters = enumerate(train.COUNTERS)
         found |= {f"phase.{name}": self.counts[..., c] for c, name in counters}
         found |= self.ends
+        if "look.samples" not in found:  # every update takes as many
+            rate = found["total.samples"] // np.maximum(found["total.step"], 1).astype(np.uint64)
+            found["look.samples"] = found["look.step"].astype(np.uint64) * rate[:, None]
         return found | _ledger_lines(self.trial, found)
 
 

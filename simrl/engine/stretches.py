@@ -110,7 +110,8 @@ def _resumed(trial: Trial, course: Course) -> Stretch:
     """The stretches that lanes [..., N] have begun; where they end is not known yet."""
     run, at, label_score, measured = course
     told = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
-    return Stretch(run.step, at, run.odds, run.spent, label_score, measured, told)
+    since = run.step if trial.learner.discards else None
+    return Stretch(run.step, at, run.odds, run.spent, label_score, measured, told, since)
 
 
 def _advance(
@@ -182,6 +183,7 @@ def _begin(
         label_score=_label_score(trial, known, run),
         measured=observe.of_state(trial, run.state, run.task, known, *drawn, odds=run.odds),
         told={name: jnp.zeros_like(run.odds) for name in observe.told(trial)},
+        since=run.step if trial.learner.discards else None,
     )
 
 
@@ -210,6 +212,9 @@ def _account(
     if stretch.label_score is not None:
         gain = observe.label_score(observe.beliefs(trial, run.state), known) - stretch.label_score
         values["absorbed_label"] = gain / information.NATS_PER_BIT
+    if stretch.since is not None:  # an update of several prompts is shared by what they drew
+        share = trajectories / jnp.maximum(jnp.sum(trajectories), 1)
+        values["updates"] = share * (run.step - stretch.since)
     columns = jnp.stack([values[name] for name in observe.quantities(trial)], axis=-1)
     return Sums(
         values=phases.scatter_sums(sums.values, stretch.at, columns),

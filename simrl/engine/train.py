@@ -98,6 +98,7 @@ class Stretch(NamedTuple):
     label_score: Array | None  # [M] nats, `observe.label_score`; None where nothing asks for it
     measured: dict[str, Array]  # [M] each
     told: dict[str, Array]  # [M] each: sums over its updates so far
+    since: Array | None = None  # [] updates before it, where samples do not tell how many it has
 
 
 class Path(NamedTuple):
@@ -205,6 +206,11 @@ def spend(spent: Array, info: Info, counted: int, times: Array | None = None) ->
         cost = jnp.where(info.prompts[:, None, None] >= 0, cost, jnp.uint32(0))
         return phases.add_words(spent, phases.sum_words(cost)[None])
     return phases.scatter_words(spent, info.prompts, cost)
+
+
+def samples_of(spent: Array) -> Array:
+    """Samples, words [2], of all that is spent [M, C, 2]."""
+    return phases.sum_words(spent)[COUNTERS.index("samples")]
 
 
 def hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:

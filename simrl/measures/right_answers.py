@@ -30,7 +30,6 @@ class Merged(NamedTuple):
     """The right answers to the K prompts of an update as one."""
 
     codes: Array  # [K, A, N]
-    odds: Array  # [K, N] log-odds that a guess is one of them, nats
 
     def has(self, codes: Array) -> Array:
         """Whether [K, C, N] guesses by their numbers are among them."""

@@ -3,9 +3,9 @@
 The joint information of `simrl.measures.information.distinct_information`, where what a group has
 ruled out is a set of symbols: nothing cancels, because what is left over is a sum of its own.
 
-Every measure takes what was `Heard` of the K prompts that the update drew, which may repeat, and
-their right answers [K L, N]; bits are [K, N], those of a prompt with the first draw of it and 0
-with the others.
+Every measure takes what was `Heard` of the K prompts that the update drew, which may repeat, their
+right answers [K L, N] and the log-odds [K, N] that a guess was one, nats, before the update; bits
+are [K, N], those of a prompt with the first draw of it and 0 with the others.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from simrl import columns, columnwise, listing
 from simrl.columns import Fence, Law
-from simrl.measures import duels, information, right_answers
+from simrl.measures import duels, right_answers
 from simrl.measures.information import Information
 from simrl.measures.messages import World
 from simrl.measures.right_answers import Merged
@@ -24,61 +24,71 @@ from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
 
 
-def of_labels(heard: Heard, truth: Array, fence: Fence) -> Information:
+def of_labels(heard: Heard, truth: Array, odds: Array, fence: Fence) -> Information:
     """Bits [K, N] of labels of the truth; repeats tell nothing new."""
     law, prompts = heard.law, heard.prompts
     expected = -_over_positions(columns.total(weighted(law.probs, law.log_probs)), prompts)
-    realised = _over_positions(columns.softplus(-columns.log_odds(law, truth)), prompts)
+    realised = _over_positions(columns.softplus(-_by_position(law, truth, odds)), prompts)
     return _once(expected, realised, prompts)
 
 
-def of_tokens(heard: Heard, truth: Array, fence: Fence) -> Information:
+def of_tokens(heard: Heard, truth: Array, odds: Array, fence: Fence) -> Information:
     """Bits [K, N] of guesses each told right or wrong at every position."""
     if heard.counts is not None:
-        return _of_symbols(heard, heard.counts > 0, truth, fence)
+        return _of_symbols(heard, heard.counts > 0, truth, odds, fence)
     assert heard.answers is not None
     rows, num, _ = heard.answers.shape
     size, length = heard.law.powers.shape[1], rows // len(heard.prompts)
     if size <= columns.FEW or num**2 >= 8 * size:
-        return _of_symbols(heard, columns.occurring(heard.answers, size), truth, fence)
+        return _of_symbols(heard, columns.occurring(heard.answers, size), truth, odds, fence)
     apart = []
     for place in (slice(t, None, length) for t in range(length)):
         law = Law(*(part[place] for part in heard.law))
         here = heard._replace(law=law, answers=heard.answers[place])
-        apart.append(_of_guesses(here, truth[place], fence))
+        own = columns.log_odds(law, truth[place])
+        apart.append(_of_guesses(here, truth[place], own, fence))
     bits = jax.tree.map(lambda *each: sum(each[1:], each[0]), *apart)
     return Information(*bits)
 
 
+def _by_position(law: Law, truth: Array, odds: Array) -> Array:
+    """Log-odds [K L, N] of the right symbols; of answers of one symbol they are known."""
+    return odds if len(odds) == len(truth) else columns.log_odds(law, truth)
+
+
 def _of_symbols(
-    heard: Heard, tried: Array, truth: Array, fence: Fence, merged: Merged | None = None
+    heard: Heard,
+    tried: Array,
+    truth: Array,
+    odds: Array,
+    fence: Fence,
+    merged: Merged | None = None,
 ) -> Information:
     """The same from which symbols were `tried` [K L, V, N] bool."""
     law, prompts = heard.law, heard.prompts
     probs, log_probs = law.probs, law.log_probs
     if merged is not None:
-        tried, probs, log_probs = _with_one_right(tried, probs, log_probs, truth, merged)
+        tried, probs, log_probs = _with_one_right(tried, probs, log_probs, truth, odds, merged)
     tried = _anywhere(tried, prompts)
     found = columns.total(jnp.where(tried, weighted(probs, log_probs), 0))
     left = fence(columns.total(jnp.where(tried, 0, probs)))
     mass = fence(columns.total(jnp.where(tried, probs, 0)))
     log_left = jnp.where(mass < 0.5, columns.log1p(-mass), jnp.log(left))
     hit = columns.pick(tried, truth[:, None])[:, 0]
-    odds = columns.log_odds(law, truth) if merged is None else merged.odds
-    own = columns.softplus(-odds)
+    own = columns.softplus(-_by_position(law, truth, odds))
     expected = -_over_positions(found + weighted(left, log_left), prompts)
     realised = _over_positions(jnp.where(hit, own, -log_left), prompts)
     return _once(expected, realised, prompts)
 
 
 def _with_one_right(
-    tried: Array, probs: Array, log_probs: Array, truth: Array, merged: Merged
+    tried: Array, probs: Array, log_probs: Array, truth: Array, odds: Array, merged: Merged
 ) -> tuple[Array, Array, Array]:
     """What was tried and a law [K, V, N] with the right symbols as one: the first, the truth."""
     right = columns.occurring(merged.codes, probs.shape[1])
     hit = jnp.any(tried & right, axis=1)[:, None]
     is_first = truth[:, None] == jnp.arange(probs.shape[1], dtype=truth.dtype)[:, None]
-    p, log_p = jax.nn.sigmoid(merged.odds), -columns.softplus(-merged.odds)
+    p, log_p = jax.nn.sigmoid(odds), -columns.softplus(-odds)
     return (
         jnp.where(is_first, hit, tried),
         jnp.where(is_first, p[:, None], jnp.where(right, 0, probs)),
@@ -87,7 +97,7 @@ def _with_one_right(
 
 
 def of_answers(
-    heard: Heard, truth: Array, fence: Fence, merged: Merged | None = None
+    heard: Heard, truth: Array, odds: Array, fence: Fence, merged: Merged | None = None
 ) -> Information:
     """Bits [K, N] of whole answers, each told right or wrong.
 
@@ -95,15 +105,15 @@ def of_answers(
     """
     size, answers = heard.law.powers.shape[1], heard.answers
     if answers is None:
-        return of_tokens(heard, truth, fence)
+        return of_tokens(heard, truth, odds, fence)
     rows, num, _ = answers.shape
     if rows == len(heard.prompts) and (size <= columns.FEW or num**2 >= 8 * size):
-        return _of_symbols(heard, columns.occurring(answers, size), truth, fence, merged)
-    return _of_guesses(heard, truth, fence, merged)
+        return _of_symbols(heard, columns.occurring(answers, size), truth, odds, fence, merged)
+    return _of_guesses(heard, truth, odds, fence, merged)
 
 
 def _of_guesses(
-    heard: Heard, truth: Array, fence: Fence, merged: Merged | None = None
+    heard: Heard, truth: Array, odds: Array, fence: Fence, merged: Merged | None = None
 ) -> Information:
     """The same guess by guess.
 
@@ -119,9 +129,9 @@ def _of_guesses(
         answers, size = _numbers(answers, len(prompts), size), size**length
         matches = merged.has(answers)
         answers = fence(jnp.where(matches, merged.codes[:, :1], answers))
-        p, not_p = (jax.nn.sigmoid(odds)[:, None] for odds in (merged.odds, -merged.odds))
+        p, not_p = jax.nn.sigmoid(odds)[:, None], jax.nn.sigmoid(-odds)[:, None]
         right, wrong = jnp.where(matches, p, right), jnp.where(matches, not_p, wrong)
-        log_p = jnp.where(matches, -columns.softplus(-merged.odds)[:, None], log_p)
+        log_p = jnp.where(matches, -columns.softplus(-odds)[:, None], log_p)
     first = fence(_first_occurrences(answers, prompts, size, fence).astype(right.dtype)) > 0
     tried = _together(columns.total(jnp.where(first, right, 0)), prompts)
     top = _least(wrong, prompts, fence)
@@ -130,7 +140,6 @@ def _of_guesses(
     others = columns.total(jnp.where(first & (wrong > top[:, None]), right, 0))
     others = _together(others, prompts) + (ties - 1) * -_least(-right, prompts, fence)
     hit = _anywhere(jnp.any(matches, axis=1), prompts)
-    odds = _odds(law, truth, len(prompts)) if merged is None else merged.odds
     left = jnp.maximum(top - others, jnp.where(hit, 0, jax.nn.sigmoid(odds)))
     log_left = jnp.where(tried < 0.5, columns.log1p(-tried), jnp.log(left))
     found = columns.total(jnp.where(first, weighted(right, log_p), 0))
@@ -145,14 +154,6 @@ def _as_one(answers: Array, right: Array, world: World) -> Array:
     codes = jnp.where(right_answers.is_among(codes, right), right[:, :1], codes)
     symbols = [listing.symbol(codes, t, *world[:2]) for t in range(world.length)]
     return jnp.stack(symbols, axis=1).reshape(answers.shape)
-
-
-def _odds(law: Law, truth: Array, draws: int) -> Array:
-    """Log-odds [K, N] of whole answers."""
-    odds = _apart(columns.log_odds(law, truth), draws)
-    if odds.shape[1] == 1:
-        return odds[:, 0]
-    return columnwise.over_lanes(information.joint_log_odds)(odds)
 
 
 def _numbers(answers: Array, draws: int, size: int) -> Array:

@@ -49,6 +49,7 @@ MEANINGS = {  # name -> (units, long name)
     "information_gain": ("bit", "information about the best arm expected of the next sample"),
     "duel_expected": ("bit", "expected information of a duel (truth drawn from the policy)"),
     "duel_realised": ("bit", "realised information of a duel about the right answer"),
+    "updates": ("updates", "updates, shared by the prompts by their trajectories"),
     "duels": ("duels", "duels of two guesses"),
     "duel_wins": ("duels", "duels that the first of the two guesses won"),
     "cosine": ("1", "cosine of the update's estimate to the score of the right answer, if not 0"),
@@ -84,7 +85,7 @@ DRAWN = {  # prefix -> how
     "leaf_": "of one leaf of the parameters, by redrawing it",
 }
 TOLD = {"absorbed", "absorbed_label", "success", "expected_update", "realised_update"}
-TOLD |= {"duels", "duel_wins"}
+TOLD |= {"duels", "duel_wins", "updates"}
 COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
     "seed": ("1", "number of the seed"),
     "log_point": ("1", "number of the log point, from 0"),
@@ -132,7 +133,7 @@ def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
     for entry in manifest["cells"]:
         ends = store.blocks_in(path, entry["hash"])
         have = np.concatenate([np.arange(a, b + 1) for a, b in ends] or [np.empty(0, np.int64)])
-        stored.append((entry, ends, np.sort(have)))
+        stored.append((entry, ends, np.unique(have)))  # two runs at once may both have made some
     most = max((have.size for _, _, have in stored), default=0)
     wanted = next((have for _, _, have in stored if have.size == most), np.empty(0))
     wanted = wanted if seeds is None else np.arange(seeds)
@@ -212,7 +213,12 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
         counted = block[f"phase.{name}"].dtype.kind == "u" or name in TOLD
         weighted = "" if counted else ", summed with weights"
         long_name = f"{long_name}{weighted}, over the phase"
-    return {"units": units, "long_name": long_name, "exact": int(not estimated)}
+    about = {"units": units, "long_name": long_name, "exact": int(not estimated)}
+    if group == "hit":  # a number that no mean should be taken of
+        missing = {"step": -1, "time": np.inf}.get(name, 0)
+        about["not_reached"] = missing
+        about["long_name"] = f"{long_name}, to a pass rate; {missing} where it was not reached"
+    return about
 
 
 def _attributes(parts: list[Part]) -> dict[str, dict[str, Any]]:
@@ -221,6 +227,7 @@ def _attributes(parts: list[Part]) -> dict[str, dict[str, Any]]:
     for name in dict.fromkeys(name for part in parts for name in part.variables):
         own = [part.variables[name].attrs for part in parts if name in part.variables]
         exact = min(attrs["exact"] for attrs in own)
+        rest = {k: v for k, v in own[0].items() if k not in ("units", "long_name", "exact")}
         named = {k: " or ".join(dict.fromkeys(a[k] for a in own)) for k in ("units", "long_name")}
-        merged[name] = {**named, "exact": exact}
+        merged[name] = {**named, **rest, "exact": exact}
     return merged

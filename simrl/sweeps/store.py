@@ -20,8 +20,9 @@ import numpy as np
 
 from simrl.sweeps.errors import SpecError, writing
 
-FORMAT = 1
+FORMAT = 2
 _BLOCK = re.compile(r"(\d+)-(\d+)\.npz")
+_CELL, _NAMES = "block.cell", "block.names"  # what a block says of itself beside its arrays
 
 Block = dict[str, np.ndarray]
 
@@ -59,10 +60,11 @@ class Store:
         target = _block_path(self.path, cell, first, last)
         if target.exists():
             return
+        about = {_CELL: np.array(cell), _NAMES: np.array(sorted(block))}
         with writing(self.path):
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic(target) as file:
-                np.savez(file, **block)  # type: ignore[arg-type]
+                np.savez(file, **block, **about)  # type: ignore[arg-type]
 
     def load(self, cell: str, first: int, last: int) -> Block:
         """Read one block."""
@@ -146,11 +148,19 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
             block = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise SpecError(f"{file} is damaged ({error}); delete it and run again") from None
-    seeds = block.get("seed", np.empty(0))
-    if not np.array_equal(seeds, np.arange(first, last + 1)):
-        raise SpecError(
-            f"{file} is not a block of seeds {first} to {last}; delete it and run again"
-        )
+    own, names = (block.pop(name, np.array("")) for name in (_CELL, _NAMES))
+    seeds, num = block.get("seed", np.empty(0)), last + 1 - first
+    problems = {
+        f"is not a block of seeds {first} to {last}": not np.array_equal(
+            seeds, np.arange(first, last + 1)
+        ),
+        f"is not a block of cell {cell}": str(own) != cell,
+        "lacks variables, or seeds of some": set(names.ravel()) != set(block)
+        or any(value.shape[:1] != (num,) for value in block.values()),
+    }
+    for problem, holds in problems.items():
+        if holds:
+            raise SpecError(f"{file} {problem}; delete it and run again")
     return block
 
 

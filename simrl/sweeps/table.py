@@ -61,22 +61,26 @@ def curve_table(
     stopped), quantity, units, statistic, mean, low, high (`interval` over seeds: t for a mean, BCa
     bootstrap for "median" and "iqm") and num_seeds. The column `mean` is the estimate, whichever
     the statistic. Values that are not finite are left out, and not counted in num_seeds. Raises
-    ValueError as `interval` does.
+    ValueError as `interval` does, and for what is not measured at log points.
     """
     check(confidence, statistic)
+    check_data(data)
+    named = [str(name) for name, values in data.items() if values.dims[-1:] == ("log_point",)]
+    if quantity not in named:
+        raise ValueError(
+            f"quantity must be measured at log points: {', '.join(named)}; not {quantity!r}"
+        )
     check_data(data, quantity, place="log_point")
     rows = []
     units = data[quantity].attrs.get("units", "1")
-    needed = list(dict.fromkeys([quantity, "step", "total_samples", "total_step"]))
-    for labels, cell in each_cell(data[needed]):
-        values, steps = cell[quantity].values, cell["step"].values
-        per_step = cell["total_samples"].values / np.maximum(cell["total_step"].values, 1)
+    for labels, cell in each_cell(data[list(dict.fromkeys([quantity, "step", "samples"]))]):
+        values, steps, samples = (cell[name].values for name in (quantity, "step", "samples"))
         for point in range(values.shape[1]):
             kept = values[:, point][np.isfinite(values[:, point])]
             if len(kept) == 0:
                 continue
             mean, low, high = interval(kept, confidence, statistic)
-            place = {"step": steps[:, point].mean(), "samples": (steps[:, point] * per_step).mean()}
+            place = {"step": steps[:, point].mean(), "samples": samples[:, point].mean()}
             about = {"quantity": quantity, "units": units, "statistic": statistic}
             measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
             rows.append({**labels, **place, **about, **measured})
@@ -85,7 +89,8 @@ def curve_table(
 
 def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     """One sum per seed and phase [N, P], or None if the Dataset does not have it."""
-    stored, power = DERIVED.get(name, (name, 0.0))
+    counted = f"phase_{name}" in cell  # where one update takes more than another
+    stored, power = (name, 0.0) if counted else DERIVED.get(name, (name, 0.0))
     if f"phase_{stored}" not in cell:
         return None
     sums = cell[f"phase_{stored}"].astype(np.float64)

@@ -110,10 +110,10 @@ def test_an_update_is_told_of_them_as_one(name, num):
         law = columns.law(rows.reshape(-1, *rows.shape[2:]), fence)
         answers = guesses.reshape(-1, num, LANES)
         codes = right_answers.code(symbols, size)
-        merged = right_answers.Merged(at(codes), at(columnar(logits, symbols)))
+        merged, odds = right_answers.Merged(at(codes)), at(columnar(logits, symbols))
         truth = at(symbols[:, 0]).reshape(-1, LANES)
         heard = Heard(prompts, law, answers, None, None)
-        return told.of_answers(heard, truth, fence, merged)
+        return told.of_answers(heard, truth, odds, fence, merged)
 
     found = measure(logits, symbols, prompts, guesses)
     hits = 0

@@ -64,19 +64,31 @@ def exact_bits(reference, logits, truth, guesses):
         return [np.asarray(bits) for bits in found]
 
 
+def log_odds(logits, truth, draws):
+    """Log-odds [K, N] in float64 of whole answers [K L, N]: where is the first wrong position?"""
+    right = np.arange(logits.shape[1])[:, None] == truth[:, None]
+    powers = np.exp(np.float64(logits) - logits.max(axis=1, keepdims=True))
+    total = powers.sum(axis=1)
+    p, not_p = ((powers * these).sum(axis=1) / total for these in (right, ~right))
+    p, not_p = (x.reshape(draws, -1, x.shape[-1]) for x in (p, not_p))
+    before = np.cumprod(p, axis=1)
+    wrong = not_p[:, 0] + (before[:, :-1] * not_p[:, 1:]).sum(axis=1)
+    return np.float32(np.log(before[:, -1]) - np.log(wrong))
+
+
 def measured(measure, logits, truth, guesses, prompts, by_count=False):
     """A measure of guesses as such, or of how many there were of each symbol."""
 
     @jax.jit
-    def of_heard(logits, truth, guesses):
+    def of_heard(logits, truth, guesses, odds):
         fence = columns.Fence(jnp.ones(()))
         symbols = jnp.arange(logits.shape[1])[:, None]
         counts = jnp.sum(guesses[:, :, None] == symbols, axis=1, dtype=jnp.float32)
         law = columns.law(logits, fence)
         told = (None, None, None, counts) if by_count else (guesses, None, None, None)
-        return measure(Heard(prompts, law, *told), truth, fence)
+        return measure(Heard(prompts, law, *told), truth, odds, fence)
 
-    return of_heard(logits, truth, guesses)
+    return of_heard(logits, truth, guesses, log_odds(logits, truth, len(prompts)))
 
 
 @pytest.mark.parametrize("name", REFERENCES)

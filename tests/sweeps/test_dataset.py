@@ -61,6 +61,10 @@ def test_dims_and_types(guessed):
     assert guessed["hit_step"].dtype == np.int64
     assert guessed["threshold"].values.tolist() == [0.5, 0.9, 0.99]
     assert (guessed["update_trajectories"] == 4).all()
+    np.testing.assert_array_equal(guessed["samples"], 4 * guessed["step"])
+    missed = {name: guessed[f"hit_{name}"].attrs["not_reached"] for name in ("step", "samples")}
+    assert missed == {"step": -1, "samples": 0}
+    assert guessed["hit_samples"].attrs["long_name"].endswith("; 0 where it was not reached")
 
 
 def test_noisy_worlds_measure_the_gap(noisy):

@@ -287,15 +287,43 @@ def test_damaged_blocks_are_named(brief, stored):
     xr.testing.assert_identical(simrl.run(brief, 4, folder), simrl.run(brief, 4))
 
 
+def test_seeds_that_two_runs_made_at_once_count_once(brief, stored):
+    folder, block = stored
+    simrl.run(brief, 12, folder)
+    whole = simrl.open(folder)
+    # The first four again, in a block of eight: as if another had begun on an empty folder.
+    both = [store.load_block(folder, block.parent.name, *ends) for ends in ((0, 3), (4, 7))]
+    joint = {name: np.concatenate([half[name] for half in both]) for name in both[0]}
+    store.Store(folder, {}).save(block.parent.name, 0, 7, joint)
+    assert len(list(folder.rglob("*.npz"))) == 4
+    xr.testing.assert_identical(simrl.open(folder), whole)
+
+
+def test_a_block_knows_its_cell_and_its_variables(sweep, tmp_path):
+    simrl.run(sweep, 4, tmp_path)
+    one, other = tmp_path.rglob("*.npz")
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    for read in (lambda: simrl.open(tmp_path), lambda: simrl.run(sweep, 4, tmp_path)):
+        assert_refused(read, one, "not a block of cell", one.parent.name)
+    one.write_bytes(held)
+    with np.load(one) as data:
+        parts = dict(data)
+    for changed in ({"total.step": parts["total.step"][:3]}, {"total.step": None}):
+        kept = {name: value for name, value in (parts | changed).items() if value is not None}
+        np.savez(one, **kept)
+        assert_refused(lambda: simrl.open(tmp_path), one, "lacks variables, or seeds of some")
+
+
 DAMAGED = {
     "empty": b"",
-    "cut": b'{"format": 1, "sw',
+    "cut": b'{"format": 2, "sw',
     "bytes": b"\xff\xfe\x00",
     "list": b"[]",
     "null": b"null",
     "format": b'{"format": 9}',
-    "no sweep": b'{"format": 1}',
-    "null sweep": b'{"format": 1, "sweep": null, "sessions": []}',
+    "no sweep": b'{"format": 2}',
+    "null sweep": b'{"format": 2, "sweep": null, "sessions": []}',
 }
 
 

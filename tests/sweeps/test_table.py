@@ -28,6 +28,7 @@ def by_hand(**changes):
         "total_samples": (SEED, np.uint64([20, 20, 20])),
         "total_step": (SEED, np.int64([10, 10, 10])),
         "step": (("seed", "log_point"), np.int64([[0, 10], [0, 10], [0, 10]])),
+        "samples": (("seed", "log_point"), np.uint64([[0, 20], [0, 20], [0, 20]])),
         "log_odds": (("seed", "log_point"), [[0.0, -2.0], [0.0, 1.0], [0.0, 3.0]]),
         "hit_step": (("seed", "threshold"), np.int64([[-1, -1], [4, -1], [2, 8]])),
         "hit_time": (("seed", "threshold"), np.array([[np.inf, np.inf], [4, np.inf], [2, 8.0]])),
@@ -184,6 +185,12 @@ def test_per_update_counts_updates():
     per_update = row_of(table, quantity="realised_joint_per_update", phase=1)["mean"]
     per_sample = row_of(table, quantity="realised_joint", phase=1)["mean"]
     assert per_update == pytest.approx(4 * per_sample)
+
+
+@pytest.mark.parametrize("name", ["hit_samples", "phase_absorbed", "total_samples", "log_od"])
+def test_a_curve_is_of_what_is_measured_at_log_points(name):
+    with pytest.raises(ValueError, match=rf"step, samples, log_odds; not '{name}'$"):
+        simrl.curve_table(by_hand(), name)
 
 
 def test_curve_table_names_its_statistic():
