@@ -34,8 +34,10 @@ from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
+from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Sweep, load
-from simrl.sweeps.spec import Phases, Spec, SpecError, own
+from simrl.sweeps.owned import own
+from simrl.sweeps.spec import Phases, Spec
 from simrl.types import (
     Advantage,
     Curriculum,

@@ -24,9 +24,12 @@ def problems(shape: Shape, what: str) -> list[str]:
     size = shape.num_prompts * num_answers(shape)
     if size <= MAX_LISTED:
         return []
+    told = (
+        str(size) if size < 10**18 else f"{shape.num_prompts} * {shape.vocab_size}^{shape.length}"
+    )
     return [
         f"{what} lists every answer: num_prompts * vocab_size^length must be at most "
-        f"{MAX_LISTED}, not {size}"
+        f"{MAX_LISTED}, not {told}"
     ]
 
 

@@ -133,6 +133,9 @@ class Sequence:
                 )
         if (self.revealed or self.vocab_sizes) and self.labels != "fixed":
             found.append(f"revealed and vocab_sizes need fixed labels, not {self.labels!r}")
+        for name in ("zipf_exponent", "frequency_exponent"):
+            if getattr(self, name) < 0:
+                found.append(f"{name} must not be negative, not {getattr(self, name)}")
         if self.frequencies not in FREQUENCIES:
             known = ", ".join(FREQUENCIES)
             found.append(f"frequencies must be one of {known}, not {self.frequencies!r}")

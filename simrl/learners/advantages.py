@@ -57,6 +57,8 @@ class Affine:
         """What is wrong with this specification, one line each."""
         if batch_size - self.correction <= 0:
             return [f"leave_one_out needs a group_size of at least 2, not {batch_size}"]
+        if self.centre == 1 and batch_size == 1:
+            return ["batch_mean needs a group_size of at least 2: an answer's own mean is itself"]
         return []
 
     def build(self, batch_size: int, length: int) -> Advantage:

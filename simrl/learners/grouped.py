@@ -40,6 +40,8 @@ RULES: dict[str, Callable[[Array, Times, int], Array]] = {
     "maxrl": partial(_over_mean, centre=0.0),
     "maxrl_centred": partial(_over_mean, centre=1.0),
 }
+COMPARING = ("group_normalised", "group_normalised_sample", "maxrl_centred")
+# with each other: one answer alone never has a weight
 COUNTING = ("pass_at_k", "pass_at_k_leave_one_out")  # need rewards of 0 or 1
 
 
@@ -60,7 +62,7 @@ class Grouped:
         """What is wrong with this specification, one line each."""
         if self.rule not in (*RULES, *COUNTING):
             return [f"rule must be one of {', '.join((*RULES, *COUNTING))}, not {self.rule!r}"]
-        if self.rule == "group_normalised_sample" and batch_size < 2:
+        if self.rule in COMPARING and batch_size < 2:
             return [f"{self.rule} needs a group_size of at least 2, not {batch_size}"]
         try:
             gradients.group_weights(self.rule, batch_size, self.k)

@@ -61,7 +61,7 @@ class Optimizer:
             return [f"optax.{', optax.'.join(names)} refuses its numbers: {error}"]
         if not isinstance(made, optax.GradientTransformation):
             return [f"optax.{self.name} is not an optimiser"]
-        return []
+        return schedules.range_problems({**self.numbers, **dict(self.fixed)})
 
     def build(self) -> optax.GradientTransformation:
         """The optimiser; built inside the trace, so its numbers may be traced."""

@@ -11,6 +11,7 @@ arithmetic.
 import jax.numpy as jnp
 import numpy as np
 
+from simrl.measures.arguments import check_index
 from simrl.measures.batches import (
     ADVANTAGES,
     Moments,
@@ -100,8 +101,11 @@ OBJECTIVES = ("reward", "log_likelihood", "pass_at_k")
 
 
 def _as_sequence(probs: Array, target: Array) -> tuple[Array, Array]:
-    """Read one choice [K] as a sequence of length 1."""
-    probs, target = as_float(probs), jnp.asarray(target)
+    """Read one choice [K] as a sequence of length 1; ValueError for a symbol that is none."""
+    probs = as_float(probs)
+    if jnp.ndim(target) < probs.ndim:
+        check_index("target", target, probs.shape[-1])
+    target = jnp.asarray(target)
     return (probs[None], target[None]) if probs.ndim == 1 else (probs, target)
 
 
@@ -167,7 +171,8 @@ def sequence_moments(
       Moments; mean has the shape of probs.
 
     Raises:
-      ValueError: for another reward, or a target that fits neither form.
+      ValueError: for another reward, or a target that fits neither form or, if its value is known
+        (not under `jit` and `vmap`), is no symbol.
 
     Source: THEORY.md, section 3, "Sequences".
     """
@@ -202,7 +207,8 @@ def batch_moments(
       Moments of the batch: snr of the batch, noise_scale = B / snr in trajectories.
 
     Raises:
-      ValueError: for an unknown name, a pair without closed form, too small a batch or a wrong k.
+      ValueError: for an unknown name, a pair without closed form, too small a batch or a wrong k,
+        or a target as in `sequence_moments`.
 
     Source: THEORY.md, section 3, "Batch estimators".
     """

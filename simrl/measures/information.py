@@ -11,6 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from simrl.measures.arguments import check_index
 from simrl.measures.sequences import (
     CHANNELS,
     MAX_LISTED_GUESSES,
@@ -104,13 +105,15 @@ def expected_information(probs: ArrayLike, feedback: str) -> Array:
 def realised_information(probs: ArrayLike, truth: ArrayLike, feedback: str) -> Array:
     """Bits one sample tells of the truth y, averaged over what is random: log2 of posterior/prior.
 
-    `probs` [..., K] on the simplex; `truth` [...] int in 0..K-1; `feedback` "label": -log2 p_y,
-    "outcome": -p_y log2 p_y - sum over j != y of p_j log2(1 - p_j); else ValueError. Returns [...].
+    `probs` [..., K] on the simplex; `truth` [...] int in 0..K-1, else ValueError (not under `jit`
+    and `vmap`, where it is not looked at); `feedback` "label": -log2 p_y, "outcome":
+    -p_y log2 p_y - sum over j != y of p_j log2(1 - p_j); else ValueError. Returns [...].
     +inf for a label at p_y = 0 and for an outcome where a wrong answer has probability 1.
     THEORY.md, section 2: averaged over y ~ probs it is `expected_information`.
     """
     check_name("feedback", feedback, FEEDBACKS)
     choice = choice_from_probs(probs)
+    check_index("truth", truth, choice.p.shape[-1])
     if feedback == "outcome":
         return outcome_realised(choice, truth) / NATS_PER_BIT
     right = mark(truth, choice.p.shape[-1])

@@ -1,73 +1,17 @@
 """What is wrong with a specification: one line for each problem, none if it can be run."""
 
-import dataclasses
-import numbers
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from simrl.engine import asked, clock, observe
+from simrl.engine import asked, clock
 from simrl.learners import curricula, exact, jumping, lumping, updates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.tabular import Tabular
-from simrl.types import Environment, Learner, Surrogate
+from simrl.types import Environment, Learner
 
-ENGINES = ("fused", "plain", "jump", "auto")
 MOST_PATHS = 4096
 _PATHS: dict[int, tuple[Any, str]] = {}  # by the identity of specs, which are kept with them
-
-
-def type_problems(thing: Any, path: str = "") -> list[str]:
-    """Fields that say they are numbers and are not, or not finite."""
-    found = []
-    kinds = {} if isinstance(thing, dict) else {f.name: f.type for f in dataclasses.fields(thing)}
-    for name, value in (thing if isinstance(thing, dict) else vars(thing)).items():
-        kind = kinds.get(name, float)
-        if isinstance(value, dict) or dataclasses.is_dataclass(value):
-            found += type_problems(value, f"{path}{name}.")
-        elif kind in (int, float) or (kind == float | None and value is not None):
-            wanted: Any = numbers.Integral if kind is int else numbers.Real
-            real = isinstance(value, wanted) and not isinstance(value, bool)
-            if not real or not np.isfinite(float(value)):
-                whole = "whole " * (kind is int)
-                found.append(f"{path}{name} must be a {whole}number, not {value!r}")
-    return found
-
-
-def run_problems(spec: Any) -> list[str]:
-    """Numbers of the run that are out of range."""
-    phases = spec.phases
-    unknown = [name for name in spec.measures if name not in observe.ASKED]
-    checks = {
-        f"max_steps must be in 1 ... {clock.NUM_JUMPED}, not {spec.max_steps}": 1
-        <= spec.max_steps
-        <= clock.NUM_JUMPED,
-        f"log_points must be at least 1, not {spec.log_points}": spec.log_points >= 1,
-        f"observe_every must be in 1 ... {clock.NUM_EACH}, not {spec.observe_every}": 1
-        <= spec.observe_every
-        <= clock.NUM_EACH,
-        f"num_redraws must be at least 3, not {spec.num_redraws}": spec.num_redraws >= 3,
-        f"log_spacing must be log or linear, not {spec.log_spacing!r}": spec.log_spacing
-        in ("log", "linear"),
-        f"stop_pass_rate must be in (0, 1], not {spec.stop_pass_rate}": 0
-        < spec.stop_pass_rate
-        <= 1,
-        f"thresholds must lie between 0 and 1, not {spec.thresholds}": len(spec.thresholds) > 0
-        and all(0 < t < 1 for t in spec.thresholds),
-        f"phases.coordinate must be log_odds or excess_loss, not {phases.coordinate!r}": (
-            phases.coordinate in ("log_odds", "excess_loss")
-        ),
-        f"phases need low < high and num >= 1, not {phases.low}, {phases.high}, {phases.num}": (
-            phases.low < phases.high and phases.num >= 1
-        ),
-        f"engine must be one of {', '.join(ENGINES)}, not {spec.engine!r}": spec.engine in ENGINES,
-        f"measures must be among {', '.join(observe.ASKED)}, not {', '.join(map(str, unknown))}": (
-            not unknown
-        ),
-    }
-    return [line for line, holds in checks.items() if not holds]
 
 
 def match_problems(spec: Any) -> list[str]:
@@ -112,7 +56,12 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
     if not spec.measures:
         return []
     learner = spec.learner.build(environment, policy)
-    return asked.problems(environment, policy, learner, spec.measures)
+    found = asked.problems(environment, policy, learner, spec.measures)
+    # Labels that are not noisy are known to be right; but some worlds have no channel at all.
+    channel = environment.label_channel if environment.noisy else environment.channel
+    if "known_channel" in spec.measures and channel is None and learner.kind != "supervised":
+        found.append("measures known_channel needs labels or rewards that tell of a right answer")
+    return found
 
 
 def surrogate_problems(spec: Any) -> list[str]:
@@ -120,8 +69,6 @@ def surrogate_problems(spec: Any) -> list[str]:
     if not hasattr(spec.learner, "surrogate"):
         return []
     built = spec.learner.surrogate.build()
-    if not isinstance(built, Surrogate):
-        return [f"surrogate must be a simrl.Surrogate or a function that makes one, not {built!r}"]
     if built.tabular and not spec.policy.build(spec.environment.build().shape).tabular:
         return ["surrogate natural needs a policy that is a table of logits"]
     if built.whole and getattr(spec.learner, "stop_below", None) is not None:
@@ -239,41 +186,3 @@ def _entries(spec: Any, environment: Environment) -> tuple[int, ...]:
         return ()
     _, failure = spec.learner.advantage.tables(spec.learner.group_size)
     return lumping.sizes(environment.shape.vocab_size, np.asarray(failure))
-
-
-def environment_problems(environment: Environment) -> list[str]:
-    """Functions of an environment that fail, or return another shape than the contract's."""
-    _, length, vocab_size = environment.shape
-    key = jax.random.key(0)
-    word, words = (jax.ShapeDtypeStruct(shape, jnp.uint32) for shape in ((), (length,)))
-    prompt = jax.ShapeDtypeStruct((), jnp.int32)
-    answer = jax.ShapeDtypeStruct((length,), jnp.int32)
-    try:
-        task = jax.eval_shape(environment.init, key)
-    except Exception as error:  # the user's code may raise anything
-        return [f"environment.init fails: {_first_line(error)}"]
-    whole: tuple[int, ...] = (length,)
-    calls: dict[str, tuple] = {
-        "prompt": ((word, task), lambda found: found, [()]),
-        "label": ((words, task, prompt), lambda found: found, [whole]),
-        "reward": ((words, task, prompt, answer), lambda found: found.credit, [(), (1,), whole]),
-        "target": ((task, prompt), lambda found: found, [(length, vocab_size)]),
-    }
-    found = []
-    sure = environment.verifier is None
-    if not sure and (environment.noisy or environment.channel is None or not environment.binary):
-        found.append("environment.verifier needs fixed labels and a channel of rewards of 0 or 1")
-    for name, (given, part, allowed) in calls.items():
-        try:
-            shape = jnp.shape(part(jax.eval_shape(getattr(environment, name), *given)))
-        except Exception as error:
-            found.append(f"environment.{name} fails: {_first_line(error)}")
-            continue
-        if shape not in allowed:
-            found.append(f"environment.{name} must return shape {allowed[-1]}, not {shape}")
-    return found
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -9,9 +9,9 @@ import xarray as xr
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
 from simrl.sweeps import joining, store
+from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.joining import Part, Rows
-from simrl.sweeps.spec import SpecError
 from simrl.sweeps.store import Block
 
 DIMS = {

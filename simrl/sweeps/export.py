@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from simrl.sweeps.table import each_cell
+from simrl.sweeps import given
+from simrl.sweeps.errors import writing
+from simrl.sweeps.table import check_data, each_cell
 
 NEEDED = {".nc": ("h5netcdf", "h5py"), ".parquet": ("pyarrow",), ".csv": ()}  # suffix -> packages
 PRESENT = {"log_point": "log_odds", "phase": "phase_low", "threshold": "hit_time"}  # NaN if padding
@@ -35,10 +37,10 @@ def export(source: xr.Dataset | pd.DataFrame, path: str | Path) -> Path:
       The path.
 
     Raises:
-      ValueError: another suffix, a package that is not installed, or a source that cannot be
-        written so.
+      ValueError: another suffix, a package that is not installed, a source that cannot be
+        written so, or a path that cannot be written to; one line.
     """
-    path = Path(path)
+    path = given.path(path, "path")
     suffix = path.suffix.lower()
     if suffix not in NEEDED:
         raise ValueError(f"{path.name!r} must end in .nc, .parquet or .csv")
@@ -50,13 +52,14 @@ def export(source: xr.Dataset | pd.DataFrame, path: str | Path) -> Path:
     if lacking:
         wanted = " and ".join(lacking)
         raise ValueError(f'{suffix} files need {wanted}: pip install "simrl[export]"')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-        partial = Path(folder) / path.name
-        _write(source, partial, suffix)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+            partial = Path(folder) / path.name
+            _write(source, partial, suffix)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     return path
 
 
@@ -91,6 +94,7 @@ def long_table(data: xr.Dataset, variables: str | Iterable[str] | None = None) -
     Raises:
       ValueError: a name that is no variable of the Dataset with a value per seed.
     """
+    check_data(data)
     names = _chosen(data, variables)
     found = [
         part
@@ -109,8 +113,12 @@ def long_table(data: xr.Dataset, variables: str | Iterable[str] | None = None) -
 def _chosen(data: xr.Dataset, variables: str | Iterable[str] | None) -> list[str]:
     seeded = [str(k) for k, v in data.data_vars.items() if "seed" in v.dims]
     numeric = [name for name in seeded if data[name].dtype.kind in "iufb"]
+    if not numeric:
+        raise ValueError("the Dataset has no variable with a number per seed")
     if variables is None:
         return [name for name in numeric if name != "belief"]
+    if not isinstance(variables, Iterable):
+        raise ValueError(f"variables must be one name or several, not {variables!r}")
     names = [variables] if isinstance(variables, str) else list(variables)
     for name in names:
         if name not in numeric:
@@ -178,6 +186,7 @@ def score_arrays(
       ValueError: an unknown axis, quantity or threshold; an axis that would have to be chosen from
         first; an algorithm without one of the tasks.
     """
+    check_data(data)
     _chosen(data, quantity)
     cells = each_cell(data)
     axes = [axis for axis in (algorithm, task) if axis is not None]

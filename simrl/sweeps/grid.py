@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simrl.sweeps import checks, identity
+from simrl.sweeps import checks, given, identity
 from simrl.sweeps import spec as specs
-from simrl.sweeps.spec import Spec, SpecError
+from simrl.sweeps.errors import SpecError
+from simrl.sweeps.spec import Spec
 
 RESERVED = {
     "cell",
@@ -51,12 +52,18 @@ class Sweep:
 
     def cells(self) -> list[Cell]:
         """The conditions in order, each resolved and checked."""
+        if not isinstance(self.spec, Spec):
+            raise SpecError(f"a sweep varies a simrl.Spec, not {self.spec!r}")
+        if not isinstance(self.name, str):
+            raise SpecError(f"name must be text, not {self.name!r}")
         if self.mode not in ("product", "zip", "list"):
             raise SpecError(f"mode must be product, zip or list, not {self.mode!r}")
         if self.mode == "list":
             return self._listed()
         if not isinstance(self.vary, Mapping):
             raise SpecError(f"mode {self.mode} needs vary to map paths to lists of values")
+        if not all(isinstance(path, str) for path in self.vary):
+            raise SpecError(f"vary must map paths, as text, to lists of values, not {self.vary!r}")
         axes = {path: _labelled(path, values) for path, values in self.vary.items()}
         lengths = {len(values) for values in axes.values()}
         if self.mode == "zip" and len(lengths) > 1:
@@ -147,15 +154,16 @@ def _changed(base: Spec, coordinates: dict[str, Any], changes: Mapping[str, Any]
 
 def load(path: str | Path) -> Sweep:
     """A sweep from a TOML file: the fields of Spec at the top, then [vary], name and mode."""
+    source = given.path(path, "path")
     try:
-        with Path(path).open("rb") as file:
+        with source.open("rb") as file:
             data = tomllib.load(file)
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not even text
         raise SpecError(f"{path} is not valid TOML: {error}") from None
     vary = data.pop("vary", {})
-    name = data.pop("name", Path(path).stem)
+    name = data.pop("name", source.stem)
     mode = data.pop("mode", "product")
     base = Spec()
     for key, value in data.items():

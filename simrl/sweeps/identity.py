@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from simrl.learners.updates import Optimizer
-from simrl.sweeps.spec import FAMILIES, Own, SpecError
+from simrl.sweeps.errors import SpecError
+from simrl.sweeps.owned import Own
+from simrl.sweeps.spec import FAMILIES
 
 ENGINE = 12  # raised when a change of the code alters stored numbers: old results are then refused
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from simrl.engine import compiling, lanes, pool, train
 from simrl.engine.lanes import Jobs, Setup
-from simrl.sweeps import checks
+from simrl.sweeps import checks, contracts
 from simrl.sweeps import spec as specs
+from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
-from simrl.sweeps.spec import Spec, SpecError
+from simrl.sweeps.owned import Own
+from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block
 
 Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
@@ -68,8 +70,6 @@ def streams_of(base_seed: int) -> Any:
 
     Without a program for the device, which `jax.random.key` would send.
     """
-    if not 0 <= base_seed < 2**32:
-        return jax.random.key(base_seed, impl="threefry2x32")
     words: Any = np.array([0, base_seed], np.uint32)
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
@@ -190,7 +190,12 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
     parts = specs.parts(spec)[:3]
     structure = jax.tree.structure(parts)
     if structure not in _COUNTED:
-        problems = checks.environment_problems(trial.environment)
+        problems = contracts.environment_problems(trial.environment)
+        advantage = getattr(spec.learner, "advantage", None)
+        if isinstance(advantage, Own):
+            size, length = spec.learner.group_size, trial.environment.shape.length
+            built = advantage.build(size, length)
+            problems += contracts.advantage_problems(built, size, length)
         if problems:
             raise SpecError("; ".join(problems))
         _COUNTED[structure] = lanes.count_update(specs.build(parts))  # of every update: no jumps

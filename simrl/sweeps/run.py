@@ -14,9 +14,10 @@ import numpy as np
 
 from simrl.engine import lanes, pool
 from simrl.sweeps import dataset as datasets
-from simrl.sweeps import identity, pools
+from simrl.sweeps import given, identity, pools
+from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell, Sweep
-from simrl.sweeps.spec import Spec, SpecError
+from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block, Store, Writer
 
 BLOCK = pool.MIN_SEEDS  # seeds in a stored block
@@ -71,7 +72,8 @@ def run(
 
     `seeds`: how many, or which (`range(300, 400)`). `out`: the result folder; blocks that are there
     are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
-    positions of the cells to run, all by default. Raises SpecError, one line, on a bad spec.
+    positions of the cells to run, all by default. `progress`: called after each launch. Raises
+    SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
     """
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
@@ -80,18 +82,18 @@ def run(
     taken = set(datasets.MEANINGS).intersection(cells[0].coordinates)
     if taken:
         raise SpecError(f"an axis may not be called {sorted(taken)[0]!r}: a variable is")
-    positions = list(range(len(cells))) if only is None else sorted(set(only))
-    if not positions or positions[0] < 0 or positions[-1] >= len(cells):
-        raise SpecError(f"only must name cells in 0 ... {len(cells) - 1}, not {positions}")
-    wanted = _seed_list(seeds)
+    positions, wanted = given.cells(only, len(cells)), given.seeds(seeds)
+    num_devices = given.devices(devices)
+    given.function(progress, "progress")
+    folder = None if out is None else given.path(out, "out")
     use_cpu_cores()
     try:
-        mesh = lanes.mesh_of(devices)
+        mesh = lanes.mesh_of(num_devices)
     except ValueError as error:
         raise SpecError(str(error)) from None
     store = None
-    if out is not None:
-        store = Store(out, sweep.describe())
+    if folder is not None:
+        store = Store(folder, sweep.describe())
         widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     groups = list(pools.split(cells, missing, mesh))
@@ -131,8 +133,9 @@ def open_results(path: str | Path, seeds: int | None = None) -> Any:
     """The `xarray.Dataset` of what is stored at `path`.
 
     The cells that have the most seeds; with `seeds`, every cell that has seeds 0 ... seeds - 1.
+    Raises SpecError, one line, where there is nothing that can be read.
     """
-    return datasets.open_dataset(Path(path), seeds)
+    return datasets.open_dataset(given.path(path, "path"), given.count(seeds))
 
 
 def session(mesh: Any) -> dict[str, Any]:
@@ -163,19 +166,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _seed_list(seeds: int | Iterable[int]) -> np.ndarray:
-    if isinstance(seeds, int) and seeds > 2**32:
-        raise SpecError(f"seeds must be at most 2^32, not {seeds}")
-    if isinstance(seeds, Iterable):
-        chosen = np.unique(np.asarray(list(seeds)))
-    else:
-        chosen = np.arange(seeds) if seeds == int(seeds) else np.empty(0)
-    whole = chosen.dtype.kind in "iu" and chosen.size > 0
-    if not whole or chosen.min() < 0 or chosen.max() >= 2**32:
-        raise SpecError("seeds must be a positive number or distinct integers in 0 ... 2^32 - 1")
-    return chosen.astype(np.int64)
 
 
 def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:

@@ -4,8 +4,8 @@ A spec is a frozen dataclass whose numbers are traced and whose structure is sta
 environment, policy, learner or advantage is one file plus one line here.
 """
 
+import contextlib
 import dataclasses
-import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,10 @@ from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
-from simrl.sweeps import checks
-from simrl.types import Advantage, Environment, Learner, Policy, Surrogate, Trial
+from simrl.sweeps import checks, contracts, memory, owned, ranges
+from simrl.sweeps.errors import SpecError
+from simrl.sweeps.owned import Own
+from simrl.types import Trial
 
 ENVIRONMENTS: dict[str, Any] = {"bandit": Bandit, "sequence": Sequence}
 POLICIES: dict[str, Any] = {"tabular": Tabular, "autoregressive": Autoregressive}
@@ -60,48 +62,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "surrogate": SURROGATES,
     "curriculum": CURRICULA,
 }
-THINGS = Environment | Policy | Advantage | Surrogate | Learner
-
-
-class SpecError(ValueError):
-    """A specification that cannot be run; the message is one line, for a user to read."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Own:
-    """A user's own thing; `source` is "module:attribute" (stored, with a version) or "" (not).
-
-    `thing` is an Environment, Policy, Advantage, Surrogate or Learner, or a function that makes one
-    from what the family's `build` is given.
-    """
-
-    thing: Any = field(metadata={"static": True})
-    source: str = field(default="", metadata={"static": True})
-    version: str = field(default="", metadata={"static": True})
-
-    def problems(self, *given: Any) -> list[str]:
-        """Nothing is known to be wrong with a user's own thing."""
-        return []
-
-    def build(self, *given: Any) -> Any:
-        """The thing, made from what the family gives if it is a function."""
-        return self.thing if isinstance(self.thing, THINGS) else self.thing(*given)
-
-
-def own(source: str, version: str) -> Own:
-    """A user's own thing by the name of where it lives, `"package.module:attribute"`.
-
-    The name and the version enter the hash of what is stored; change the version with the code.
-    """
-    if not version:
-        raise SpecError(f"{source!r} needs a version, to tell results of its changes apart")
-    module, _, attribute = source.partition(":")
-    try:
-        thing = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"{source!r} must be an importable module:attribute: {error}") from None
-    return Own(thing, source, version)
 
 
 @dataclass(frozen=True)
@@ -155,19 +115,39 @@ def resolve(family: str, value: Any) -> Any:
         value = {"name": value}
     if isinstance(value, dict):
         return _from_dict(family, dict(value), known)
-    if isinstance(value, THINGS) or (callable(value) and not isinstance(value, type)):
-        return Own(value)
-    if isinstance(value, type) or not hasattr(value, "build"):
+    if isinstance(value, Own):
+        return owned.of_family(family, value.thing, value.source, value.version)
+    if isinstance(value, tuple(owned.KINDS.values())) or (
+        callable(value) and not isinstance(value, type)
+    ):
+        return owned.of_family(family, value)
+    other = _is_of_another(family, value)
+    if isinstance(value, type) or not hasattr(value, "build") or other:
+        told = type(value).__name__ if other else repr(value)
         raise SpecError(
-            f"{family} must be one of {', '.join(known)} or a thing of your own, not {value!r}"
+            f"{family} must be one of {', '.join(known)} or a thing of your own, not {told}"
         )
     return value
+
+
+def _is_of_another(family: str, value: Any) -> bool:
+    """Whether simrl has this kind of thing, but not in this family."""
+    homes = {
+        home
+        for home, known in FAMILIES.items()
+        for kind in known.values()
+        if type(value) is (kind if isinstance(kind, type) else type(kind))
+    }
+    return bool(homes) and family not in homes
 
 
 def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any:
     name = value.pop("name", None)
     if isinstance(name, str) and ":" in name:
-        return own(name, str(value.pop("version", "")))
+        named = owned.own(name, str(value.pop("version", "")))
+        if value:
+            raise SpecError(f"{name} takes a version alone, not {', '.join(map(str, value))}")
+        return resolve(family, named)
     if name not in known:
         raise SpecError(f"{family} must be one of {', '.join(known)}, not {name!r}")
     base = known[name]() if isinstance(known[name], type) else known[name]
@@ -198,7 +178,9 @@ def put(thing: Any, path: str, value: Any) -> Any:
         value = resolve(head, value)
     elif head.endswith("optimizer"):
         value = _optimizer(value)
-    elif head == "phases" and isinstance(value, dict):
+    elif head == "phases" and not isinstance(value, Phases):
+        if not isinstance(value, dict):
+            raise SpecError(f"phases must be simrl.Phases, or its fields by name, not {value!r}")
         value = _fields(Phases(), value)
     return dataclasses.replace(thing, **{head: value})
 
@@ -241,7 +223,9 @@ def resolved(spec: Spec) -> Spec:
     for name in (f.name for f in fields):
         if name in FAMILIES or name.endswith("optimizer"):
             learner = put(learner, name, getattr(learner, name))
-    thresholds = tuple(np.atleast_1d(np.asarray(spec.thresholds)).tolist())
+    thresholds = spec.thresholds
+    with contextlib.suppress(ValueError):  # rows of unlike lengths: refused like other text
+        thresholds = tuple(np.atleast_1d(np.asarray(thresholds)).tolist())
     asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
     if not isinstance(asked, tuple | list):
         raise SpecError(f"measures must be a list of names, not {asked!r}")
@@ -253,16 +237,18 @@ def resolved(spec: Spec) -> Spec:
 
 def validate(spec: Spec) -> None:
     """Raise SpecError with one line that says what is wrong and what is allowed."""
-    found = checks.type_problems(spec)
+    found = ranges.type_problems(spec) or memory.problems(spec)
     if not found:
         found += [f"environment: {line}" for line in spec.environment.problems()]
     if not found:
-        shape = spec.environment.build().shape
-        found += [f"policy: {line}" for line in spec.policy.problems(shape)]
-        found += [f"learner: {line}" for line in spec.learner.problems()]
-        found += checks.run_problems(spec)
+        environment = spec.environment.build()
+        found += [f"environment: {line}" for line in contracts.shape_problems(environment)]
     if not found:
-        found += checks.match_problems(spec)
+        found += [f"policy: {line}" for line in spec.policy.problems(environment.shape)]
+        found += [f"learner: {line}" for line in spec.learner.problems()]
+        found += ranges.run_problems(spec)
+    if not found:
+        found += checks.match_problems(spec) or memory.problems(spec, checks.path(spec))
     if found:
         raise SpecError("; ".join(found))
 

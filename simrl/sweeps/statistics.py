@@ -2,11 +2,14 @@
 
 import math
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.special
 import scipy.stats
+
+from simrl.sweeps.given import told
 
 STATISTICS = ("mean", "median", "iqm")
 NUM_RESAMPLES = 9999
@@ -44,7 +47,7 @@ def interval(
       ValueError: an unknown statistic, or a confidence that is not between 0 and 1.
     """
     check(confidence, statistic)
-    values = np.asarray(values, dtype=np.float64)
+    values = _row(values)
     endless = np.isposinf(values).any() and np.isneginf(values).any()
     if len(values) == 0 or np.isnan(values).any() or endless:
         return NOTHING
@@ -70,7 +73,9 @@ def pooled_ratio(
     the mean of 1 / waiting time is far above 1 / mean waiting time. The units are those of `top`
     over those of `bottom`. Raises ValueError if the confidence is not between 0 and 1.
     """
-    top, bottom = np.asarray(top)[:, None], np.asarray(bottom)[:, None]
+    top, bottom = _row(top)[:, None], _row(bottom)[:, None]
+    if len(top) != len(bottom):
+        raise ValueError(f"a ratio needs as many of both, not {len(top)} and {len(bottom)}")
     ratio, low, high = pooled_ratios(top, bottom, np.ones(top.shape, bool), confidence)
     return float(ratio[0]), float(low[0]), float(high[0])
 
@@ -101,8 +106,19 @@ def check(confidence: float, statistic: str = "mean") -> None:
     """Raise ValueError, one line, on what no interval can be made of."""
     if statistic not in STATISTICS:
         raise ValueError(f"statistic must be mean, median or iqm, not {statistic!r}")
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence!r}")
+
+
+def _row(values: Any) -> np.ndarray:
+    """Numbers [N], one per seed; ValueError, one line, for what is not."""
+    try:
+        row = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        row = np.empty(())
+    if row.ndim != 1:
+        raise ValueError(f"an interval needs a row of numbers, one per seed, not {told(values)}")
+    return row
 
 
 def _half(values: np.ndarray, confidence: float) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from simrl.sweeps.spec import SpecError
+from simrl.sweeps.errors import SpecError, writing
 
 FORMAT = 2
 _BLOCK = re.compile(r"(\d+)-(\d+)\.npz")
@@ -45,10 +45,11 @@ class Store:
             refuse_change(manifest["sweep"], self.description, self.path)
         if session not in manifest["sessions"]:
             manifest["sessions"].append(session)
-            self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps(manifest, indent=1) + "\n"
-            with atomic(self.path / "manifest.json") as file:
-                file.write(text.encode())
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                with atomic(self.path / "manifest.json") as file:
+                    file.write(text.encode())
 
     def blocks(self, cell: str) -> list[tuple[int, int]]:
         """First and last seed of each block of a cell, in order."""
@@ -59,10 +60,11 @@ class Store:
         target = _block_path(self.path, cell, first, last)
         if target.exists():
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(target) as file:
-            about = {_CELL: np.array(cell), _NAMES: np.array(sorted(block))}
-            np.savez(file, **block, **about)  # type: ignore[arg-type]
+        about = {_CELL: np.array(cell), _NAMES: np.array(sorted(block))}
+        with writing(self.path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(target) as file:
+                np.savez(file, **block, **about)  # type: ignore[arg-type]
 
     def load(self, cell: str, first: int, last: int) -> Block:
         """Read one block."""
@@ -109,11 +111,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise SpecError(f"{file} is damaged: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise SpecError(f"{file} is not a simrl manifest of format {FORMAT}")
-    sweep = manifest.get("sweep")
+    sweep: Any = manifest.get("sweep")
     described = isinstance(sweep, dict) and {"name", "mode", "cells"} <= set(sweep)
     if not described or not isinstance(manifest.get("sessions"), list):
         raise SpecError(f"{file} is damaged: it describes no sweep")
+    if not isinstance(sweep["cells"], list) or not all(map(_is_cell, sweep["cells"])):
+        raise SpecError(f"{file} is damaged: its cells are not described")
     return manifest
+
+
+def _is_cell(entry: Any) -> bool:
+    """Whether an entry of a manifest says all that is read of it."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("hash"), str):
+        return False
+    spec: Any = entry.get("spec")
+    if not isinstance(spec, dict) or not isinstance(entry.get("coordinates"), dict):
+        return False
+    phases = spec.get("phases")
+    told = isinstance(phases, dict) and {"coordinate", "low", "high", "num"} <= set(phases)
+    return told and isinstance(spec.get("thresholds"), list)
 
 
 def blocks_in(path: Path, cell: str) -> list[tuple[int, int]]:

@@ -66,11 +66,13 @@ def curve_table(
     ValueError as `interval` does, and for what is not measured at log points.
     """
     check(confidence, statistic)
+    check_data(data)
     named = [str(name) for name, values in data.items() if values.dims[-1:] == ("log_point",)]
     if quantity not in named:
         raise ValueError(
             f"quantity must be measured at log points: {', '.join(named)}; not {quantity!r}"
         )
+    check_data(data, quantity, place="log_point")
     rows = []
     units = data[quantity].attrs.get("units", "1")
     for labels, cell in each_cell(data[list(dict.fromkeys([quantity, "step", "samples"]))]):
@@ -110,6 +112,8 @@ def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
     low, high (its t interval over the seeds that visited the phase) and num_seeds, their number. A
     phase nobody visited has num_seeds 0: it is stated as not reached.
     """
+    check(confidence)
+    check_data(data, "phase_trajectories", place="phase")
     needed = [str(name) for name in data if str(name).startswith("phase_")]
     parts = []
     for labels, cell in each_cell(data[[*needed, "update_trajectories"]]):
@@ -156,6 +160,7 @@ def hitting_table(
     half the seeds on, the IQM beyond a quarter). Raises ValueError as `interval` does.
     """
     check(confidence, statistic or "mean")
+    check_data(data, "hit_step", place="threshold")
     added = statistic if statistic != "mean" else None
     rows = []
     needed = [str(name) for name in data if str(name).startswith("hit_")]
@@ -192,6 +197,7 @@ def _time_to(
 
 def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
     """A measure at each seed's last log point [N]; cells with fewer of them are padded by NaN."""
+    check_data(cell, name, place="log_point")
     values = cell[name].values
     present = ~np.isnan(values).all(axis=0)
     return values[:, np.flatnonzero(present)[-1]] if present.any() else values[:, -1]
@@ -199,6 +205,7 @@ def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
 
 def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
     """The cells of a Dataset, each with its labels on the sweep's axes."""
+    check_data(data)
     if "cell" in data.dims:
         axes = [str(name) for name, c in data.coords.items() if c.dims == ("cell",)]
         cells = [data.isel(cell=i) for i in range(data.sizes["cell"])]
@@ -212,3 +219,16 @@ def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
         cell = data.isel(dict(zip(axes, index, strict=True)))
         found.append(({axis: cell[axis].item() for axis in axes}, cell))
     return found
+
+
+def check_data(data: Any, name: str | None = None, place: str = "") -> None:
+    """Raise ValueError, one line, unless this is a Dataset with a value per seed and place."""
+    if not isinstance(data, xr.Dataset):
+        told = "the Dataset of simrl.run or simrl.open"
+        raise ValueError(f"tables are made of {told}, not of a {type(data).__name__}")
+    if name is None:
+        return
+    if not isinstance(name, str) or name not in data:
+        raise ValueError(f"the Dataset has no variable {name!r}")
+    if not {"seed", place} <= set(data[name].dims):
+        raise ValueError(f"{name} must have a value per seed and {place}, not {data[name].dims}")

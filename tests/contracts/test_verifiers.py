@@ -14,7 +14,7 @@ from simrl import keys
 from simrl.engine import observe
 from simrl.environments import verifiers
 from simrl.measures import feedback, guesses
-from simrl.sweeps import checks
+from simrl.sweeps import contracts
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import build, some_logits, streams
 from tests.oracles import enumeration
@@ -231,7 +231,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(world, reason):
 
 def test_worlds_of_ones_own_may_not_err_where_nothing_is_known_of_it():
     environment = WORLDS["exact"].build()
-    assert checks.environment_problems(environment) == []
+    assert contracts.environment_problems(environment) == []
     for changes in ({"channel": None}, {"noisy": True}, {"binary": False}):
-        (problem,) = checks.environment_problems(environment._replace(**changes))
+        (problem,) = contracts.environment_problems(environment._replace(**changes))
         assert problem.startswith("environment.verifier needs")

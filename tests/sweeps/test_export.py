@@ -149,11 +149,12 @@ def test_a_failed_export_leaves_what_was_there(swept, tmp_path, monkeypatch):
 
     def fail(self, path, **options):
         path.write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(simrl.SpecError, match=r"data\.nc: No space left on device$") as caught:
         simrl.export(swept, path)
+    assert caught.value.__suppress_context__
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

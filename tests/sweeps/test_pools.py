@@ -10,7 +10,7 @@ from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
 
 
-@pytest.mark.parametrize("base_seed", [0, 7, 2**31 + 5, 2**32 - 1, 2**32 + 3])
+@pytest.mark.parametrize("base_seed", [0, 7, 2**31 + 5, 2**32 - 1])
 def test_the_key_of_all_streams_is_that_of_jax(base_seed):
     with jax.default_prng_impl("rbg"):  # whatever the default is
         found = pools.streams_of(base_seed)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -184,8 +185,10 @@ def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        said = f"cannot write to {tmp_path}: No space left on device"
+        with pytest.raises(simrl.SpecError, match=f"^{re.escape(said)}$") as caught:
             simrl.run(brief, 8, tmp_path)
+    assert caught.value.__suppress_context__
     assert files(tmp_path) == before
 
 

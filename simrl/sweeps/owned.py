@@ -1,0 +1,88 @@
+"""Things of a user's own: what a family takes for one, and what it says of what is none."""
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from simrl.sweeps.errors import SpecError, first_line
+from simrl.types import Advantage, Environment, Learner, Policy, Surrogate
+
+KINDS: dict[str, Any] = {
+    "environment": Environment,
+    "policy": Policy,
+    "learner": Learner,
+    "advantage": Advantage,
+    "surrogate": Surrogate,
+}  # by family; a curriculum is one of simrl's
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Own:
+    """A user's own thing; `source` is "module:attribute" (stored, with a version) or "" (not).
+
+    `thing` is what its family takes (`KINDS`), or a function that makes one from what the family's
+    `build` is given.
+    """
+
+    thing: Any = field(metadata={"static": True})
+    source: str = field(default="", metadata={"static": True})
+    version: str = field(default="", metadata={"static": True})
+    family: str = field(default="", metadata={"static": True})  # that it was given as
+
+    def problems(self, *given: Any) -> list[str]:
+        """Nothing is known to be wrong with a user's own thing."""
+        return []
+
+    def build(self, *given: Any) -> Any:
+        """The thing, made from what the family gives if it is a function."""
+        kind = KINDS[self.family]
+        if isinstance(self.thing, kind):
+            return self.thing
+        try:
+            made = self.thing(*given)
+        except SpecError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise SpecError(f"{self._name} fails: {first_line(error)}") from None
+        if not isinstance(made, kind):
+            raise SpecError(f"{_wanted(self.family)}, not {made!r}")
+        return made
+
+    @property
+    def _name(self) -> str:
+        return f"{self.family} {self.source or getattr(self.thing, '__name__', self.thing)}"
+
+
+def _wanted(family: str) -> str:
+    return f"{family} must be a simrl.{KINDS[family].__name__} or a function that makes one"
+
+
+def of_family(family: str, thing: Any, source: str = "", version: str = "") -> Own:
+    """A user's own thing for a family, which must be of its kind or a function."""
+    kind = KINDS.get(family)
+    if kind is None:
+        raise SpecError(f"a {family} of your own cannot be given, only one of simrl's")
+    other = isinstance(thing, tuple(KINDS.values())) and not isinstance(thing, kind)
+    if other or not (isinstance(thing, kind) or callable(thing)):
+        raise SpecError(f"{_wanted(family)}, not {source or type(thing).__name__}")
+    return Own(thing, source, version, family)
+
+
+def own(source: str, version: str) -> Own:
+    """A user's own thing by the name of where it lives, `"package.module:attribute"`.
+
+    The name and the version enter the hash of what is stored; change the version with the code.
+    """
+    if not isinstance(source, str):
+        raise SpecError(f"a thing is named as 'module:attribute', not {source!r}")
+    if not version:
+        raise SpecError(f"{source!r} needs a version, to tell results of its changes apart")
+    module, _, attribute = source.partition(":")
+    try:
+        thing = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{source!r} must be an importable module:attribute: {error}") from None
+    return Own(thing, source, version)
