@@ -25,7 +25,7 @@ SWEEP = simrl.Sweep(
     simrl.Spec(
         simrl.Sequence(SIZE, LENGTH),
         {"name": "self_play", "group_size": GUESSES, "optimizer": RATE},
-        max_steps=1024,
+        max_steps=256,
         measures=("duel",),
     ),
     {"environment.reward": list(REWARDS)},
