@@ -3,22 +3,32 @@
 import dataclasses
 import os
 
+import jax
 import pytest
 
 import simrl
 from simrl.engine import compiling
 
 EMITTERS = "xla_cpu_use_fusion_emitters"
-# Of what is quick to compile; the loop's programs run long, and name a level of their own.
-QUICK: dict[str, bool | int] = {EMITTERS: False, "xla_backend_optimization_level": 0}
+LEVEL, PIECES = "xla_backend_optimization_level", "xla_cpu_parallel_codegen_split_count"
+USERS = {LEVEL: compiling.CPU_OPTIONS[LEVEL], PIECES: 32}  # of the loop; XLA's default
+QUICK: dict[str, bool | int | str] = {
+    EMITTERS: False,
+    LEVEL: 0,
+    PIECES: 1,  # they are for cores, of which a worker has one
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",  # likewise
+}
 simrl.use_cpu_cores(2)  # before any test touches JAX
+# Where in the source an operation stands is written into every program: a tenth of the work.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 def pytest_configure(config):
     """Workers have XLA make slower programs in half of the time: most of theirs run once.
 
-    Its older emitters, and LLVM without optimisation; of options that this XLA knows: an unknown
-    flag would end the process.
+    Its older emitters, LLVM without optimisation, all in one piece; of options that this XLA knows:
+    an unknown flag would end the process. The loop names a level of its own and is given theirs:
+    also where it runs longest, 4,000 seeds to their end, it then takes less in all.
     """
     in_charge = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
     if in_charge:
@@ -28,12 +38,18 @@ def pytest_configure(config):
             if compiling.is_known(name, value)
         ]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known])
+    if hasattr(config, "workerinput"):
+        for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
+            options[LEVEL] = QUICK[LEVEL]
 
 
 @pytest.fixture
 def users_programs(monkeypatch):
     """The programs that users run, for tests of what is said of their last bits."""
     monkeypatch.setitem(compiling.CPU_OPTIONS, EMITTERS, True)
+    for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
+        for name, value in USERS.items():
+            monkeypatch.setitem(options, name, value)
 
 
 SEEDS = 192

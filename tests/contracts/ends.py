@@ -94,10 +94,10 @@ def state_at(end, start, right, allowed):
 def states(trial, start, task, *others):
     """The start, any others, and a state at every end, stacked."""
     environment = trial.environment
-    prompts = jnp.arange(environment.shape.num_prompts)
-    laws = jax.vmap(environment.target, (None, 0))(task, prompts)
+    prompts = np.arange(environment.shape.num_prompts, dtype=np.int32)
+    laws = jax.jit(jax.vmap(environment.target, (None, 0)))(task, prompts)
     symbols = np.arange(environment.shape.vocab_size)
-    right = np.asarray(jnp.argmax(laws, axis=-1))[..., None] == symbols
+    right = np.argmax(laws, axis=-1)[..., None] == symbols
     if environment.right is not None:  # of one position
         several = np.asarray(jax.vmap(environment.right, (None, 0))(task, prompts))
         right = (several[..., None] == symbols).any(axis=1)
@@ -106,7 +106,7 @@ def states(trial, start, task, *others):
         allowed = np.asarray(jax.vmap(environment.allowed, (None, 0))(task, prompts))
     every = [start, *others]
     every += [state_at(end, start, right, allowed) for end in ENDS]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *every)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *every)
 
 
 def look(trial, state, task, streams):

@@ -79,6 +79,8 @@ def learners_of(world, num_groups=1):
 
     `none`, `batch_mean` and `leave_one_out` are one code, and take turns in the lanes of one.
 
+    Rewards are nothing to a supervised one, which is met with one reward for each kind of labels.
+
     Where a verifier errs, rewards are what they are elsewhere, 0 or 1, and one learner does.
 
     Several groups or prompts: all in one world, in the others the code that has, and has no memory.
@@ -100,8 +102,10 @@ def learners_of(world, num_groups=1):
             named[name] = advantage
     if small:
         named["constant"] = dataclasses.replace(named["constant"], baseline=0.3)
-    # A verifier that errs changes nothing about labels.
-    found = {} if errs else {"supervised": simrl.Supervised(GROUP, num_groups, SGD)}
+    # Rewards, and verifiers that err, change nothing about labels.
+    alone = small and num_groups == 1 == world.build().shape.num_prompts
+    told = errs or (alone and getattr(world, "reward", "exact") != "exact")
+    found = {} if told else {"supervised": simrl.Supervised(GROUP, num_groups, SGD)}
     whole = num_groups == 1 == world.build().shape.num_prompts or world == SEVERAL
     for name, advantage in named.items():
         if not whole and name not in ("affine", "running_mean"):

@@ -1,5 +1,7 @@
 """Advantages of a whole group against the rules by their definition, and their closed moments."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import simrl
 from simrl.learners import grouped
 from simrl.measures import gradients, scores
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import WORLDS, build, some_logits, streams
+from tests.contracts.worlds import WORLDS, build, some_logits, streams, task_of
 from tests.oracles import enumeration
 from tests.oracles import groups as oracle
 
@@ -17,11 +19,15 @@ RULES = (*grouped.RULES, *grouped.COUNTING)
 K = 2
 
 
+@partial(jax.jit, static_argnums=0)
+def weigh(rule, credit):
+    rollout = simrl.Rollout(0, None, credit, None, None)
+    return simrl.Grouped(rule, K).build(*credit.shape).weights((), rollout)[1]
+
+
 def weights_of(rule, credit):
     """Weights [B, L] of one group."""
-    advantage = simrl.Grouped(rule, K).build(credit.shape[0], credit.shape[1])
-    rollout = simrl.Rollout(0, None, jnp.asarray(credit, jnp.float32), None, None)
-    return np.asarray(advantage.weights((), rollout)[1])
+    return np.asarray(weigh(rule, np.float32(credit)))
 
 
 def test_every_rule_is_registered():
@@ -70,14 +76,14 @@ def test_moments_are_those_of_the_measures(world, channel, rule):
     learner = build(
         WORLDS[world], simrl.PolicyGradient(simrl.Grouped(rule, K), group_size=4)
     ).learner
-    task = environment.init(jax.random.key(3))
+    task = task_of(world)
     logits = jnp.asarray(some_logits(environment.shape))
     state = learner.init(streams(0))._replace(params=logits)
-    law = environment.target(task, 0)
-    wanted = gradients.batch_moments(jax.nn.softmax(logits[0]), law, 4, rule, channel, k=K)
-    np.testing.assert_allclose(
-        learner.moments(state, task), (wanted.trace_covariance, wanted.squared_norm), rtol=1e-4
-    )
+    law = jax.jit(environment.target)(task, 0)
+    exact = partial(gradients.batch_moments, batch_size=4, advantage=rule, reward=channel, k=K)
+    wanted = jax.jit(exact)(jax.nn.softmax(logits[0]), law)
+    found = jax.jit(learner.moments)(state, task)
+    np.testing.assert_allclose(found, (wanted.trace_covariance, wanted.squared_norm), rtol=1e-4)
 
 
 def test_moments_of_bernoulli_arms_by_every_batch():
@@ -132,12 +138,8 @@ def test_a_group_of_equal_verdicts_is_dead_to_the_last_bit(size):
         weights = advantage.build(size, 1).weights((), rollout)[1]
         return weights, success[-1], failure[0]
 
-    def by_rule(rule, credit):
-        rollout = simrl.Rollout(0, None, credit, None, None)
-        return simrl.Grouped(rule, K).build(size, 1).weights((), rollout)[1]
-
     for rule in set(RULES) - {"maxrl", "pass_at_k"}:  # to those a group of successes is not dead
-        found = jax.jit(by_rule, static_argnums=0)(rule, jnp.full((size, 1), 1.0))
+        found = weigh(rule, jnp.ones((size, 1)))
         np.testing.assert_array_equal(found, 0.0, err_msg=rule)
     for name in ("batch_mean", "leave_one_out"):
         advantage = specs.traced(specs.ADVANTAGES[name])

@@ -15,7 +15,7 @@ from simrl.learners import grouped, oracles, updates
 from simrl.learners.advantages import Running
 from simrl.measures import gradients
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import POLICIES, WORLDS, build, some_logits, streams
+from tests.contracts.worlds import POLICIES, WORLDS, build, some_logits, streams, task_of
 from tests.oracles import enumeration as oracle
 
 BASELINE = 0.3
@@ -75,7 +75,7 @@ def norm_word(x):
 def setting(world, seed=1):
     """Environment, task, logits [M, L, V] and their probabilities in float64."""
     environment = WORLDS[world].build()
-    task = environment.init(jax.random.key(3))
+    task = task_of(world)
     logits = some_logits(environment.shape, seed=seed)
     probs = np.exp(np.float64(logits))
     return environment, task, logits, probs / probs.sum(axis=-1, keepdims=True)
@@ -209,7 +209,7 @@ def test_supervised_is_the_oracle_for_every_batch(world):
         expected = oracle.gradient(samples._replace(credit=one), index, "none")
         np.testing.assert_allclose(found, expected, atol=3e-6)
         truth = oracle.batch_truth(samples, size, "none")
-        trace, squared_norm = learner.moments(state, task)
+        trace, squared_norm = jax.jit(learner.moments)(state, task)
         np.testing.assert_allclose(trace, truth.trace_covariance, rtol=1e-4, atol=1e-9)
         np.testing.assert_allclose(squared_norm, truth.squared_norm, rtol=1e-4)
 
@@ -272,7 +272,8 @@ def test_groups_of_several_prompts(name, labels):
         per_prompt.append((chance, oracle.gradient(samples, index, told or "none")))
     trace, squared_norm = groups_truth(per_prompt, 2)
     state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
-    np.testing.assert_allclose(learner.moments(state, task), (trace, squared_norm), rtol=1e-4)
+    found = jax.jit(learner.moments)(state, task)
+    np.testing.assert_allclose(found, (trace, squared_norm), rtol=1e-4)
     found = redraw(learner, state, task)
     assert_within(found, trace, squared_norm)
 
@@ -329,7 +330,7 @@ def test_redraws_with_a_memory_and_a_number():
         spec = simrl.PolicyGradient(advantage, group_size=2)
         learner = build(WORLDS["sequence-token-fixed"], spec).learner
         state = learner.init(streams(0))._replace(params=jnp.asarray(logits), advantage=kept)
-        assert_within(redraw(learner, state, task), *learner.moments(state, task))
+        assert_within(redraw(learner, state, task), *jax.jit(learner.moments)(state, task))
 
 
 def test_moments_are_withheld_where_they_are_not_known():

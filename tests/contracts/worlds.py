@@ -1,5 +1,7 @@
 """The registered things, small: what every contract runs over."""
 
+from functools import cache
+
 import jax
 import numpy as np
 
@@ -48,6 +50,12 @@ POLICIES = {name: kind() for name, kind in specs.POLICIES.items()}
 
 def streams(seed, step=0):
     return keys.at_step(keys.streams(jax.random.key(11), seed), step)
+
+
+@cache
+def task_of(world):
+    """The task of a named world; one program, where `init` step by step is dozens."""
+    return jax.jit(WORLDS[world].build().init)(jax.random.key(3))
 
 
 def learner_spec(name, advantage="none", **changes):

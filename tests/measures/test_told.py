@@ -1,5 +1,7 @@
 """What an update was told, lanes last: that of `measures.information`, lane by lane."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,11 +58,15 @@ REFERENCES = {
 }
 
 
+@partial(jax.jit, static_argnums=0)
+def of_lanes(reference, logits, truth, guesses):
+    return jax.vmap(reference, -1)(jax.nn.log_softmax(logits, axis=1), truth, guesses)
+
+
 def exact_bits(reference, logits, truth, guesses):
     """The reference in float64 from the same float32 logits."""
     with jax.enable_x64(True):
-        log_probs = jax.nn.log_softmax(jnp.asarray(logits, jnp.float64), axis=1)
-        found = jax.vmap(reference, -1)(log_probs, truth, guesses)
+        found = of_lanes(reference, np.float64(logits), truth, guesses)
         return [np.asarray(bits) for bits in found]
 
 
