@@ -65,6 +65,15 @@ def all_symbols(trial: Trial, known: Truth) -> Array | None:
     return jnp.stack(each, axis=2)
 
 
+def truth_of_lanes(trial: Trial, known: Truth) -> Array:
+    """The right answers [M, L, N] of lanes symbol by symbol, of several the first."""
+    if not are_listed(trial):
+        return known.answers
+    _, length, vocab_size = trial.environment.shape
+    first = known.answers[:, 0]
+    return jnp.stack([listing.symbol(first, t, length, vocab_size) for t in range(length)], axis=1)
+
+
 def beliefs(trial: Trial, by_learner: Array) -> Array:
     """Log-probabilities [M, 1, N], nats, from the learner's own [M, L, V] or [M, 1, N]."""
     if trial.learner.listed:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, columnwise, listing
+from simrl import choices, columns, columnwise, listing, prefixes
 from simrl.columns import Fence, Law
 from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
@@ -35,6 +35,7 @@ from simrl.types import (
 )
 
 MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
+MOST_ROWS = 10000
 MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 SCORE = Score().build()
 Told = Callable[[Array, Task, Array], Any]  # see `Fused`
@@ -51,9 +52,12 @@ class Learnt(NamedTuple):
     guesses: epochs.Guesses | None = None  # for further passes; None: there is one
 
 
-def obstacle(environment: Environment, policy: Policy) -> str | None:
-    """Why a learner has no fused path in this world; None if it has one."""
-    num_prompts, _, vocab_size = environment.shape
+def obstacle(environment: Environment, policy: Policy, by_prefix: bool = False) -> str | None:
+    """Why a learner has no fused path in this world; None if it has one.
+
+    `by_prefix`: it takes policies with rows for prefixes.
+    """
+    num_prompts, length, vocab_size = environment.shape
     reasons = {
         "the policy must be a table read by inverse CDF": not policy.inverts,
         "label and reward must take trailing axes": not environment.trailing,
@@ -64,6 +68,11 @@ def obstacle(environment: Environment, policy: Policy) -> str | None:
         f"at most {MOST_RIGHT} answers of several symbols must be right, out of {MOST_SYMBOLS}": (
             environment.right is not None and not _are_few(environment)
         ),
+        "the learner must take rows for prefixes": policy.by_prefix and not by_prefix,
+        "rows for prefixes need one right answer": policy.by_prefix
+        and environment.right is not None,
+        f"prefixes must have at most {MOST_ROWS} rows": policy.by_prefix
+        and num_prompts * prefixes.num_rows(length, vocab_size) > MOST_ROWS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -88,13 +97,15 @@ def policy_gradient(
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
     weighed = advantage.trailing or oracle is not None
-    if obstacle(environment, policy) or not weighed or not epochs.are_known(surrogate):
+    if obstacle(environment, policy, True) or not weighed or not epochs.are_known(surrogate):
+        return None
+    if policy.by_prefix and (oracle is not None or surrogate.penalty is not None):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
         return None
 
-    learn = _guessing(environment, advantage, lot, surrogate, curriculum)
+    learn = _guessing(environment, policy, advantage, lot, surrogate, curriculum)
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
@@ -120,6 +131,7 @@ def policy_gradient(
 
 def _guessing(
     environment: Environment,
+    policy: Policy,
     advantage: Advantage,
     lot: Batch,
     surrogate: Surrogate,
@@ -158,8 +170,8 @@ def _guessing(
         guesses = epochs.Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
         return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right, guesses)
 
-    by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
-    return count if not by_answer and weighing.is_counted(environment, advantage, lot) else draw
+    whole = policy.by_prefix or epochs.are_by_answer(surrogate, environment.shape.length)
+    return count if not whole and weighing.is_counted(environment, advantage, lot) else draw
 
 
 def supervised(
@@ -170,7 +182,7 @@ def supervised(
     smoothing: Array | float | None = None,
 ) -> Fused | None:
     """Supervised learning from groups x labels, smoothed; None where there is no fused path."""
-    if obstacle(environment, policy):
+    if obstacle(environment, policy, True):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
 
@@ -223,7 +235,7 @@ def learnt(
     """From weights [K L, C, N] of the answers heard."""
     shares = weights * (1 / (lot.groups * lot.size))
     sums, guesses = epochs.remembered(surrogate, lot, heard, shares, fence)
-    total = columns.total(shares)
+    total = prefixes.totals(shares, sums)
     whole = total if lot.answers == 1 else fence(total)
     return Learnt(kept, sums, whole, heard, heard.success, guesses)
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns
+from simrl import choices, columns, prefixes
 from simrl import keys as words_of
 from simrl.columns import Fence, Law
 from simrl.learners import draws, fused, rollouts, updates
@@ -121,7 +121,7 @@ def _fused(
     environment: Environment, policy: Policy, spec: SelfPlay, lines: dict[str, int]
 ) -> Fused | None:
     """The update of many seeds at once; None where there is no fused path."""
-    if fused.obstacle(environment, policy):
+    if fused.obstacle(environment, policy, True):
         return None
     batch = spec.num_groups, spec.group_size
     lot = Batch(environment.shape.num_prompts, *batch)
@@ -142,7 +142,8 @@ def _fused(
         )
         both = jnp.stack([weight, -weight], axis=2).reshape(lot.draws, 1, lot.answers, -1)
         weights = draws.rows(jnp.broadcast_to(both, outcome.credit.shape))
-        sums = columns.gather_sums(weights, answers, law.powers.shape[1], fence.at_once)
+        told_of = answers, asked.law.powers, lot.draws
+        sums = prefixes.gather_sums(weights, *told_of, fence.at_once)
         # The weights of a duel cancel: of the score what it takes from every symbol falls out.
         way = sums * (1 / (lot.groups * lot.size))
         gradient = fused.by_prompt(way, lot, asked, fence)
