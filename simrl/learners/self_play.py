@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, prefixes
+from simrl import choices, columns
 from simrl import keys as words_of
 from simrl.columns import Fence, Law
 from simrl.learners import draws, fused, rollouts, updates
@@ -142,8 +142,11 @@ def _fused(
         )
         both = jnp.stack([weight, -weight], axis=2).reshape(lot.draws, 1, lot.answers, -1)
         weights = draws.rows(jnp.broadcast_to(both, outcome.credit.shape))
-        told_of = answers, asked.law.powers, lot.draws
-        sums = prefixes.gather_sums(weights, *told_of, fence.at_once)
+        if policy.by_prefix:
+            made = fused.learnt((), fused.SCORE, lot, heard, weights, fence)
+            gradient = fused.direction(fused.SCORE, state, lot, asked, made, fence)
+            return fused.ascend(spec.optimizer, state, gradient, ()), heard
+        sums = columns.gather_sums(weights, answers, law.powers.shape[1], fence.at_once)
         # The weights of a duel cancel: of the score what it takes from every symbol falls out.
         way = sums * (1 / (lot.groups * lot.size))
         gradient = fused.by_prompt(way, lot, asked, fence)
