@@ -124,6 +124,14 @@ def totals(values: Array, sums: Array) -> Array:
     return columns.total(values if len(sums) == len(values) else sums)
 
 
+def by_visits(rows: Array, answers: Array, draws: int, at_once: int) -> Array:
+    """What every row has, [K R, V, N], times the share of answers [K L, C, N] that lead there."""
+    if tree_of(rows, answers, draws) is None:
+        return rows
+    visits = gather_sums(jnp.ones(answers.shape, rows.dtype), answers, rows, draws, at_once)
+    return rows * (columns.total(visits) / answers.shape[1])[:, None]
+
+
 def along(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Law, Array]:
     """A law with a row a position, and answers by it; those of a tree as lanes of their own.
 

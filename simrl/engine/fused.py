@@ -194,7 +194,7 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
     values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        measure = _measure(fixed, joint)
+        measure = answers.joint_of_lanes(fixed.trial, joint)
         right = _right(fixed, heard)
         if right is not None:
             merged = Merged(right, _at(fixed, heard, lanes.odds))
@@ -206,13 +206,6 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
         values[asked.JOINTLY] = together.of_duels(heard, *given, fixed.fence)
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: lanes.heard[k] + jnp.where(active, v, 0) for k, v in values.items()}
-
-
-def _measure(fixed: Fixed, channel: str) -> Callable:
-    """What tells the joint information of what was `Heard`; see `observe.joint_channel`."""
-    if fixed.trial.policy.by_prefix and channel not in ("label", "exact"):
-        return partial(together.of_messages, world=answers.world_of(fixed.trial))
-    return told.JOINT[channel]
 
 
 def _at(fixed: Fixed, heard: Heard, x: Array) -> Array:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, columnwise, listing, prefixes
+from simrl import choices, columns, columnwise, prefixes
 from simrl.columns import Fence, Law
 from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
+from simrl.learners.obstacles import obstacle as obstacle
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
@@ -34,9 +35,6 @@ from simrl.types import (
     Task,
 )
 
-MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
-MOST_ROWS = 10000
-MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 SCORE = Score().build()
 Told = Callable[[Array, Task, Array], Any]  # see `Fused`
 
@@ -50,39 +48,6 @@ class Learnt(NamedTuple):
     heard: Heard
     passed: Array  # [K, N]: how many guesses it was told are right
     guesses: epochs.Guesses | None = None  # for further passes; None: there is one
-
-
-def obstacle(environment: Environment, policy: Policy, by_prefix: bool = False) -> str | None:
-    """Why a learner has no fused path in this world; None if it has one.
-
-    `by_prefix`: it takes policies with rows for prefixes.
-    """
-    num_prompts, length, vocab_size = environment.shape
-    reasons = {
-        "the policy must be a table read by inverse CDF": not policy.inverts,
-        "label and reward must take trailing axes": not environment.trailing,
-        "tasks of several prompts must have them on the first axis": num_prompts > 1
-        and not environment.by_prompt,
-        f"there must be at most {MOST_SYMBOLS} symbols": vocab_size > MOST_SYMBOLS,
-        f"there must be at most {MOST_SYMBOLS} prompts": num_prompts > MOST_SYMBOLS,
-        f"at most {MOST_RIGHT} answers of several symbols must be right, out of {MOST_SYMBOLS}": (
-            environment.right is not None and not _are_few(environment)
-        ),
-        "the learner must take rows for prefixes": policy.by_prefix and not by_prefix,
-        "rows for prefixes need one right answer": policy.by_prefix
-        and environment.right is not None,
-        f"prefixes must have at most {MOST_ROWS} rows": policy.by_prefix
-        and num_prompts * prefixes.num_rows(length, vocab_size) > MOST_ROWS,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _are_few(environment: Environment) -> bool:
-    """Whether the right answers, where there are several, are few enough, and have numbers."""
-    right: Any = environment.right
-    shape = jax.eval_shape(lambda: right(environment.init(jax.random.key(0)), jnp.int32(0))).shape
-    short = environment.shape.length == 1 or shape[0] <= MOST_RIGHT
-    return short and listing.num_answers(environment.shape) <= MOST_SYMBOLS
 
 
 def policy_gradient(
@@ -99,7 +64,7 @@ def policy_gradient(
     weighed = advantage.trailing or oracle is not None
     if obstacle(environment, policy, True) or not weighed or not epochs.are_known(surrogate):
         return None
-    if policy.by_prefix and (oracle is not None or surrogate.penalty is not None):
+    if policy.by_prefix and oracle is not None:
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
@@ -273,7 +238,10 @@ def direction(
         if first is not None and lot.num_prompts > 1:
             first = columns.rows_at(first, asked.prompts)
         first = None if first is None else draws.rows(first)
-        way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+        added = surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+        if found.heard.answers is not None:
+            added = prefixes.by_visits(added, found.heard.answers, lot.draws, fence.at_once)
+        way = way + added
     return by_prompt(way, lot, asked, fence)
 
 

@@ -173,7 +173,7 @@ def spread_of(trial, spec, now, state, task, info):
     if isinstance(spec, simrl.SelfPlay):
         weights = weights / 2
     if trial.policy.by_prefix:
-        return _by_prefix(state.params, info, weights)
+        return _by_prefix(spec, state, info, weights)
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
     if isinstance(spec, simrl.FilteredPolicyGradient):  # what is kept is the mean
@@ -196,15 +196,21 @@ def spread_of(trial, spec, now, state, task, info):
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
 
 
-def _by_prefix(params, info, weights):
+def _by_prefix(spec, state, info, weights):
     """The terms [M, R, V] of rows for prefixes: those of the rows that answers have passed."""
+    params, surrogate = state.params, getattr(spec, "surrogate", None)
     groups, size, length = info.answers.shape
     num = params.shape[-1]
-    rows = [(num**t - 1) // (num - 1) + listing.code(info.answers[..., :t], num) for t in range(length)]
+    rows = [
+        (num**t - 1) // (num - 1) + listing.code(info.answers[..., :t], num) for t in range(length)
+    ]
     at = info.prompts[:, None, None], jnp.stack(rows, axis=-1)
     chosen = info.answers[..., None] == jnp.arange(num)
     terms = jnp.abs(weights)[..., None] * (chosen + jax.nn.softmax(params)[at])
-    return jnp.zeros_like(params).at[at].add(terms) / (groups * size)
+    found = jnp.zeros_like(params).at[at].add(terms)
+    if isinstance(surrogate, simrl.Penalised | simrl.PPO):
+        found = found.at[info.prompts].add(size * _pulls(surrogate, state, info.prompts))
+    return found / (groups * size)
 
 
 def _of_passes(spec, state, after, terms):
@@ -805,16 +811,11 @@ TREE = simrl.Autoregressive()
 TREES = {
     # world: learners of rows for prefixes
     "three": (
-        simrl.Sequence(3, 3, "fraction"),
-        {"running_mean": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD)},
-    ),
-    "counted": (
-        simrl.Sequence(SMALL, 2, "token"),
-        {"leave_one_out": simrl.PolicyGradient(LEAVE_ONE_OUT, GROUP, 1, SGD)},
-    ),
-    "noisy labels": (
-        simrl.Sequence(SMALL, 2, "prefix", "zipf"),
-        {"supervised": simrl.Supervised(GROUP, 1, SGD)},
+        simrl.Sequence(3, 3, "fraction", "zipf"),
+        {
+            "running_mean": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD),
+            "supervised": simrl.Supervised(GROUP, 1, SGD),
+        },
     ),
     "many symbols": (
         simrl.Sequence(LARGE, 2, "reward_to_go"),
@@ -825,6 +826,7 @@ TREES = {
         {
             "supervised": simrl.Supervised(GROUP, GROUPS, SGD),
             "band": simrl.PolicyGradient(NORMALISED, GROUP, GROUPS, SGD, BY_POSITION, BAND),
+            "critic": simrl.ActorCritic(GROUP, GROUPS, "prefix", DECAYS, SGD, SGD, BOTH, **LOW),
             "filtered": simrl.FilteredPolicyGradient(LEAVE_ONE_OUT, GROUP, 2, GROUPS, SGD),
             "duels": simrl.SelfPlay(GROUP, GROUPS, SGD),
         },

@@ -1,12 +1,16 @@
 """What an update was told, lanes last: that of `measures.information`, lane by lane."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simrl import columns
-from simrl.measures import information, told
+import simrl
+from simrl import columns, listing
+from simrl.measures import information, listed, together, told
+from simrl.measures.messages import World
 from simrl.types import Heard
 
 LANES = 24
@@ -92,6 +96,48 @@ def test_told(length, size, num, name):
         for mine, bits in zip(found, exact_bits(reference, logits, truth, guesses), strict=True):
             assert mine.dtype == jnp.float32
             np.testing.assert_allclose(mine[0], bits, rtol=1e-5, atol=3e-7)
+
+
+LENGTH, SIZE = 3, 3
+
+
+def along_a_tree(channel):
+    """A measure of guesses along rows for prefixes, and that of listed answers."""
+    world = World(LENGTH, SIZE, channel)
+    if channel in REFERENCES:
+        columnar, by_position = REFERENCES[channel]
+
+        def listed_of_lane(law, truth, guesses):
+            return by_position(law[None], truth[None], guesses[None])
+
+        return columnar, listed_of_lane
+
+    def told_of_lane(law, truth, guesses):
+        every = jnp.ones(len(guesses), bool)
+        return listed.joint_information(law, truth, guesses, every, world)
+
+    return partial(together.of_messages, world=world), told_of_lane
+
+
+@pytest.mark.parametrize("channel", ["label", "exact", "fraction", "prefix", "reward_to_go"])
+def test_rows_for_prefixes(channel):
+    _, truth, guesses = case(LENGTH, SIZE, 6)
+    policy = simrl.Autoregressive().build(simrl.Shape(1, LENGTH, SIZE))
+    rows = policy.init(jax.random.key(0)).shape[1]
+    noise = np.random.default_rng(1).normal(size=(rows, SIZE, LANES))
+    logits = np.float32(noise * np.resize(SCALES, LANES))
+    columnar, reference = along_a_tree(channel)
+
+    def of_lane(params, truth, guesses):
+        law = policy.listed(params[None], 0)
+        return reference(law, listing.code(truth, SIZE), listing.code(guesses.T, SIZE))
+
+    found = measured(columnar, logits, truth, guesses, ONE)
+    with jax.enable_x64(True):
+        lanes = jnp.asarray(logits, jnp.float64), truth, guesses
+        wanted = jax.vmap(of_lane, -1)(*lanes)
+    for mine, bits in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine[0], bits, rtol=1e-5, atol=3e-7)
 
 
 def test_cases_hit_and_miss_and_repeat():
