@@ -46,8 +46,10 @@ class Tree(NamedTuple):
 
     def numbers(self, answers: Array) -> list[Array]:
         """Of answers [K L, C, N] the numbers [K, C, N] of the first t + 1 symbols, all t."""
-        symbols = self.positions(answers)
-        return list(itertools.accumulate(symbols, lambda number, own: number * self.size + own))
+        found: list[Array] = []
+        for symbol in self.positions(answers):
+            found.append(found[-1] * self.size + symbol if found else symbol)
+        return found
 
 
 def num_rows(length: int, size: int) -> int:

@@ -209,7 +209,8 @@ def _by_prefix(spec, state, info, weights):
     terms = jnp.abs(weights)[..., None] * (chosen + jax.nn.softmax(params)[at])
     found = jnp.zeros_like(params).at[at].add(terms)
     if isinstance(surrogate, simrl.Penalised | simrl.PPO):
-        found = found.at[info.prompts].add(size * _pulls(surrogate, state, info.prompts))
+        pulls = _pulls(surrogate, state, info.prompts, least=True)
+        found = found.at[info.prompts].add(size * pulls)
     return found / (groups * size)
 
 
@@ -265,11 +266,11 @@ def _most(trial, task):
     return jnp.max(jnp.abs(means))
 
 
-def _pulls(surrogate, state, prompts):
+def _pulls(surrogate, state, prompts, least=False):
     """The terms [G, L, V] of penalties: pi (x - E x), of x a difference of logarithms."""
     sizes = 0
     # A derivative of pi log pi also has a term pi, which falls out in the end.
-    least = isinstance(surrogate, simrl.PPO)
+    least = least or isinstance(surrogate, simrl.PPO)
     for coefficient, others in ((surrogate.entropy, ()), (surrogate.kl_to_start, (state.start,))):
         if coefficient is not None:
             logs = (jax.nn.log_softmax(params) for params in (state.params, *others))
@@ -818,7 +819,7 @@ TREES = {
         },
     ),
     "many symbols": (
-        simrl.Sequence(LARGE, 2, "reward_to_go"),
+        simrl.Sequence(9, 2, "reward_to_go"),
         {"by answer": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD, BY_ANSWER)},
     ),
     "several": (

@@ -40,11 +40,6 @@ SPECS = {
         simrl.Sequence(2, 2, "exact", num_prompts=3),
         simrl.PrefixReplay("leave_one_out", 0.75, GROUP, 2, SGD),
     ),
-    "prefixes, prefix of several": (
-        simrl.Sequence(2, 3, "prefix", num_prompts=2),
-        simrl.PolicyGradient("leave_one_out", GROUP, 3, SGD),
-        "autoregressive",
-    ),
     "ucb1": (simrl.Bandit("gaussian", 3), simrl.UCB1()),
 }
 # A draw may flip by the rounding of its law: of so few, none does
@@ -55,10 +50,10 @@ LUCK = {"filtering": {"samples", "tokens", "flops"}, "hints": {"tokens", "flops"
 @pytest.fixture(scope="module", params=SPECS)
 def both(request):
     """What became of lanes in one stretch by either path, and the name of their learner."""
-    world, learner, *policy = SPECS[request.param]
+    world, learner = SPECS[request.param]
     one_phase = simrl.Phases(num=1)  # no lane leaves it
     thresholds = (0.5, 0.8)
-    spec = simrl.Spec(world, learner, *policy, phases=one_phase, thresholds=thresholds)
+    spec = simrl.Spec(world, learner, phases=one_phase, thresholds=thresholds)
     setup, jobs = lanes_of(spec, LANES)
 
     @jax.jit
@@ -87,4 +82,4 @@ def test_counts_and_sums_are_those_of_the_plain_path(both):
     spent = dict(zip(train.COUNTERS, phases.count_of(words).T, strict=True))
     varying = {name for name in ("samples", "tokens", "flops") if np.ptp(spent[name]) > 0}
     assert varying == LUCK.get(kind, set())
-    assert (spent["dead"] > 0).any() == (bool(varying) or "right" in name or "prefixes" in name)
+    assert (spent["dead"] > 0).any() == (bool(varying) or "right" in name)

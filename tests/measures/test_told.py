@@ -121,23 +121,37 @@ def along_a_tree(channel):
 
 @pytest.mark.parametrize("channel", ["label", "exact", "fraction", "prefix", "reward_to_go"])
 def test_rows_for_prefixes(channel):
-    _, truth, guesses = case(LENGTH, SIZE, 6)
+    """Two draws of two prompts, or of one twice, which then tell together."""
+    prompts = np.random.default_rng(2).integers(2, size=(2, LANES)).astype(np.int32)
+    alike = prompts[0] == prompts[1]
     policy = simrl.Autoregressive().build(simrl.Shape(1, LENGTH, SIZE))
     rows = policy.init(jax.random.key(0)).shape[1]
-    noise = np.random.default_rng(1).normal(size=(rows, SIZE, LANES))
+    noise = np.random.default_rng(1).normal(size=(2, rows, SIZE, LANES))
     logits = np.float32(noise * np.resize(SCALES, LANES))
+    _, truth, guesses = (np.stack(pair) for pair in zip(*(case(LENGTH, SIZE, 6),) * 2, strict=True))
+    guesses[1] = guesses[1, :, ::-1] * (np.arange(LANES) % 5 > 0)
+    logits[1], truth[1] = np.where(alike, logits[0], logits[1]), np.where(alike, truth[0], 1)
     columnar, reference = along_a_tree(channel)
 
-    def of_lane(params, truth, guesses):
+    @jax.jit
+    @partial(jax.vmap, in_axes=-1)
+    def of_lanes(params, truth, guesses):
         law = policy.listed(params[None], 0)
         return reference(law, listing.code(truth, SIZE), listing.code(guesses.T, SIZE))
 
-    found = measured(columnar, logits, truth, guesses, ONE)
-    with jax.enable_x64(True):
-        lanes = jnp.asarray(logits, jnp.float64), truth, guesses
-        wanted = jax.vmap(of_lane, -1)(*lanes)
-    for mine, bits in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(mine[0], bits, rtol=1e-5, atol=3e-7)
+    found = measured(
+        columnar, *(x.reshape(-1, *x.shape[2:]) for x in (logits, truth, guesses)), prompts
+    )
+    for k in range(2):
+        mine = np.where(
+            alike | (np.arange(2) == k)[:, None, None, None], guesses, guesses[k][:, :1]
+        )
+        with jax.enable_x64(True):
+            wanted = of_lanes(jnp.float64(logits[k]), truth[k], np.concatenate(mine, axis=1))
+        for bits, exact in zip(found, wanted, strict=True):
+            exact = np.where(alike, 0, exact) if k else exact
+            np.testing.assert_allclose(bits[k], exact, rtol=1e-5, atol=3e-7)
+    assert 0 < alike.mean() < 1
 
 
 def test_cases_hit_and_miss_and_repeat():
