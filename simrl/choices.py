@@ -96,12 +96,16 @@ def _places(
     return edges, threshold, (low, high)
 
 
-def edges_of(weights: Array) -> Array:
-    """Sums [L, V, N] of integer weights up to and with each symbol."""
+def edges_of(weights: Array, fence: Fence | None = None) -> Array:
+    """Sums [L, V, N] of integer weights up to and with each symbol.
+
+    With a fence every pass is made once: without, of many rows each is made anew in the next.
+    """
     # By doubling: added row by row, each row would be a program of its own to compile.
     size, shift = weights.shape[1], 1
     while shift < size:
         weights = weights + jnp.pad(weights[:, :-shift], ((0, 0), (shift, 0), (0, 0)))
+        weights = weights if fence is None else kept(fence, weights)
         shift *= 2
     return weights
 

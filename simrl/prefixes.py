@@ -73,7 +73,7 @@ def choose(words: Array, probs: Array, draws: int, fence: Fence) -> Array:
         return choices.choose(words, probs, fence)
     weights = keys.integer_weights(probs)
     first, *later = tree.positions(words)
-    edges = tree.tables(choices.kept(fence, choices.edges_of(weights)))
+    edges = tree.tables(choices.edges_of(weights, fence))
     symbol = choices.search(first, tree.levels(weights)[0][:, 0], fence)
     answer, prefix = [symbol], symbol
     for own, table in zip(later, edges[1:], strict=True):

@@ -840,6 +840,25 @@ def test_rows_for_prefixes(name):
     assert_same_update(*TREES[name], TREE)
 
 
+@pytest.mark.parametrize(
+    ("world", "learner", "reason"),
+    [
+        (simrl.Sequence(4, 6), simrl.Supervised(), None),
+        (simrl.Sequence(4, 7), simrl.Supervised(), "in all"),
+        (simrl.Sequence(33, 2), simrl.PolicyGradient(), "symbols"),
+        (simrl.Sequence(2, 2, num_right=2), simrl.PolicyGradient(), "one right answer"),
+        (simrl.Sequence(2, 2), simrl.Distillation(), "must take rows"),
+        (simrl.Sequence(4, 1), simrl.Distillation(), None),
+    ],
+)
+def test_where_rows_for_prefixes_have_a_fused_path(world, learner, reason):
+    trial = build(world, learner, TREE)
+    takes = not isinstance(learner, simrl.Distillation)
+    found = fused.obstacle(trial.environment, trial.policy, takes)
+    assert (trial.learner.fused is None) == (found is not None)
+    assert found is reason is None or reason in found
+
+
 def test_too_many_right_answers_have_no_fused_path():
     for length, size, num, fits in ((2, 9, 64, True), (2, 9, 65, False), (1, 81, 65, True)):
         world = simrl.Sequence(size, length, num_right=num).build()
