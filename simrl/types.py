@@ -104,6 +104,7 @@ class Policy(NamedTuple):
     pretrain: Callable[[Params, Array], Params] | None = None
     # (params, right answers [M, L]) -> params to start with; None: those of `init`
     inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
+    by_prefix: bool = False  # parameters are the logits [M, R, V], rows as simrl.prefixes has them
     listed: Callable[[Params, Array], Array] | None = None
     # (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers (simrl.listing);
     # None: positions are independent, and one `log_probs` tells all

@@ -24,6 +24,7 @@ FLOORS |= {
     "columnwise": 0.6,
     "rowwise": 0.6,
     "choices": 0.6,
+    "prefixes": 0.7,
     "measures": 1,
 }
 FLOORS |= {"environments": 1, "policies": 1, "learners": 2}

@@ -4,13 +4,15 @@ A whole answer is one symbol out of N = V^L, by its number (simrl.listing): beli
 right answers [M, 1], and what holds for one choice holds as it is.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from simrl import keys, listing
-from simrl.measures import guesses, information, listed
+from simrl.measures import guesses, information, listed, together, told
 from simrl.measures.messages import World, log_passes
 from simrl.types import Array, Entries, State, Task, Trial
 
@@ -65,6 +67,15 @@ def all_symbols(trial: Trial, known: Truth) -> Array | None:
     return jnp.stack(each, axis=2)
 
 
+def truth_of_lanes(trial: Trial, known: Truth) -> Array:
+    """The right answers [M, L, N] of lanes symbol by symbol, of several the first."""
+    if not are_listed(trial):
+        return known.answers
+    _, length, vocab_size = trial.environment.shape
+    first = known.answers[:, 0]
+    return jnp.stack([listing.symbol(first, t, length, vocab_size) for t in range(length)], axis=1)
+
+
 def beliefs(trial: Trial, by_learner: Array) -> Array:
     """Log-probabilities [M, 1, N], nats, from the learner's own [M, L, V] or [M, 1, N]."""
     if trial.learner.listed:
@@ -111,6 +122,13 @@ def joint_channel(trial: Trial, channel: str | None) -> str | None:
     if trial.environment.shape.length == 1:
         return "exact"
     return channel if listing.num_answers(trial.environment.shape) <= listed.MAX_JOINT else None
+
+
+def joint_of_lanes(trial: Trial, channel: str) -> Callable:
+    """What measures the joint information of what was `Heard`, by `observe.joint_channel`."""
+    if trial.policy.by_prefix and channel not in ("label", "exact"):
+        return partial(together.of_messages, world=world_of(trial))
+    return told.JOINT[channel]
 
 
 def informed(

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, columnwise, keys
+from simrl import columns, columnwise, keys, prefixes
 from simrl.columns import Fence, Law
 from simrl.engine import answers, asked, costs, kernels, observe
 from simrl.engine.carried import About, Fixed, Lanes, Memo, Reached
 from simrl.engine.train import Cell, Given, Hits, Path, Plan, Rules, Run, Stretch
-from simrl.measures import information, phases, right_answers, told
+from simrl.measures import information, phases, right_answers, together, told
 from simrl.measures.right_answers import Merged
 from simrl.types import Array, Heard, Trial
 
@@ -62,7 +62,7 @@ def _updates(
         rules=given.rules,
         halves=keys.apart(given.streams),
         task=run.task,
-        truth=known.answers if right is None else right[:, 0],
+        truth=answers.truth_of_lanes(cell.trial, known),
         right=right,
         laws=known.laws,
         at=stretch.at,
@@ -194,7 +194,7 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
     values = {"success": heard.success, **asked.of_lanes(fixed.trial, heard)}
     joint = observe.joint_channel(fixed.trial)
     if joint is not None:
-        measure = told.JOINT[joint]
+        measure = answers.joint_of_lanes(fixed.trial, joint)
         right = _right(fixed, heard)
         if right is not None:
             measure = partial(told.of_answers, merged=Merged(right))
@@ -203,7 +203,7 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
         values["expected_update"], values["realised_update"] = found
     if asked.JOINTLY in asked.told(fixed.trial):
         given = _truth(fixed, heard), _right(fixed, heard), answers.world_of(fixed.trial)
-        values[asked.JOINTLY] = told.of_duels(heard, *given, fixed.fence)
+        values[asked.JOINTLY] = together.of_duels(heard, *given, fixed.fence)
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: lanes.heard[k] + jnp.where(active, v, 0) for k, v in values.items()}
 
@@ -232,18 +232,21 @@ def _log_odds(fixed: Fixed, law: Law) -> Array:
     if fixed.right is not None:
         return right_answers.log_odds(law, fixed.right)
     truth = fixed.about.truth
-    _, length, lanes = truth.shape
-    odds = columns.log_odds(law, truth.reshape(-1, lanes)).reshape(truth.shape)
+    num, length, lanes = truth.shape
+    odds = prefixes.log_odds(law, truth.reshape(-1, lanes), num, fixed.fence).reshape(truth.shape)
     if length == 1:
         return odds[:, 0]
     return columns.each(columnwise.over_lanes(information.joint_log_odds))(odds)
 
 
-def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Array:
+def _phase(fixed: Fixed, law: Law, odds: Array) -> Array:
     """The phases [M, N] int32 of the prompts, by their log-odds or the label laws [M, L, V, N]."""
-    coordinate = odds
+    coordinate, plan, rules = odds, fixed.plan, fixed.about.rules
     if plan.coordinate == "excess_loss":
-        log_probs = law.log_probs.reshape(laws.shape)
+        laws, truth = fixed.about.laws, fixed.about.truth
+        tree = prefixes.tree_of(law.powers, truth.reshape(-1, truth.shape[-1]), len(truth))
+        log_probs = law.log_probs if tree is None else prefixes.joint(law, tree)
+        log_probs = log_probs.reshape(laws.shape)
         terms = information.label_gap_terms(laws, log_probs)
         terms = columns.total(terms.reshape(-1, *laws.shape[2:]))
         gaps = columns.each(partial(jnp.sum, axis=0))(terms.reshape(*laws.shape[:2], -1))
@@ -253,7 +256,7 @@ def _phase(plan: Plan, rules: Rules, laws: Array, law: Law, odds: Array) -> Arra
 
 def _left(fixed: Fixed, law: Law, odds: Array) -> Array:
     """Whether [N] a prompt has left the phase in which the stretch began."""
-    at = _phase(fixed.plan, fixed.about.rules, fixed.about.laws, law, odds)
+    at = _phase(fixed, law, odds)
     left = at != fixed.about.at
     return jnp.any(left, axis=0) if len(left) > 1 else left[0]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, columnwise
+from simrl import choices, columns, columnwise, prefixes
 from simrl.columns import Fence, Law
 from simrl.types import Array, Environment, Outcome, Task
 
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     """The prompts that an update has drawn, and what is theirs."""
 
     prompts: Array  # [K, N] int32
-    law: Law  # [K L, V, N]
+    law: Law  # [K L, V, N], or [K R, V, N] of policies with rows for prefixes
     task: Task  # leaves [K, ...]: the task of a world of one prompt, as [..., 1, N]
 
 
@@ -101,7 +101,7 @@ def guesses(
 ) -> tuple[Array, Outcome]:
     """Answers [K L, C, N] of the policy to what is asked, and their `verdicts`."""
     words = random_words(environment, lot, keys.sample, fence)
-    answers = choices.choose(rows(words), asked.law.probs, fence)
+    answers = prefixes.choose(rows(words), asked.law.probs, lot.draws, fence)
     noise = random_words(environment, lot, keys.reward, fence)
     return answers, verdicts(environment, noise, asked.task, answers.reshape(noise.shape))
 

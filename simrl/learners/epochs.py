@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import columns
+from simrl import columns, prefixes
 from simrl.columns import Fence, Law
 from simrl.learners.draws import Asked, Batch, rows
 from simrl.learners.updates import Learning
@@ -49,11 +49,11 @@ def remembered(
 ) -> tuple[Array, Guesses | None]:
     """Weights [K L, C, N] of the answers heard, over G B, summed by symbol [K L, V, N], and what
     further passes need of them; None if there are none."""
-    answers, size = heard.answers, heard.law.powers.shape[1]
+    answers, table = heard.answers, heard.law.powers
     assert answers is not None
 
     def summed(values: Array) -> Array:
-        return columns.gather_sums(values, answers, size, fence.at_once)
+        return prefixes.gather_sums(values, answers, table, lot.draws, fence.at_once)
 
     if surrogate.num_epochs == 1:
         return summed(shares), None
@@ -78,7 +78,7 @@ def go_on(
     `climb`: an optimiser step, given the law now of the prompts drawn [K L, V, N], the weights of
     their guesses summed by symbol [K L, V, N], and of all symbols [K L, N].
     """
-    reweigh, size = surrogate.reweigh, asked.law.powers.shape[1]
+    reweigh, table = surrogate.reweigh, asked.law.powers
     assert reweigh is not None  # see `simrl.learners.fused.policy_gradient`
     before = fence(asked.law.log_probs)
 
@@ -87,13 +87,12 @@ def go_on(
             gains, losses = (reweigh(log_ratio, part) for part in guesses.parts)
             sums = fence(gains + losses)
             return sums, fence(columns.total(sums))
-        own = columns.pick(fence(log_ratio), guesses.answers).reshape(
-            lot.draws, -1, *guesses.answers.shape[1:]
-        )
+        own = prefixes.pick(fence(log_ratio), guesses.answers, lot.draws)
+        own = own.reshape(lot.draws, -1, *guesses.answers.shape[1:])
         whole = fence(columns.total(own))[:, None]
         shares = fence(reweigh(rows(jnp.broadcast_to(whole, own.shape)), *guesses.parts))
-        sums = columns.gather_sums(shares, guesses.answers, size, fence.at_once)
-        return sums, fence(columns.total(shares))
+        sums = prefixes.gather_sums(shares, guesses.answers, table, lot.draws, fence.at_once)
+        return sums, fence(prefixes.totals(shares, sums))
 
     def epoch(state: Learning) -> Learning:
         params = state.params

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simrl import choices, columns, columnwise, listing
+from simrl import choices, columns, columnwise, prefixes
 from simrl.columns import Fence, Law
 from simrl.learners import curricula, draws, epochs, exact, rollouts, updates, weighing
 from simrl.learners.draws import Asked, Batch
+from simrl.learners.obstacles import obstacle as obstacle
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
@@ -34,8 +35,6 @@ from simrl.types import (
     Task,
 )
 
-MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
-MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 SCORE = Score().build()
 Told = Callable[[Array, Task, Array], Any]  # see `Fused`
 
@@ -51,31 +50,6 @@ class Learnt(NamedTuple):
     guesses: epochs.Guesses | None = None  # for further passes; None: there is one
 
 
-def obstacle(environment: Environment, policy: Policy) -> str | None:
-    """Why a learner has no fused path in this world; None if it has one."""
-    num_prompts, _, vocab_size = environment.shape
-    reasons = {
-        "the policy must be a table read by inverse CDF": not policy.inverts,
-        "label and reward must take trailing axes": not environment.trailing,
-        "tasks of several prompts must have them on the first axis": num_prompts > 1
-        and not environment.by_prompt,
-        f"there must be at most {MOST_SYMBOLS} symbols": vocab_size > MOST_SYMBOLS,
-        f"there must be at most {MOST_SYMBOLS} prompts": num_prompts > MOST_SYMBOLS,
-        f"at most {MOST_RIGHT} answers of several symbols must be right, out of {MOST_SYMBOLS}": (
-            environment.right is not None and not _are_few(environment)
-        ),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _are_few(environment: Environment) -> bool:
-    """Whether the right answers, where there are several, are few enough, and have numbers."""
-    right: Any = environment.right
-    shape = jax.eval_shape(lambda: right(environment.init(jax.random.key(0)), jnp.int32(0))).shape
-    short = environment.shape.length == 1 or shape[0] <= MOST_RIGHT
-    return short and listing.num_answers(environment.shape) <= MOST_SYMBOLS
-
-
 def policy_gradient(
     environment: Environment,
     policy: Policy,
@@ -88,13 +62,15 @@ def policy_gradient(
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
     weighed = advantage.trailing or oracle is not None
-    if obstacle(environment, policy) or not weighed or not epochs.are_known(surrogate):
+    if obstacle(environment, policy, True) or not weighed or not epochs.are_known(surrogate):
+        return None
+    if policy.by_prefix and oracle is not None:
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
     if curriculum is not None and (lot.num_prompts == 1 or not curriculum.trailing):
         return None
 
-    learn = _guessing(environment, advantage, lot, surrogate, curriculum)
+    learn = _guessing(environment, policy, advantage, lot, surrogate, curriculum)
 
     def step(
         keys: Any, state: Learning, law: Law, task: Task, fence: Fence, told: Told
@@ -120,6 +96,7 @@ def policy_gradient(
 
 def _guessing(
     environment: Environment,
+    policy: Policy,
     advantage: Advantage,
     lot: Batch,
     surrogate: Surrogate,
@@ -158,8 +135,8 @@ def _guessing(
         guesses = epochs.Guesses(None, epochs.by_sign(sums)) if surrogate.num_epochs > 1 else None
         return Learnt(weights.kept, sums, fence(columns.total(sums)), heard, right, guesses)
 
-    by_answer = epochs.are_by_answer(surrogate, environment.shape.length)
-    return count if not by_answer and weighing.is_counted(environment, advantage, lot) else draw
+    whole = policy.by_prefix or epochs.are_by_answer(surrogate, environment.shape.length)
+    return count if not whole and weighing.is_counted(environment, advantage, lot) else draw
 
 
 def supervised(
@@ -170,7 +147,7 @@ def supervised(
     smoothing: Array | float | None = None,
 ) -> Fused | None:
     """Supervised learning from groups x labels, smoothed; None where there is no fused path."""
-    if obstacle(environment, policy):
+    if obstacle(environment, policy, True):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
 
@@ -223,7 +200,7 @@ def learnt(
     """From weights [K L, C, N] of the answers heard."""
     shares = weights * (1 / (lot.groups * lot.size))
     sums, guesses = epochs.remembered(surrogate, lot, heard, shares, fence)
-    total = columns.total(shares)
+    total = prefixes.totals(shares, sums)
     whole = total if lot.answers == 1 else fence(total)
     return Learnt(kept, sums, whole, heard, heard.success, guesses)
 
@@ -261,7 +238,10 @@ def direction(
         if first is not None and lot.num_prompts > 1:
             first = columns.rows_at(first, asked.prompts)
         first = None if first is None else draws.rows(first)
-        way = way + surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+        added = surrogate.penalty_on_columns(asked.law, first, fence) / lot.draws
+        if found.heard.answers is not None:
+            added = prefixes.by_visits(added, found.heard.answers, lot.draws, fence.at_once)
+        way = way + added
     return by_prompt(way, lot, asked, fence)
 
 

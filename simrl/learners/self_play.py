@@ -121,7 +121,7 @@ def _fused(
     environment: Environment, policy: Policy, spec: SelfPlay, lines: dict[str, int]
 ) -> Fused | None:
     """The update of many seeds at once; None where there is no fused path."""
-    if fused.obstacle(environment, policy):
+    if fused.obstacle(environment, policy, True):
         return None
     batch = spec.num_groups, spec.group_size
     lot = Batch(environment.shape.num_prompts, *batch)
@@ -142,6 +142,10 @@ def _fused(
         )
         both = jnp.stack([weight, -weight], axis=2).reshape(lot.draws, 1, lot.answers, -1)
         weights = draws.rows(jnp.broadcast_to(both, outcome.credit.shape))
+        if policy.by_prefix:
+            made = fused.learnt((), fused.SCORE, lot, heard, weights, fence)
+            gradient = fused.direction(fused.SCORE, state, lot, asked, made, fence)
+            return fused.ascend(spec.optimizer, state, gradient, ()), heard
         sums = columns.gather_sums(weights, answers, law.powers.shape[1], fence.at_once)
         # The weights of a duel cancel: of the score what it takes from every symbol falls out.
         way = sums * (1 / (lot.groups * lot.size))

@@ -4,6 +4,8 @@ It depends on which positions of the guess are right, the pattern of its hits. P
 too (simrl.listing), of digits 0 and 1, the first position first.
 """
 
+import functools
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -68,6 +70,17 @@ def num_messages(world: World) -> int:
 def message(guess: Array, truth: Array, world: World) -> Array:
     """What a verifier that never errs says of guesses under truths, of shapes that broadcast."""
     return jnp.asarray(table(world))[pattern(guess, truth, world)]
+
+
+def of_hits(hits: Array, world: World) -> Array:
+    """The message [..., N] of hits [..., L, N], with the lanes on the last axis."""
+    each = [hits[..., t, :].astype(jnp.int32) for t in range(world.length)]
+    if world.channel == "fraction":
+        return functools.reduce(jnp.add, each)
+    if world.channel in ("token", "reward_to_go"):
+        return functools.reduce(lambda said, hit: 2 * said + hit, each)
+    so_far = list(itertools.accumulate(each, jnp.multiply))
+    return functools.reduce(jnp.add, so_far) if world.channel == "prefix" else so_far[-1]
 
 
 def heard(credit: Array, world: World) -> Array:

@@ -9,16 +9,14 @@ are [K, N], those of a prompt with the first draw of it and 0 with the others.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, columnwise, listing
+from simrl import columns, prefixes
 from simrl.columns import Fence, Law
-from simrl.measures import duels, right_answers
+from simrl.measures import right_answers
 from simrl.measures.information import Information
-from simrl.measures.messages import World
 from simrl.measures.right_answers import Merged
 from simrl.measures.sequences import NATS_PER_BIT, Array, weighted
 from simrl.types import Heard
@@ -27,9 +25,13 @@ from simrl.types import Heard
 def of_labels(heard: Heard, truth: Array, odds: Array, fence: Fence) -> Information:
     """Bits [K, N] of labels of the truth; repeats tell nothing new."""
     law, prompts = heard.law, heard.prompts
-    expected = -_over_positions(columns.total(weighted(law.probs, law.log_probs)), prompts)
-    realised = _over_positions(columns.softplus(-_by_position(law, truth, odds)), prompts)
-    return _once(expected, realised, prompts)
+    by_row = columns.total(weighted(law.probs, law.log_probs))
+    tree = prefixes.tree_of(law.powers, truth, len(prompts))
+    if tree is None:
+        expected = -_over_positions(by_row, prompts)
+    else:
+        expected = -prefixes.over_prefixes(law, fence(by_row), tree, fence)
+    return once(expected, columns.softplus(-odds), prompts)
 
 
 def of_tokens(heard: Heard, truth: Array, odds: Array, fence: Fence) -> Information:
@@ -78,7 +80,7 @@ def _of_symbols(
     own = columns.softplus(-_by_position(law, truth, odds))
     expected = -_over_positions(found + weighted(left, log_left), prompts)
     realised = _over_positions(jnp.where(hit, own, -log_left), prompts)
-    return _once(expected, realised, prompts)
+    return once(expected, realised, prompts)
 
 
 def _with_one_right(
@@ -124,9 +126,9 @@ def _of_guesses(
     assert answers is not None
     size, length = law.powers.shape[1], len(answers) // len(prompts)
     right, wrong, log_p = _guesses(law, answers, len(prompts), fence)
-    matches = jnp.all(_apart(answers == truth[:, None], len(prompts)), axis=1)
+    matches = jnp.all(by_draw(answers == truth[:, None], len(prompts)), axis=1)
     if merged is not None:
-        answers, size = _numbers(answers, len(prompts), size), size**length
+        answers, size = numbers(answers, len(prompts), size), size**length
         matches = merged.has(answers)
         answers = fence(jnp.where(matches, merged.codes[:, :1], answers))
         p, not_p = jax.nn.sigmoid(odds)[:, None], jax.nn.sigmoid(-odds)[:, None]
@@ -145,74 +147,35 @@ def _of_guesses(
     found = columns.total(jnp.where(first, weighted(right, log_p), 0))
     expected = -_together(found, prompts) - weighted(left, log_left)
     realised = jnp.where(hit, columns.softplus(-odds), -log_left)
-    return _once(expected, realised, prompts)
+    return once(expected, realised, prompts)
 
 
-def _as_one(answers: Array, right: Array, world: World) -> Array:
-    """Answers [K L, C, N], of the right ones [K, A, N] the first for all."""
-    codes = _numbers(answers, len(right), world.vocab_size)
-    codes = jnp.where(right_answers.is_among(codes, right), right[:, :1], codes)
-    symbols = [listing.symbol(codes, t, *world[:2]) for t in range(world.length)]
-    return jnp.stack(symbols, axis=1).reshape(answers.shape)
-
-
-def _numbers(answers: Array, draws: int, size: int) -> Array:
+def numbers(answers: Array, draws: int, size: int) -> Array:
     """Answers [K L, C, N] by their numbers [K, C, N]."""
-    return right_answers.code(jnp.swapaxes(_apart(answers, draws), 1, 2), size)
-
-
-def of_duels(heard: Heard, truth: Array, right: Array | None, world: World, fence: Fence) -> Array:
-    """Realised bits [K, N] of the verdicts of all duels; what the world pays is not told.
-
-    `right` [K, A, N]: the right answers by their numbers, if there are several; they are as one.
-    """
-    prompts, answers, num = heard.prompts, heard.answers, len(heard.prompts)
-    if heard.won is None:
-        return jnp.full(prompts.shape, jnp.nan)
-    assert answers is not None
-    won = jnp.repeat(heard.won, world.length, axis=0)  # [K L, C / 2, N]
-    if right is not None:
-        answers = _as_one(answers, right, world)
-    pairs = answers[:, ::2], answers[:, 1::2]
-    of_duel = columnwise.over_lanes(partial(duels.log_likelihood, world=world))
-
-    def add(sums: Array, *guesses: Array) -> Array:
-        apart = (jnp.swapaxes(_apart(x, num), 1, 2) for x in guesses)
-        return sums + columns.total(jax.vmap(jax.vmap(of_duel))(*apart))
-
-    def realised(log_probs: Array, answer: Array, likely: Array, *right: Array) -> Array:
-        answer, law = listing.code(answer, world.vocab_size), listing.joint(log_probs)
-        law = listing.merged(law[None], *right)[0] if right else law
-        return duels.realised_jointly(law, answer, likely)
-
-    nothing = jnp.zeros((num, world.vocab_size**world.length, won.shape[-1]))
-    guesses = jnp.where(won, *pairs), jnp.where(won, *pairs[::-1])
-    found = fence(columns.over_answers(add, fence.at_once, nothing, *guesses))
-    if num > 1:
-        found = columns.total(jnp.where(_same(prompts)[:, :, None], found[None], 0))
-    given = [_apart(heard.law.log_probs, num), _apart(truth, num), found]
-    given += [] if right is None else [right]
-    return _first(columns.each(columnwise.over_lanes(realised))(*given), prompts)
+    return right_answers.code(jnp.swapaxes(by_draw(answers, draws), 1, 2), size)
 
 
 def _guesses(law: Law, answers: Array, draws: int, fence: Fence) -> tuple[Array, Array, Array]:
     """Of whole answers: chance of being right, of being wrong, log of the first; [K, C, N]."""
-    shifted = columns.pick(law.logits, answers) - law.largest[:, None]
-    powers = columns.pick(law.powers, answers)
-    p = _apart(powers * law.inverse[:, None], draws)
-    not_p = _apart(columns.others(law, powers) * law.inverse[:, None], draws)
-    log_p = jnp.sum(_apart(shifted - law.log_total[:, None], draws), axis=1)
+    law, own = prefixes.along(law, answers, draws, fence)
+    shifted = columns.pick(law.logits, own) - law.largest[:, None]
+    powers = columns.pick(law.powers, own)
+    p = by_draw(powers * law.inverse[:, None], draws)
+    not_p = by_draw(columns.others(law, powers) * law.inverse[:, None], draws)
+    log_p = jnp.sum(by_draw(shifted - law.log_total[:, None], draws), axis=1)
     before, wrong = jnp.ones_like(p[:, 0]), jnp.zeros_like(p[:, 0])
     for position in range(p.shape[1]):
         wrong = wrong + before * not_p[:, position]
         before = before * p[:, position]
-    return fence(before), fence(wrong), fence(log_p)
+    shape = (draws, *answers.shape[1:])
+    right, wrong, log_p = (fence(x.reshape(shape)) for x in (before, wrong, log_p))
+    return right, wrong, log_p
 
 
 def _first_occurrences(answers: Array, prompts: Array, size: int, fence: Fence) -> Array:
     """[K, C, N] bool: no answer [K L, C, N] before it at the same prompt is the same."""
     draws, (_, num, lanes) = len(prompts), answers.shape
-    places = jnp.swapaxes(_apart(answers, draws), 0, 1)  # [L, K, C, N]
+    places = jnp.swapaxes(by_draw(answers, draws), 0, 1)  # [L, K, C, N]
     if len(places) > 1 and size ** len(places) < 2**32:  # one number tells answers apart
         code = jnp.zeros(places.shape[1:], jnp.uint32)
         for place in places:
@@ -225,17 +188,17 @@ def _first_occurrences(answers: Array, prompts: Array, size: int, fence: Fence) 
     return columns.first_occurrences(tagged).reshape(draws, num, lanes)
 
 
-def _apart(x: Array, draws: int) -> Array:
+def by_draw(x: Array, draws: int) -> Array:
     """[K L, ...] as [K, L, ...]."""
     return x.reshape(draws, -1, *x.shape[1:])
 
 
 def _over_positions(x: Array, prompts: Array) -> Array:
     """Sums [K, N] of [K L, N]."""
-    return jnp.sum(_apart(x, len(prompts)), axis=1)
+    return jnp.sum(by_draw(x, len(prompts)), axis=1)
 
 
-def _same(prompts: Array) -> Array:
+def same(prompts: Array) -> Array:
     """[K, K, N] bool: two draws are of one prompt."""
     return prompts[:, None] == prompts[None]
 
@@ -244,7 +207,7 @@ def _together(x: Array, prompts: Array) -> Array:
     """[K, N]: the sum over all draws of the same prompt."""
     if len(prompts) == 1:
         return x
-    return columns.total(jnp.where(_same(prompts), x[None], 0))
+    return columns.total(jnp.where(same(prompts), x[None], 0))
 
 
 def _least(x: Array, prompts: Array, fence: Fence) -> Array:
@@ -252,7 +215,7 @@ def _least(x: Array, prompts: Array, fence: Fence) -> Array:
     if len(prompts) == 1:
         return jnp.min(x, axis=1)
     most = fence(columns.largest(-x))
-    return -fence(columns.largest(jnp.where(_same(prompts), most[None], -jnp.inf)))
+    return -fence(columns.largest(jnp.where(same(prompts), most[None], -jnp.inf)))
 
 
 def _anywhere(x: Array, prompts: Array) -> Array:
@@ -261,23 +224,23 @@ def _anywhere(x: Array, prompts: Array) -> Array:
     if draws == 1:
         return x
     each = x.astype(jnp.float32).reshape(1, draws, -1, x.shape[-1])
-    counts = jnp.where(_same(prompts)[:, :, None], each, 0)
+    counts = jnp.where(same(prompts)[:, :, None], each, 0)
     counts = jnp.moveaxis(counts, 1, 2).reshape(-1, draws, x.shape[-1])
     return (columns.total(counts) > 0).reshape(x.shape)
 
 
-def _once(expected: Array, realised: Array, prompts: Array) -> Information:
+def once(expected: Array, realised: Array, prompts: Array) -> Information:
     """Nats [K, N] as bits, of the first draw of every prompt."""
     bits = expected / NATS_PER_BIT, realised / NATS_PER_BIT
-    return Information(*(_first(x, prompts) for x in bits))
+    return Information(*(first_of_each(x, prompts) for x in bits))
 
 
-def _first(x: Array, prompts: Array) -> Array:
+def first_of_each(x: Array, prompts: Array) -> Array:
     """[K, N] with the first draw of every prompt, 0 with the others."""
     if len(prompts) == 1:
         return x
     earlier = jnp.tri(len(prompts), k=-1, dtype=bool)[:, :, None]
-    return jnp.where(jnp.any(_same(prompts) & earlier, axis=1), 0, x)
+    return jnp.where(jnp.any(same(prompts) & earlier, axis=1), 0, x)
 
 
 JOINT: dict[str, Callable] = {"label": of_labels, "exact": of_answers, "token": of_tokens}

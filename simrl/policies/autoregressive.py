@@ -55,4 +55,13 @@ class Autoregressive:
                 law = (law[:, None] + rows[first[t] : first[t + 1]]).reshape(-1)
             return law
 
-        return Policy(init, sample, log_prob, log_probs, num_active_params=size, listed=listed)
+        return Policy(
+            init,
+            sample,
+            log_prob,
+            log_probs,
+            num_active_params=size,
+            listed=listed,
+            inverts=True,
+            by_prefix=length > 1,
+        )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import columns, columnwise, keys
+from simrl import columns, columnwise, keys, listing
 from simrl.environments import bandit, sequence
 from simrl.learners import advantages, critic, fused, oracles, ppo, replay, surrogates
 from simrl.learners.arms import Pulls
@@ -176,6 +176,8 @@ def spread_of(trial, spec, now, state, task, info):
         weights = jnp.where(_free(spec, now, state, info), weights, 0)
     if isinstance(spec, simrl.SelfPlay):
         weights = weights / 2
+    if trial.policy.by_prefix:
+        return _by_prefix(spec, state, info, weights)
     probs = jax.nn.softmax(state.params, axis=-1)[info.prompts]
     chosen = info.answers[..., None] == jnp.arange(probs.shape[-1])
     if isinstance(spec, simrl.FilteredPolicyGradient):  # what is kept is the mean
@@ -196,6 +198,24 @@ def spread_of(trial, spec, now, state, task, info):
     if isinstance(surrogate, simrl.Penalised | simrl.PPO):
         terms += size * _pulls(surrogate, state, info.prompts)
     return jnp.zeros(state.params.shape).at[info.prompts].add(terms) / (groups * size)
+
+
+def _by_prefix(spec, state, info, weights):
+    """The terms [M, R, V] of rows for prefixes: those of the rows that answers have passed."""
+    params, surrogate = state.params, getattr(spec, "surrogate", None)
+    groups, size, length = info.answers.shape
+    num = params.shape[-1]
+    rows = [
+        (num**t - 1) // (num - 1) + listing.code(info.answers[..., :t], num) for t in range(length)
+    ]
+    at = info.prompts[:, None, None], jnp.stack(rows, axis=-1)
+    chosen = info.answers[..., None] == jnp.arange(num)
+    terms = jnp.abs(weights)[..., None] * (chosen + jax.nn.softmax(params)[at])
+    found = jnp.zeros_like(params).at[at].add(terms)
+    if isinstance(surrogate, simrl.Penalised | simrl.PPO):
+        pulls = _pulls(surrogate, state, info.prompts, least=True)
+        found = found.at[info.prompts].add(size * pulls)
+    return found / (groups * size)
 
 
 def _of_passes(spec, state, after, terms):
@@ -250,11 +270,11 @@ def _most(trial, task):
     return jnp.max(jnp.abs(means))
 
 
-def _pulls(surrogate, state, prompts):
+def _pulls(surrogate, state, prompts, least=False):
     """The terms [G, L, V] of penalties: pi (x - E x), of x a difference of logarithms."""
     sizes = 0
     # A derivative of pi log pi also has a term pi, which falls out in the end.
-    least = isinstance(surrogate, simrl.PPO)
+    least = least or isinstance(surrogate, simrl.PPO)
     for coefficient, others in ((surrogate.entropy, ()), (surrogate.kl_to_start, (state.start,))):
         if coefficient is not None:
             logs = (jax.nn.log_softmax(params) for params in (state.params, *others))
@@ -299,10 +319,10 @@ def _heft(weights, credit):
     return jnp.abs(weights) * (1 + lost) + jnp.minimum(slope, 1e6) * sizes
 
 
-def plainly(world, spec, now, state, task):
+def plainly(world, spec, now, state, task, policy=None):
     """One lane: the state after `learner.step`, what it tells, and the sums of |terms|: of the
     gradient, and of what is remembered."""
-    trial = build(world, spec)
+    trial = build(world, spec, policy)
     after, info = trial.learner.step(now, state, task)
     dead = jnp.zeros(info.prompts.shape, jnp.uint32) if info.dead is None else info.dead
     spread = spread_of(trial, spec, now, state, task, info)
@@ -327,9 +347,9 @@ def plainly(world, spec, now, state, task):
     return after, (*told, won), (spread, taught)
 
 
-def at_once(world, spec, one, now, state, task):
+def at_once(world, spec, one, now, state, task, policy=None):
     """All lanes: the state after the fused update and what it tells, lanes first again."""
-    path = build(world, spec).learner.fused
+    path = build(world, spec, policy).learner.fused
     state, task = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), (state, task))
     fence = columns.Fence(one)
     law = columns.law(path.logits(state), fence)
@@ -363,18 +383,19 @@ def in_blocks(one):
     return lambda *given: jax.lax.map(lambda lane: one(*lane), given, batch_size=LANES // 8)
 
 
-def both(world, learners, states, now, tasks):
+def both(world, learners, states, now, tasks, policy=None):
     """name -> one update of every learner from its states, by either path; two programs."""
 
     @jax.jit
     def plain(world, learners, states, now, tasks):
         given = {name: (world, learners[name], now, states[name], tasks) for name in learners}
-        return {name: in_blocks(plainly)(*each) for name, each in given.items()}
+        one = partial(plainly, policy=policy)
+        return {name: in_blocks(one)(*each) for name, each in given.items()}
 
     @jax.jit
     def lanes_at_once(one, world, learners, states, now, tasks):
         given = {name: (learners[name], one, now, states[name], tasks) for name in learners}
-        return {name: at_once(world, *rest) for name, rest in given.items()}
+        return {name: at_once(world, *rest, policy) for name, rest in given.items()}
 
     given = in_lanes(world), in_lanes(learners), states, now, tasks
     return plain(*given), lanes_at_once(jnp.float32(1), *given)
@@ -411,14 +432,14 @@ def assert_heard(heard, told, size, name, unsure=False):
     np.testing.assert_array_equal(heard[1], guesses, err_msg=name)
 
 
-def assert_same_update(world, learners):
+def assert_same_update(world, learners, policy=None):
     """One update of learners by both paths."""
-    trials = {name: build(world, spec) for name, spec in learners.items()}
+    trials = {name: build(world, spec, policy) for name, spec in learners.items()}
     assert all(trial.learner.fused is not None for trial in trials.values())
     streams, now = some_streams()
     tasks = jax.vmap(world.build().init)(streams.task)
     states = {name: some_states(trial.learner, streams) for name, trial in trials.items()}
-    plain, together = both(world, learners, states, now, tasks)
+    plain, together = both(world, learners, states, now, tasks, policy)
     for name, before in states.items():
         (wanted, told, (spread, taught)), (found, heard) = plain[name], together[name]
         # A reward less its expectation, of a policy that is sure, is rounding, or nothing.
@@ -789,6 +810,57 @@ RIGHT = {
 def test_several_right_answers(name):
     world, learners = RIGHT[name]
     assert_same_update(world, {type(learner).__name__: learner for learner in learners})
+
+
+TREE = simrl.Autoregressive()
+TREES = {
+    # world: learners of rows for prefixes
+    "three": (
+        simrl.Sequence(3, 3, "fraction", "zipf"),
+        {
+            "running_mean": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD),
+            "supervised": simrl.Supervised(GROUP, 1, SGD),
+        },
+    ),
+    "many symbols": (
+        simrl.Sequence(9, 2, "reward_to_go"),
+        {"by answer": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD, BY_ANSWER)},
+    ),
+    "several": (
+        SEVERAL,
+        {
+            "supervised": simrl.Supervised(GROUP, GROUPS, SGD),
+            "band": simrl.PolicyGradient(NORMALISED, GROUP, GROUPS, SGD, BY_POSITION, BAND),
+            "critic": simrl.ActorCritic(GROUP, GROUPS, "prefix", DECAYS, SGD, SGD, BOTH, **LOW),
+            "filtered": simrl.FilteredPolicyGradient(LEAVE_ONE_OUT, GROUP, 2, GROUPS, SGD),
+            "duels": simrl.SelfPlay(GROUP, GROUPS, SGD),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_rows_for_prefixes(name):
+    assert_same_update(*TREES[name], TREE)
+
+
+@pytest.mark.parametrize(
+    ("world", "learner", "reason"),
+    [
+        (simrl.Sequence(4, 6), simrl.Supervised(), None),
+        (simrl.Sequence(4, 7), simrl.Supervised(), "in all"),
+        (simrl.Sequence(33, 2), simrl.PolicyGradient(), "symbols"),
+        (simrl.Sequence(2, 2, num_right=2), simrl.PolicyGradient(), "one right answer"),
+        (simrl.Sequence(2, 2), simrl.Distillation(), "must take rows"),
+        (simrl.Sequence(4, 1), simrl.Distillation(), None),
+    ],
+)
+def test_where_rows_for_prefixes_have_a_fused_path(world, learner, reason):
+    trial = build(world, learner, TREE)
+    takes = not isinstance(learner, simrl.Distillation)
+    found = fused.obstacle(trial.environment, trial.policy, takes)
+    assert (trial.learner.fused is None) == (found is not None)
+    assert found is reason is None or reason in found
 
 
 def test_too_many_right_answers_have_no_fused_path():

@@ -41,6 +41,14 @@ SPECS = {
         learner=simrl.Supervised(batch_size=2, num_groups=3, optimizer=SGD),
         phases=simrl.Phases("excess_loss", -6.0, 2.0, 6),
     ),
+    "prefixes": simrl.Spec(
+        environment=simrl.Sequence(3, 2, "prefix", "zipf", num_prompts=2),
+        policy="autoregressive",
+        learner=simrl.PolicyGradient(
+            simrl.RunningMean(), group_size=4, num_groups=3, optimizer=SGD
+        ),
+        phases=simrl.Phases("excess_loss", -6.0, 2.0, 6),
+    ),
     "graded": simrl.Spec(
         environment=simrl.Sequence(
             3, 2, num_prompts=2, revealed=(1, 0), vocab_sizes=(2, 3), frequencies="zipf"

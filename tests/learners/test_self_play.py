@@ -14,7 +14,7 @@ from simrl import keys
 from simrl.engine import asked, fused, observe, train
 from simrl.environments import sequence
 from simrl.learners.self_play import verdicts
-from simrl.measures import duels, messages, told
+from simrl.measures import duels, messages, together
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
 from simrl.types import Heard
@@ -310,7 +310,7 @@ def test_an_own_learner_may_not_tell_who_won():
     np.testing.assert_array_equal(of_draws["duels"], 8)  # of two groups
     assert np.isnan(of_draws["duel_wins"]).all()
     assert np.isnan(
-        told.of_duels(heard, jnp.zeros((4, 5)), None, messages.World(2, 2, "exact"), None)
+        together.of_duels(heard, jnp.zeros((4, 5)), None, messages.World(2, 2, "exact"), None)
     ).all()
 
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simrl import columns
-from simrl.measures import information, told
+import simrl
+from simrl import columns, listing
+from simrl.measures import information, listed, together, told
+from simrl.measures.messages import World
 from simrl.types import Heard
 
 LANES = 24
@@ -82,7 +84,7 @@ def log_odds(logits, truth, draws):
     return np.float32(np.log(before[:, -1]) - np.log(wrong))
 
 
-def measured(measure, logits, truth, guesses, prompts, by_count=False):
+def measured(measure, logits, truth, guesses, prompts, by_count=False, odds=None):
     """A measure of guesses as such, or of how many there were of each symbol."""
 
     @jax.jit
@@ -94,7 +96,8 @@ def measured(measure, logits, truth, guesses, prompts, by_count=False):
         told = (None, None, None, counts) if by_count else (guesses, None, None, None)
         return measure(Heard(prompts, law, *told), truth, odds, fence)
 
-    return of_heard(logits, truth, guesses, log_odds(logits, truth, len(prompts)))
+    odds = log_odds(logits, truth, len(prompts)) if odds is None else odds
+    return of_heard(logits, truth, guesses, odds)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -110,6 +113,67 @@ def test_told(length, size, num, name):
         for mine, bits in zip(found, exact_bits(reference, logits, truth, guesses), strict=True):
             assert mine.dtype == jnp.float32
             np.testing.assert_allclose(mine[0], bits, rtol=1e-5, atol=3e-7)
+
+
+LENGTH, SIZE = 3, 3
+
+
+def along_a_tree(channel):
+    """A measure of guesses along rows for prefixes, and that of listed answers."""
+    world = World(LENGTH, SIZE, channel)
+    if channel in REFERENCES:
+        columnar, by_position = REFERENCES[channel]
+
+        def listed_of_lane(law, truth, guesses):
+            return by_position(law[None], truth[None], guesses[None])
+
+        return columnar, listed_of_lane
+
+    def told_of_lane(law, truth, guesses):
+        every = jnp.ones(len(guesses), bool)
+        return listed.joint_information(law, truth, guesses, every, world)
+
+    return partial(together.of_messages, world=world), told_of_lane
+
+
+@pytest.mark.parametrize("channel", ["label", "exact", "fraction", "prefix", "reward_to_go"])
+def test_rows_for_prefixes(channel):
+    """Two draws of two prompts, or of one twice, which then tell together."""
+    prompts = np.random.default_rng(2).integers(2, size=(2, LANES)).astype(np.int32)
+    alike = prompts[0] == prompts[1]
+    policy = simrl.Autoregressive().build(simrl.Shape(1, LENGTH, SIZE))
+    rows = policy.init(jax.random.key(0)).shape[1]
+    noise = np.random.default_rng(1).normal(size=(2, rows, SIZE, LANES))
+    logits = np.float32(noise * np.resize(SCALES, LANES))
+    _, truth, guesses = (np.stack(pair) for pair in zip(*(case(LENGTH, SIZE, 6),) * 2, strict=True))
+    guesses[1] = guesses[1, :, ::-1] * (np.arange(LANES) % 5 > 0)
+    logits[1], truth[1] = np.where(alike, logits[0], logits[1]), np.where(alike, truth[0], 1)
+    columnar, reference = along_a_tree(channel)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=-1)
+    def of_lanes(params, truth, guesses):
+        law, answer = policy.listed(params[None], 0), listing.code(truth, SIZE)
+        others = jnp.where(jnp.arange(len(law)) == answer, -jnp.inf, law)
+        odds = law[answer] - jax.nn.logsumexp(others)
+        return odds, reference(law, answer, listing.code(guesses.T, SIZE))
+
+    with jax.enable_x64(True):
+        each = [
+            of_lanes(jnp.float64(x), *y)[0] for x, *y in zip(logits, truth, guesses, strict=True)
+        ]
+    rows = (x.reshape(-1, *x.shape[2:]) for x in (logits, truth, guesses))
+    found = measured(columnar, *rows, prompts, odds=np.float32(each))
+    for k in range(2):
+        mine = np.where(
+            alike | (np.arange(2) == k)[:, None, None, None], guesses, guesses[k][:, :1]
+        )
+        with jax.enable_x64(True):
+            wanted = of_lanes(jnp.float64(logits[k]), truth[k], np.concatenate(mine, axis=1))[1]
+        for bits, exact in zip(found, wanted, strict=True):
+            exact = np.where(alike, 0, exact) if k else exact
+            np.testing.assert_allclose(bits[k], exact, rtol=1e-5, atol=3e-7)
+    assert 0 < alike.mean() < 1
 
 
 def test_cases_hit_and_miss_and_repeat():
