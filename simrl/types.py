@@ -244,7 +244,7 @@ class Fused(NamedTuple):
     States and tasks are those of `step` with the lanes last.
     """
 
-    logits: Callable[[State], Array]  # state -> [M L, V, N], prompt by prompt
+    logits: Callable[[State], Array]  # state -> [M L, V, N] or [M R, V, N], prompt by prompt
     step: Callable[[Any, State, Any, Task, Any, Any], tuple[State, Heard]]
     # (simrl.keys.Columns, state, simrl.columns.Law of its logits, task, simrl.columns.Fence, and
     # `told` of N lanes at once: probabilities [L, V, N], tasks and prompts [N] -> [..., N])

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl import columns, listing, prefixes
+from simrl import listing, prefixes
 from simrl.types import Environment, Policy
 
 MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
-MOST_LOGITS = 2**13  # of one prompt: rows for prefixes
+MOST_LOGITS = 2**13  # of a prompt, rows for prefixes: of 10,000 these are no quicker than plain
 MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 
 
@@ -32,13 +32,8 @@ def obstacle(environment: Environment, policy: Policy, by_prefix: bool = False) 
         "the learner must take rows for prefixes": policy.by_prefix and not by_prefix,
         "rows for prefixes need one right answer": policy.by_prefix
         and environment.right is not None,
-        f"rows for prefixes must have at most {columns.FEW} symbols, {MOST_LOGITS} in all": (
-            policy.by_prefix
-            and (
-                vocab_size > columns.FEW
-                or vocab_size * prefixes.num_rows(length, vocab_size) > MOST_LOGITS
-            )
-        ),
+        f"rows for prefixes must have at most {MOST_LOGITS} logits": policy.by_prefix
+        and vocab_size * prefixes.num_rows(length, vocab_size) > MOST_LOGITS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

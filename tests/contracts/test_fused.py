@@ -823,7 +823,7 @@ TREES = {
         },
     ),
     "many symbols": (
-        simrl.Sequence(9, 2, "reward_to_go"),
+        simrl.Sequence(LARGE, 2, "reward_to_go"),
         {"by answer": simrl.PolicyGradient(RUNNING, GROUP, 1, SGD, BY_ANSWER)},
     ),
     "several": (
@@ -848,8 +848,8 @@ def test_rows_for_prefixes(name):
     ("world", "learner", "reason"),
     [
         (simrl.Sequence(4, 6), simrl.Supervised(), None),
-        (simrl.Sequence(4, 7), simrl.Supervised(), "in all"),
-        (simrl.Sequence(33, 2), simrl.PolicyGradient(), "symbols"),
+        (simrl.Sequence(4, 7), simrl.Supervised(), "logits"),
+        (simrl.Sequence(100, 2), simrl.PolicyGradient(), "logits"),
         (simrl.Sequence(2, 2, num_right=2), simrl.PolicyGradient(), "one right answer"),
         (simrl.Sequence(2, 2), simrl.Distillation(), "must take rows"),
         (simrl.Sequence(4, 1), simrl.Distillation(), None),
