@@ -28,7 +28,8 @@ def pytest_configure(config):
 
     Its older emitters, LLVM without optimisation, all in one piece; of options that this XLA knows:
     an unknown flag would end the process. The loop names a level of its own and is given theirs:
-    also where it runs longest, 4,000 seeds to their end, it then takes less in all.
+    where it has 4,000 seeds of jumps to bring to their end it still takes less in all. Those few
+    tests whose loops run much longer than they compile ask for `optimised`.
     """
     in_charge = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
     if in_charge:
@@ -44,12 +45,17 @@ def pytest_configure(config):
 
 
 @pytest.fixture
-def users_programs(monkeypatch):
-    """The programs that users run, for tests of what is said of their last bits."""
-    monkeypatch.setitem(compiling.CPU_OPTIONS, EMITTERS, True)
+def optimised(monkeypatch):
+    """Programs of the loop by the level that it names."""
     for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
         for name, value in USERS.items():
             monkeypatch.setitem(options, name, value)
+
+
+@pytest.fixture
+def users_programs(optimised, monkeypatch):
+    """The programs that users run, for tests of what is said of their last bits."""
+    monkeypatch.setitem(compiling.CPU_OPTIONS, EMITTERS, True)
 
 
 SEEDS = 192

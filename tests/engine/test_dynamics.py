@@ -52,6 +52,7 @@ def test_labels_follow_the_flow():
     assert times.mean() == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_guesses_follow_the_flow():
     expected = flow_time(2)
     assert expected == pytest.approx(107.1, abs=5e-3)

@@ -135,6 +135,7 @@ def test_ucb_is_the_textbooks():
     assert error < 0.03 * other.mean()
 
 
+@pytest.mark.usefixtures("optimised")
 def test_thompson_is_the_textbooks_and_keeps_to_the_bound():
     steps, seeds = 40, 512
     spec = dataclasses.replace(
