@@ -19,6 +19,10 @@ def lines(block: str) -> int:
     return sum(bool(line.strip()) for line in block.splitlines())
 
 
+# Loops that run longer than they compile.
+pytestmark = pytest.mark.usefixtures("optimised")
+
+
 def test_the_examples_are_short():
     assert lines(SWEEP) <= 12
     assert lines(OWN) <= 25
