@@ -16,7 +16,7 @@ from rich.console import Console
 
 import simrl
 from experiments import command
-from experiments.verdicts import ERRORS, settled, told, verdict
+from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 
 SIZE, LENGTH, GUESSES = 4, 2, 32
 RATE = {"name": "sgd", "learning_rate": 4.0}
@@ -56,8 +56,7 @@ def entropy(p: np.ndarray) -> np.ndarray:
 def pooled(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float]:
     """A ratio of sums over seeds and its standard error."""
     ratio = float(top.sum() / bottom.sum())
-    rest = top - ratio * bottom
-    return ratio, float(np.sqrt(len(rest)) * rest.std(ddof=1) / bottom.sum())
+    return ratio, error_of(top - ratio * bottom) / float(bottom.mean())
 
 
 def compare(data: xr.Dataset) -> pd.DataFrame:

@@ -88,8 +88,7 @@ class Environment(NamedTuple):
     prior: Prior | None = None  # of the arms, where counting pulls tells all that is told of them
     allowed: Callable[[Task, Array], Array] | None = None
     # (task, prompt) -> [L, V] bool: symbols that the prompt does not rule out; for tables of logits
-    prompt_law: Callable[[Task], Array] | None = None
-    # task -> probabilities [M] of the prompts; None: uniform
+    prompt_law: Callable[[Task], Array] | None = None  # task -> [M], of the prompts; None: uniform
 
 
 class Policy(NamedTuple):
@@ -271,8 +270,7 @@ class Learner(NamedTuple):
     # (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood
     ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
-    # (keys, state, task, most [2] uint32 words) -> at most `most` updates at once, in law those of
-    # `step`
+    # (keys, state, task, most [2] uint32 words) -> at most so many updates, in law those of `step`
     discards: bool = False  # what `Info.dead` counts is thrown away before training
     compares: bool = False
     # it is told which of two guesses, 2i and 2i + 1 of a group, is better, not what the world pays

@@ -134,9 +134,7 @@ class Record:
         counters = enumerate(train.COUNTERS)
         found |= {f"phase.{name}": self.counts[..., c] for c, name in counters}
         found |= self.ends
-        if "look.samples" not in found:  # every update takes as many
-            rate = found["total.samples"] // np.maximum(found["total.step"], 1).astype(np.uint64)
-            found["look.samples"] = found["look.step"].astype(np.uint64) * rate[:, None]
+        found = _by_update(self.trial, found) | found  # what was counted goes before
         return found | _ledger_lines(self.trial, found)
 
 
@@ -148,6 +146,15 @@ def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:
     return {
         f"update.{name}": np.broadcast_to(np.asarray(count), num_seeds)  # held once
         for name, count in constants.items()
+    }
+
+
+def _by_update(trial: Trial, found: Observed) -> Observed:
+    """Samples at log points and updates by phase, where every update takes as many samples."""
+    rate = found["total.samples"] // np.maximum(found["total.step"], 1).astype(np.uint64)
+    return {
+        "look.samples": found["look.step"].astype(np.uint64) * rate[:, None],
+        "phase.updates": found["phase.trajectories"] / trial.learner.batch_size,
     }
 
 

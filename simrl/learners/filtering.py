@@ -161,7 +161,7 @@ def _fused(
     lines: dict[str, int],
 ) -> Fused | None:
     """The update of many seeds at once; None where there is no fused path."""
-    if fused.obstacle(environment, policy, True) or not advantage.trailing:
+    if fused.obstacle(environment, policy, by_prefix=True) or not advantage.trailing:
         return None
     batch = spec.max_groups, spec.group_size
     lot = Batch(environment.shape.num_prompts, *batch)

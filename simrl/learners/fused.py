@@ -62,7 +62,11 @@ def policy_gradient(
     """Policy gradient from groups x guesses; None where there is no fused path."""
     oracle = _oracle(environment, advantage)
     weighed = advantage.trailing or oracle is not None
-    if obstacle(environment, policy, True) or not weighed or not epochs.are_known(surrogate):
+    if (
+        obstacle(environment, policy, by_prefix=True)
+        or not weighed
+        or not epochs.are_known(surrogate)
+    ):
         return None
     if policy.by_prefix and oracle is not None:
         return None
@@ -147,7 +151,7 @@ def supervised(
     smoothing: Array | float | None = None,
 ) -> Fused | None:
     """Supervised learning from groups x labels, smoothed; None where there is no fused path."""
-    if obstacle(environment, policy, True):
+    if obstacle(environment, policy, by_prefix=True):
         return None
     lot = Batch(environment.shape.num_prompts, *batch)
 

@@ -121,7 +121,7 @@ def _fused(
     environment: Environment, policy: Policy, spec: SelfPlay, lines: dict[str, int]
 ) -> Fused | None:
     """The update of many seeds at once; None where there is no fused path."""
-    if fused.obstacle(environment, policy, True):
+    if fused.obstacle(environment, policy, by_prefix=True):
         return None
     batch = spec.num_groups, spec.group_size
     lot = Batch(environment.shape.num_prompts, *batch)

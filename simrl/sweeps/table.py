@@ -46,10 +46,7 @@ RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
     "realised_per_flop": ("realised_update", "flops", "bit/FLOP"),
     "realised_per_flop_counted": ("realised_update", "flops_counted", "bit/FLOP"),
 }
-DERIVED = {  # what is not summed itself -> (sum over a phase, power of an update's trajectories)
-    "updates": ("trajectories", -1.0),
-    "trace_covariance_of_one": ("trace_covariance", 1.0),  # of a batch of one trajectory
-}
+OF_ONE = {"trace_covariance_of_one": "trace_covariance"}  # of a batch of one trajectory
 # None of them lies outside 0 ... 1, so no more does an interval: what it covers stays covered.
 SHARES = {"pass_rate", "observed_pass_rate", "zero_share", "dead_share", "duel_win_rate"}
 
@@ -67,12 +64,12 @@ def curve_table(
     """
     check(confidence, statistic)
     check_data(data)
-    named = [str(name) for name, values in data.items() if values.dims[-1:] == ("log_point",)]
+    place = ("seed", "log_point")
+    named = [str(name) for name, values in data.items() if values.dims[-2:] == place]
     if quantity not in named:
         raise ValueError(
             f"quantity must be measured at log points: {', '.join(named)}; not {quantity!r}"
         )
-    check_data(data, quantity, place="log_point")
     rows = []
     units = data[quantity].attrs.get("units", "1")
     for labels, cell in each_cell(data[list(dict.fromkeys([quantity, "step", "samples"]))]):
@@ -82,10 +79,10 @@ def curve_table(
             if len(kept) == 0:
                 continue
             mean, low, high = _within(quantity, interval(kept, confidence, statistic))
-            place = {"step": steps[:, point].mean(), "samples": samples[:, point].mean()}
+            spent = {"step": steps[:, point].mean(), "samples": samples[:, point].mean()}
             about = {"quantity": quantity, "units": units, "statistic": statistic}
             measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
-            rows.append({**labels, **place, **about, **measured})
+            rows.append({**labels, **spent, **about, **measured})
     return pd.DataFrame(rows)
 
 
@@ -96,12 +93,11 @@ def _within(quantity: str, estimate: Sequence[Any]) -> Sequence[Any]:
 
 def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     """One sum per seed and phase [N, P], or None if the Dataset does not have it."""
-    counted = f"phase_{name}" in cell  # where one update takes more than another
-    stored, power = (name, 0.0) if counted else DERIVED.get(name, (name, 0.0))
+    stored = OF_ONE.get(name, name)
     if f"phase_{stored}" not in cell:
         return None
     sums = cell[f"phase_{stored}"].astype(np.float64)
-    return sums * cell["update_trajectories"][:, None] ** power if power else sums
+    return sums * cell["update_trajectories"][:, None] if name in OF_ONE else sums
 
 
 def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:

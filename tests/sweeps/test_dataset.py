@@ -62,6 +62,7 @@ def test_dims_and_types(guessed):
     assert guessed["threshold"].values.tolist() == [0.5, 0.9, 0.99]
     assert (guessed["update_trajectories"] == 4).all()
     np.testing.assert_array_equal(guessed["samples"], 4 * guessed["step"])
+    np.testing.assert_array_equal(guessed["phase_trajectories"], 4 * guessed["phase_updates"])
     missed = {name: guessed[f"hit_{name}"].attrs["not_reached"] for name in ("step", "samples")}
     assert missed == {"step": -1, "samples": 0}
     assert guessed["hit_samples"].attrs["long_name"].endswith("; 0 where it was not reached")

@@ -17,6 +17,7 @@ def by_hand(**changes):
         "phase_low": (("phase",), [-1.0, 0.0]),
         "phase_high": (("phase",), [0.0, 1.0]),
         "phase_trajectories": (PHASE, np.uint64([[10, 0], [20, 5], [30, 15]])),
+        "phase_updates": (PHASE, np.array([[10, 0], [20, 5], [30, 15]]) / 4),
         "phase_samples": (PHASE, np.uint64([[10, 0], [20, 5], [30, 15]])),
         "phase_flops": (PHASE, np.uint64([[100, 0], [200, 50], [300, 150]])),
         "phase_pass_rate": (PHASE, [[4.0, 0.0], [6.0, 3.0], [14.0, 12.0]]),
