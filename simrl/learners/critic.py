@@ -147,13 +147,14 @@ def moments(
     alone = length == 1
     by_position = environment if alone else environment._replace(channel="token")
     statistics = exact.required(exact.statistics(by_position, belief))
-    where = places(features, jnp.zeros((length,), jnp.int32), vocab_size)
-    live, nothing = jnp.ones((length,), bool), jnp.zeros((length,))
 
     def after(terms: Array, decay: Array | float) -> Array:
         return decayed(terms, decay) - terms
 
     def found(state: Learning, task: Task) -> tuple[Array, Array]:
+        where = places(features, jnp.zeros((length,), jnp.int32), vocab_size)
+        live, nothing = jnp.ones((length,), bool), jnp.zeros((length,))
+
         def of_prompt(prompt: Array) -> tuple[Array, Array]:
             one: Any = statistics(state, task, prompt)
             if not alone:

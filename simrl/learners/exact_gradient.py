@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.columns import Fence, Law
 from simrl.learners import draws, exact, fused, updates
@@ -47,7 +48,7 @@ class ExactGradient:
             exact.statistics(environment, belief) if policy.tabular else None
         )
         lines = flops.ledger_lines(policy.num_active_params, 1, "supervised")
-        prompts = jnp.arange(num_prompts)
+        prompts: Any = np.arange(num_prompts, dtype=np.int32)
 
         def gradient(keys: Any, state: Learning, task: Task) -> Array:
             means = jax.vmap(lambda prompt: statistics(state, task, prompt).mean)(prompts)

@@ -78,6 +78,7 @@ def run(
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
         raise SpecError(f"simrl.run takes a Sweep or a Spec, not {sweep!r}")
+    use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
     cells = sweep.cells()
     taken = set(datasets.MEANINGS).intersection(cells[0].coordinates)
     if taken:
@@ -86,7 +87,6 @@ def run(
     num_devices = given.devices(devices)
     given.function(progress, "progress")
     folder = None if out is None else given.path(out, "out")
-    use_cpu_cores()
     try:
         mesh = lanes.mesh_of(num_devices)
     except ValueError as error:

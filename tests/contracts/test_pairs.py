@@ -5,6 +5,10 @@ numbers are traced too, so that nothing may ask for their values: specs that dif
 alone share a program, because jit knows a spec by its structure and its leaves by their types.
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -85,6 +89,25 @@ def test_it_runs_or_one_line_says_why(learner, policy):
             started(cell.spec)
             accepted.add(name)
     assert accepted == RUNS.get((learner, policy), accepted)
+
+
+CHECKED = """
+import jax
+import simrl
+from tests.contracts import test_pairs
+
+for learner in test_pairs.specs.LEARNERS:
+    for world in test_pairs.WORLDS.values():
+        test_pairs.accepted_cell(simrl.Spec(world, learner))
+jax.config.update("jax_num_cpu_devices", 3)  # refused once there are devices
+assert len(jax.devices("cpu")) == 3
+"""
+
+
+def test_checks_leave_jax_untouched():
+    """A sweep that was only looked at can still be run on every core."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", CHECKED], cwd=root, check=True)
 
 
 @pytest.mark.parametrize("policy", specs.POLICIES)

@@ -1,5 +1,6 @@
 """The prefix tree: learning with it against every answer and every batch, in float64."""
 
+import itertools
 from types import SimpleNamespace
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import listing
+from simrl import columns, listing, prefixes
 from simrl.engine import observe
 from simrl.learners import updates
 from simrl.sweeps import spec as specs
@@ -54,6 +55,16 @@ def test_the_law_over_whole_answers(logits):
     answers = jnp.asarray(ANSWERS)
     each = jax.vmap(policy.log_prob, (None, None, 0))(jnp.asarray(logits), 0, answers)
     np.testing.assert_allclose(np.exp(each.sum(axis=1)), list(law.values()), rtol=1e-5)
+
+
+def test_words_at_the_edges_of_a_law():
+    """Of four equal chances a word is its own two first bits, for every prefix."""
+    edges = [k * 2**30 + d for k in range(4) for d in (-1, 0, 1)]
+    words = np.array([*itertools.product(np.uint32(np.array(edges) % 2**32), repeat=2)], np.uint32)
+    law = np.full((1 + 4, 4, 1), 0.25, np.float32)
+    fence = columns.Fence(jnp.ones(()))
+    found = jax.jit(lambda *given: prefixes.choose(*given, 1, fence))(words.T[..., None], law)
+    np.testing.assert_array_equal(found[..., 0], words.T >> 30)
 
 
 @pytest.mark.parametrize("reward", ["exact", "token"])
