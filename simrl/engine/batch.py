@@ -28,8 +28,7 @@ class Batch(NamedTuple):
     """
 
     places: np.ndarray  # [n] in the pool
-    rows: np.ndarray  # [n] among the D C W lanes; the rest of a block is company
-    num_blocks: int  # of each device, that have a seed in them
+    num_blocks: int  # of each device, that have a seed in them; the rest of the last is company
     jobs: Jobs
     course: stretches.Course
 
@@ -47,15 +46,22 @@ class Batch(NamedTuple):
         leaves, structure = jax.tree.flatten(tree)
         if not leaves or not _is_far(leaves[0]):
             return lambda: jax.tree.unflatten(structure, list(map(self._taken, leaves)))
-        num = len(self.rows)  # on one device these are the first
-        words = _packed(max(1 << (num - 1).bit_length(), LEAST_ROWS), leaves)
+        num = len(self.places)  # on one device these are the first
+        size = max(1 << (num - 1).bit_length(), LEAST_ROWS)
+        words = _packed(size, leaves)
         words.copy_to_host_async()
         forms = [(leaf.shape[1:-1], np.dtype(leaf.dtype)) for leaf in leaves]
-        return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words)[:num], forms))
+        return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words), num, size, forms))
 
     def _taken(self, leaf: Any) -> np.ndarray:
-        whole = np.moveaxis(np.asarray(leaf), -1, 1)
-        return whole[np.divmod(self.rows, whole.shape[1])]
+        """Block after block of each device in turn, as `pool` lays seeds out: copied once."""
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        used = [np.asarray(shard.data)[: self.num_blocks] for shard in shards]
+        _, *shape, width = used[0].shape
+        whole = np.empty((self.num_blocks, len(used), width, *shape), used[0].dtype)
+        for device, blocks in enumerate(used):
+            whole[:, device] = np.moveaxis(blocks, -1, 1)
+        return whole.reshape(-1, *shape)[: len(self.places)]
 
 
 def _is_far(leaf: Any) -> bool:
@@ -66,26 +72,25 @@ def _is_far(leaf: Any) -> bool:
 
 @partial(jax.jit, static_argnums=0)
 def _packed(size: int, leaves: list[Array]) -> Array:
-    """The first `size` lanes of leaves [C, ..., W] as words [size, R], one row a seed."""
-    return jnp.concatenate([_words(leaf, size) for leaf in leaves], axis=1)
+    """The first `size` lanes of leaves [C, ..., W] as words [size R], leaf after leaf."""
+    return jnp.concatenate([_words(leaf, size) for leaf in leaves])
 
 
 def _words(leaf: Array, size: int) -> Array:
     lanes = jnp.moveaxis(leaf, -1, 1)
-    rows = lanes.reshape(lanes.shape[0] * lanes.shape[1], -1)[:size]
+    rows = lanes.reshape(lanes.shape[0] * lanes.shape[1], -1)[:size].reshape(-1)
     if jnp.issubdtype(rows.dtype, bool):
         return rows.astype(jnp.uint32)
-    words = jax.lax.bitcast_convert_type(rows, jnp.uint32)
-    return words.reshape(len(rows), -1)
+    return jax.lax.bitcast_convert_type(rows, jnp.uint32).reshape(-1)
 
 
-def _unpacked(words: np.ndarray, forms: list[tuple]) -> list[np.ndarray]:
-    """Each leaf [n, ...] of words [n, R], by its axes and its dtype."""
+def _unpacked(words: np.ndarray, num: int, size: int, forms: list[tuple]) -> list[np.ndarray]:
+    """The first `num` rows of each leaf, where they lie, by its axes and its dtype."""
     found, begin = [], 0
     for shape, kind in forms:
-        num = math.prod(shape) * max(kind.itemsize // 4, 1)
-        own = np.ascontiguousarray(words[:, begin : begin + num])
+        end = begin + size * math.prod(shape) * max(kind.itemsize // 4, 1)
+        own = words[begin:end]
         own = own.astype(bool) if kind.kind == "b" else own.view(kind)
-        found.append(own.reshape(len(words), *shape))
-        begin += num
+        found.append(own.reshape(size, *shape)[:num])
+        begin = end
     return found

@@ -67,10 +67,10 @@ def launch(
     """
     trial, num = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec)), len(jobs.seed)
     record, room = Record(setup, trial, num, schedule), room_for(setup, jobs)
-    rows, num_blocks, company = _layout(record, num, room)
+    num_blocks, company = _layout(record, num, room)
     mine = _placed(setup, _in_lanes(jobs, company))
     course = lanes.start(setup, key, np.int32(num_blocks), mine)
-    batch = Batch(np.arange(num), rows, num_blocks, mine, course)
+    batch = Batch(np.arange(num), num_blocks, mine, course)
     endless = _never_stop(trial, jobs)
     for points in _launches(schedule.log_points, _at_once(trial, jobs, schedule)):
         record.later(record.copy_last, 0 if endless else points.num)
@@ -138,8 +138,8 @@ def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
         lanes.probe(setup, key, one, given, course.run)
 
 
-def _layout(record: Record, num: int, room: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """Where `num` seeds go: their rows [num], the blocks in use, and who is in which lane [D C, W].
+def _layout(record: Record, num: int, room: int) -> tuple[int, np.ndarray]:
+    """Where `num` seeds go: the blocks in use, and who is in which lane, [D C, W].
 
     Blocks are filled evenly over devices; lanes without a seed of their own repeat another.
     """
@@ -149,7 +149,7 @@ def _layout(record: Record, num: int, room: int) -> tuple[np.ndarray, int, np.nd
     rows = (device * room + block) * width + place % width
     company = np.zeros(devices * room * width, int)
     company[rows] = place
-    return rows, -(-num // (width * devices)), company.reshape(-1, width)
+    return -(-num // (width * devices)), company.reshape(-1, width)
 
 
 def _in_lanes(tree: Any, company: np.ndarray) -> Any:
@@ -188,16 +188,16 @@ def _is_key(leaf: Any) -> bool:
 def _packed(batch: Batch, record: Record, room: int) -> Batch:
     """The lanes that are still going in as few blocks as hold them, if that is fewer."""
     going = ~batch.seen(batch.run.done)
-    rows, num_blocks, company = _layout(record, int(going.sum()), room)
+    num_blocks, company = _layout(record, int(going.sum()), room)
     if num_blocks == batch.num_blocks:
         return batch
     record.end(batch)
     if num_blocks == 0:
-        return Batch(batch.places[going], rows, 0, batch.jobs, batch.course)
+        return Batch(batch.places[going], 0, batch.jobs, batch.course)
     held = batch.seen((batch.jobs, _words(batch.course)))
     held = jax.tree.map(lambda leaf: leaf[going], held)
     jobs, words = _placed(record.setup, _in_lanes(held, company))
-    return Batch(batch.places[going], rows, num_blocks, jobs, _with_keys(words, batch.course))
+    return Batch(batch.places[going], num_blocks, jobs, _with_keys(words, batch.course))
 
 
 def _limits(trial: Trial, points: Points) -> tuple[np.ndarray, np.int32]:

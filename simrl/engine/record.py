@@ -60,8 +60,9 @@ class Record:
 
     def _add(self, places: np.ndarray, sent: Callable[[], stretches.Sums]) -> None:
         sums = sent()
-        self.values[places] += sums.values.astype(np.float64)
-        self.counts[places] += phases.count_of(sums.counts)
+        own = slice(None) if len(places) == self.num else places  # all of them, in order
+        self.values[own] += sums.values
+        self.counts[own] += phases.count_of(sums.counts)
 
     def look(self, key: Array, batch: Batch, seen: lanes.Seen, num: int) -> None:
         """Keep what was seen of a batch at the log points that were begun, and what is estimated.
@@ -83,10 +84,7 @@ class Record:
         found["step"] = clock.counts(found["step"])
         if "samples" in found:
             found["samples"] = phases.count_of(found["samples"])
-        if len(places) == self.num:
-            self.looks[-1] = found
-        else:
-            self._put(self.looks[-1], places, found)
+        self._put(self.looks[-1], places, found)
 
     def end(self, batch: Batch) -> None:
         """Hitting times, totals and what became of each seed of a batch, later."""
@@ -117,9 +115,13 @@ class Record:
 
     def _put(self, store: Observed, places: np.ndarray, found: Observed) -> None:
         """Write what was found of the seeds of a batch."""
+        if len(places) == self.num:  # all of them, in order
+            store.update(found)
+            return
         for name, value in found.items():
             if name not in store:
                 store[name] = np.zeros((self.num, *value.shape[1:]), value.dtype)
+            store[name] = np.require(store[name], requirements="W")  # what was fetched may not be
             store[name][places] = value
 
     def observed(self) -> Observed:
@@ -127,7 +129,7 @@ class Record:
         looks = {k: [look[k] for look in self.looks] for k in self.looks[0]}
         values = looks.pop("values")
         named = {k: [value[..., q] for value in values] for q, k in enumerate(self.names)}
-        found = {f"look.{k}": np.concatenate(v, axis=1) for k, v in (named | looks).items()}
+        found = {f"look.{k}": _one_after_another(v) for k, v in (named | looks).items()}
         found |= _of_update(self.trial, self.setup.plan, self.num)
         quantities = enumerate(observe.quantities(self.trial))
         found |= {f"phase.{name}": self.values[..., q] for q, name in quantities}
@@ -136,6 +138,11 @@ class Record:
         found |= self.ends
         found = _by_update(self.trial, found) | found  # what was counted goes before
         return found | _ledger_lines(self.trial, found)
+
+
+def _one_after_another(parts: list[np.ndarray]) -> np.ndarray:
+    """What launch after launch saw, [S, T, ...]; of one it is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:

@@ -154,7 +154,8 @@ def run_pool(
         again = _result(pool.launch(setup, key, rest, schedule))
         still = again.pop("full")
         for name, values in again.items():
-            if observed[name].flags.writeable:  # the others are constants of an update
+            if not name.startswith("update."):  # the same for all
+                observed[name] = np.require(observed[name], requirements="W")
                 observed[name][full] = values
         full[full] = still
     if full.any():
