@@ -40,8 +40,8 @@ def words_of(count: int) -> np.ndarray:
 
 def count_of(words: Array | np.ndarray) -> np.ndarray:
     """Words [..., 2] as counts [...] uint64."""
-    high, low = np.moveaxis(np.asarray(words).astype(np.uint64), -1, 0)
-    return (high << np.uint64(32)) | low
+    words = np.asarray(words)
+    return (words[..., 0].astype(np.uint64) << np.uint64(32)) | words[..., 1]
 
 
 def add_words(a: Array, b: Array) -> Array:

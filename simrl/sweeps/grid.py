@@ -75,7 +75,8 @@ class Sweep:
             raise SpecError(f"an axis may not be called {', '.join(sorted(RESERVED))}")
         combine = itertools.product if self.mode == "product" else zip
         combinations = combine(*axes.values()) if axes else [()]
-        return [_cell(self.spec, list(axes), names, chosen) for chosen in combinations]
+        base = specs.resolved(self.spec)
+        return [_cell(base, list(axes), names, chosen) for chosen in combinations]
 
     def _listed(self) -> list[Cell]:
         pairs = self.vary if isinstance(self.vary, list | tuple) else []
@@ -83,7 +84,8 @@ class Sweep:
             raise SpecError("mode list needs vary to be a list of (labels, changes)")
         if len({tuple(labels) for labels, _ in self.vary}) > 1:
             raise SpecError("mode list needs the same labels in every cell")
-        return [_changed(self.spec, dict(labels), changes) for labels, changes in self.vary]
+        base = specs.resolved(self.spec)
+        return [_changed(base, dict(labels), changes) for labels, changes in self.vary]
 
     def describe(self) -> dict[str, Any]:
         """What the sweep is, as plain JSON values."""
@@ -144,7 +146,6 @@ def _cell(base: Spec, paths: list[str], names: list[str], chosen: tuple) -> Cell
 
 
 def _changed(base: Spec, coordinates: dict[str, Any], changes: Mapping[str, Any]) -> Cell:
-    base = specs.resolved(base)
     for path, value in changes.items():
         base = specs.put(base, path, value)
     ready = specs.resolved(base)

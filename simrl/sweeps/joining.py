@@ -1,8 +1,12 @@
 """Cells of a sweep as one: their variables on a new dim, padded where they differ in size."""
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+
+MANY_BYTES = 2**24  # are copied by several threads: fresh memory is slow to come by, one by one
 
 
 class Rows(NamedTuple):
@@ -42,14 +46,24 @@ def _form(part: Part) -> tuple:
 
 def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
     """Cells of one form on a new dim; `xr.concat` would align them first, for ten times as long."""
-    whole = {}
-    for name in list(parts[0].variables):
+
+    def stack(name: str) -> tuple[tuple[str, ...], np.ndarray]:
         rows = [part.variables.pop(name) for part in parts]
         values = np.empty((len(parts), *rows[0].shape), rows[0].pieces[0].dtype)
         for own, row in zip(values, rows, strict=True):
             np.concatenate(row.pieces, out=own)
-        whole[name] = (("cell", *rows[0].dims), values)
-    return whole, parts[0].coords
+        return ("cell", *rows[0].dims), values
+
+    return _each(stack, list(parts[0].variables), parts), parts[0].coords
+
+
+def _each(join: Callable[[str], tuple], names: Iterable[str], parts: list[Part]) -> dict:
+    """What `join` makes of each variable, by its name."""
+    rows = (row for part in parts for row in part.variables.values())
+    if sum(piece.nbytes for row in rows for piece in row.pieces) < MANY_BYTES:
+        return {name: join(name) for name in names}
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(names, threads.map(join, names), strict=True))
 
 
 def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
@@ -59,8 +73,8 @@ def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
     not there was not hit; other numbers are NaN. `xr.concat` would do it in three times the time.
     """
     coords = {name: _union(parts, name) for part in parts for name in part.coords}
-    whole: dict[str, tuple] = {}
-    for name in dict.fromkeys(name for part in parts for name in part.variables):
+
+    def pad(name: str) -> tuple[tuple[str, ...], np.ndarray]:
         rows = {i: p.variables.pop(name) for i, p in enumerate(parts) if name in p.variables}
         dims = next(iter(rows.values())).dims
         kind = np.result_type(*(row.pieces[0].dtype for row in rows.values()))
@@ -74,9 +88,18 @@ def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
                 np.searchsorted(coords[dim], own[dim]) if dim in own else np.arange(n)
                 for dim, n in zip(dims, row.shape, strict=True)
             ]
-            values[i][np.ix_(*places)] = np.concatenate(row.pieces)
-        whole[name] = (("cell", *dims), values)
-    return whole, coords
+            values[i][_at(places)] = np.concatenate(row.pieces)
+        return ("cell", *dims), values
+
+    names = dict.fromkeys(name for part in parts for name in part.variables)
+    return _each(pad, names, parts), coords
+
+
+def _at(places: list[np.ndarray]) -> tuple:
+    """An index of these places along each axis: of slices, which is faster, where that can be."""
+    if any(np.any(np.diff(place) != 1) for place in places):
+        return np.ix_(*places)
+    return tuple(slice(place[0], place[0] + len(place)) if len(place) else [] for place in places)
 
 
 def _union(parts: list[Part], name: str) -> np.ndarray:

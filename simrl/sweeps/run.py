@@ -97,7 +97,9 @@ def run(
         widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     groups = list(pools.split(cells, missing, mesh))
-    if store is not None:  # only now, when nothing is left to refuse
+    if store is None:
+        groups = list(map(_merged, groups))
+    else:  # only now, when nothing is left to refuse
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
@@ -178,6 +180,18 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
     breaks = (np.diff(absent) != 1) | (absent[1:] % BLOCK == 0)
     pieces = np.split(absent, np.flatnonzero(breaks) + 1)
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
+
+
+def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
+    """Neighbours as one: blocks have a size only where they are stored."""
+    found = pieces[:1]
+    for i, first, last in pieces[1:]:
+        before = found[-1]
+        if (before[0], before[2] + 1) == (i, first):
+            found[-1] = (i, before[1], last)
+        else:
+            found.append((i, first, last))
+    return found
 
 
 def _stored(store: Store, cell: Cell, fresh: list[Block]) -> list[Block]:
