@@ -1,7 +1,8 @@
 """Pools: pieces of cells that one compiled program runs together."""
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -24,9 +25,10 @@ _PREPARED: set[Any] = set()  # `_programs` that this process has compiled
 def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[list[Block]]:
     """The blocks of each pool in turn; programs of later pools are compiled meanwhile.
 
-    While the last launch of a pool runs, the next pool is sent after it.
+    While the last launch of a pool runs, the next pool is sent after it; what comes of the one
+    before is written down by another thread.
     """
-    compiler = ThreadPoolExecutor(max_workers=2)
+    compiler, writer = ThreadPoolExecutor(max_workers=2), ThreadPoolExecutor(max_workers=1)
     waiting = {}
     made = {i: _kind(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
     kinds = [made[group[0][0]] for group in groups]
@@ -36,24 +38,24 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
                 spec = cells[group[0][0]].spec
                 given = (*kind[:1], streams_of(0), _one_job(spec), kind[2])
                 waiting[kind] = compiler.submit(pool.prepare, *given)
-        last = None
+        sent: deque[Future] = deque()
         for group, kind in zip(groups, kinds, strict=True):
-            if last is not None and kind in waiting and not waiting[kind].done():
-                yield _result(last)
-                last = None
+            while sent and kind in waiting and not waiting[kind].done():
+                yield sent.popleft().result()
             if kind in waiting:
                 waiting[kind].result()
                 _PREPARED.add(_programs(kind))
             following = run_pool(cells, group, mesh)
             next(following)
-            if last is not None:
-                yield _result(last)
+            if len(sent) > 1:
+                yield sent.popleft().result()
             next(following)
-            last = following
-        if last is not None:
-            yield _result(last)
+            sent.append(writer.submit(_result, following))
+        while sent:
+            yield sent.popleft().result()
     finally:
-        compiler.shutdown(wait=False, cancel_futures=True)
+        for threads in (compiler, writer):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(work: Generator[None, None, Any]) -> Any:

@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import simrl
+from simrl.sweeps import joining
 
 change = dataclasses.replace
 
@@ -96,19 +98,29 @@ def test_cells_of_different_lengths_are_padded(small):
 
 
 def test_what_another_cell_asks_for_was_not_hit(small):
-    data = simrl.run(simrl.Sweep(small, {"thresholds": [[0.9], [0.2, 0.5]]}, mode="zip"), 3)
+    data = simrl.run(simrl.Sweep(small, {"thresholds": [[0.5], [0.2, 0.9]]}, mode="zip"), 3)
     assert data["threshold"].values.tolist() == [0.2, 0.5, 0.9]
     alone = [
-        simrl.run(change(small, thresholds=asked), 3).isel(cell=0) for asked in ((0.9,), (0.2, 0.5))
+        simrl.run(change(small, thresholds=asked), 3).isel(cell=0) for asked in ((0.5,), (0.2, 0.9))
     ]
     for name in ("hit_step", "hit_time", "hit_samples"):
         missing = {"hit_step": -1, "hit_time": np.nan, "hit_samples": 0}[name]
         values, own = data[name].values, [one[name].values for one in alone]
         assert values.dtype == own[0].dtype
-        np.testing.assert_array_equal(values[0, :, [2]].T, own[0])
-        np.testing.assert_array_equal(values[1, :, :2], own[1])
-        np.testing.assert_array_equal(values[0, :, :2], np.full((3, 2), missing))
-        np.testing.assert_array_equal(values[1, :, 2], np.full(3, missing))
+        np.testing.assert_array_equal(values[0][:, [1]], own[0])
+        np.testing.assert_array_equal(values[1][:, [0, 2]], own[1])
+        np.testing.assert_array_equal(values[0][:, [0, 2]], np.full((3, 2), missing))
+        np.testing.assert_array_equal(values[1][:, 1], np.full(3, missing))
+
+
+@pytest.mark.parametrize("axis", ["max_steps", "base_seed"], ids=["padded", "of one form"])
+def test_threads_join_cells_as_one_does(small, monkeypatch, axis):
+    sweep = simrl.Sweep(small, {axis: [4, 8]})
+    one = simrl.run(sweep, 3)
+    monkeypatch.setattr(joining, "MANY_BYTES", 0)
+    several = simrl.run(sweep, 3)
+    assert list(several) == list(one)
+    xr.testing.assert_identical(several, one)
 
 
 def test_modes_give_axes_or_cells(small):
