@@ -5,9 +5,9 @@ would really use (simrl: all cores; the others: the defaults of their libraries)
 first call, which compiles, then one timed call; reported are the median and the range over rounds.
 The load of the machine is recorded beside each: timings on a shared machine are not the machine's.
 
-Parts: W1, W2, W3 against the other sides; `scale`, simrl from a thousand to a million seeds;
-`costs`, compiling, memory and looks. The roofline is measured first. `--check` compares what the
-sides learn.
+Parts: W1, W2, W3 against the other sides; `large`, the first two at sizes that fill an accelerator;
+`scale`, simrl from a thousand to a million seeds; `costs`, compiling, memory and looks. The
+roofline is measured first. `--check` compares what the sides learn.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -68,12 +69,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="result folder (default results/speed[_gpu])")
     families = sorted({w.family for w in workloads.WORKLOADS.values()})
     parts = [*families, "scale", "costs"]
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    text = f"default: all, but {workloads.LARGE} on a CPU, where it takes minutes"
+    parser.add_argument("--only", nargs="+", choices=parts, help=text)
     parser.add_argument("--sides", nargs="+", choices=workloads.SIDES, help="default: all")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     parser.add_argument("--backend", choices=tuple(speed_workers.PLATFORMS), default="cpu")
     parser.add_argument("--check", action="store_true", help="compare what is learned, not speed")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    left_out = {workloads.LARGE} if chosen.backend == "cpu" else set()
+    chosen.only = chosen.only or [part for part in parts if part not in left_out]
+    return chosen
 
 
 def peaks(bench: Bench) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def compare(bench: Bench, rates: dict[str, Any]) -> None:
     chosen = bench.chosen
     measured = timed(bench)
     table = tables.with_shares(tables.summary(measured, chosen.backend), rates, chosen.backend)
-    if "W1" in chosen.only or "W2" in chosen.only:
+    if {"W1", "W2", workloads.LARGE}.intersection(chosen.only):
         table["limit"] = limits(bench, table, rates)
     bench.keep(table, "table")
     bench.keep(measured, "rounds")
@@ -137,7 +142,7 @@ def limits(bench: Bench, table: pd.DataFrame, rates: dict[str, Any]) -> list[str
     """What limits each side of W1 and W2 on the backend, of a GPU simrl's alone; else ""."""
     found = []
     for _, row in table.iterrows():
-        if row["workload"] not in roofline.COUNTS or row["on"] != bench.chosen.backend:
+        if np.isnan(row["arithmetic"]):  # not counted, or not on the backend
             found.append("")
             continue
         busy, launching = row["cores"] / (os.cpu_count() or 1), tables.NAN
@@ -219,7 +224,7 @@ def main() -> None:
         return
     bench = Bench(chosen, console)
     parts = set(chosen.only)
-    rates = peaks(bench) if parts & {*roofline.COUNTS, "scale"} else {}
+    rates = peaks(bench) if parts & {*roofline.COUNTS, workloads.LARGE, "scale"} else {}
     if parts - {"scale", "costs"}:
         compare(bench, rates)
     if "scale" in parts:

@@ -9,13 +9,18 @@ from simrl import plots
 
 FLOORS = ["arithmetic floor", "memory floor"]  # columns; the larger is the roofline
 COLOURS = dict(zip(SIDES, plots.CYCLE, strict=False))
-TITLES = {"W1": "10-armed testbed", "W2": "sequence guessing, V=16, L=8"}
+TITLES = {
+    "W1": "10-armed testbed",
+    "W2": "sequence guessing, V=16, L=8",
+    "W1 large": "testbed, 100,000 seed-runs",
+    "W2 large": "sequences, 32,768 seeds",
+}
 SHORT = {"plain JAX + inverse CDF": "inverse CDF"}
 DASHED = {"NumPy": (0, (4, 2))}  # it lies over another
 
 
 def figure(table: pd.DataFrame) -> Figure:
-    """A panel for each of W1 and W2 that was timed, and for each learner of W3."""
+    """A panel for each of W1 and W2 that was timed, of each size, and for each learner of W3."""
     panels = [name for name in TITLES if (table["workload"] == name).any()]
     kinds = [kind for kind in ("REINFORCE", "GRPO") if table["workload"].str.contains(kind).any()]
     total = len(panels) + len(kinds)
@@ -24,7 +29,7 @@ def figure(table: pd.DataFrame) -> Figure:
     width = plots.TWO_COLUMNS if columns == 2 else plots.ONE_COLUMN
     made = Figure(figsize=(width, 2.2 * rows), layout="constrained")
     axes = list(made.subplots(rows, columns, squeeze=False).flat)
-    for ax, letter, what in zip(axes, "abcd", panels + kinds, strict=False):
+    for ax, letter, what in zip(axes, "abcdef", panels + kinds, strict=False):
         if what in TITLES:
             dots(ax, table[table["workload"] == what])
             plots.panel_letter(ax, letter, TITLES[what])

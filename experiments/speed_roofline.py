@@ -95,8 +95,9 @@ def floor(work: tuple[Work, ...], rates: Mapping[str, Any]) -> Floor:
 
 
 def work_of(workload: str, problem: Any) -> tuple[Work, ...]:
-    """The counts of W1 or W2; none for others."""
-    return COUNTS[workload](problem) if workload in COUNTS else ()
+    """The counts of W1 or W2, at any size; none for others."""
+    kind = workload.split()[0]
+    return COUNTS[kind](problem) if kind in COUNTS else ()
 
 
 def work_table(problems: Mapping[str, Any], rates: Mapping[str, Any]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ SIDES = {  # name -> file of experiments.peers
 SPEAKING = {"torch_batched": "torch"}  # file -> package that it needs and simrl does not
 ON_CPU = {"NumPy", "PyTorch", "cached pass rate"}  # sides that know no GPU
 MOST_CALLS = 3
+LARGE = "large"  # W1 and W2 at sizes that fill an accelerator; minutes on a CPU
 # Slow sides at fewer looks: the same launches, fewer of them, so the time of a unit is the same.
 CUT = {("W2", "plain JAX"): 2}
 
@@ -79,6 +80,22 @@ WORKLOADS = {
             problems.Guessing(seeds=64, steps=5),
         ),
         *(_one_token(size, group) for group in (1, 8) for size in (100, 10_000, 100_000)),
+        Workload(
+            "W1 large",
+            LARGE,
+            "ns/pull",
+            "ten_armed",
+            problems.TenArmed(runs=25_000, steps=1000),
+            problems.TenArmed(runs=256, steps=20),
+        ),
+        Workload(
+            "W2 large",
+            LARGE,
+            "ns/token",
+            "guessing",
+            problems.Guessing(seeds=32_768),
+            problems.Guessing(seeds=64, steps=5),
+        ),
     )
 }
 SCALES, QUICK_SCALES = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)

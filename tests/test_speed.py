@@ -252,6 +252,18 @@ def test_what_was_asked_is_timed():
         assert speed_workloads.problem_for(side, known, False).units() < whole.units()
 
 
+def test_large_sizes_are_for_an_accelerator(monkeypatch):
+    for backend, wanted in (("cpu", False), ("gpu", True)):
+        monkeypatch.setattr(sys, "argv", ["speed", "--backend", backend])
+        assert (speed_workloads.LARGE in speed.arguments().only) == wanted
+    monkeypatch.setattr(sys, "argv", ["speed", "--only", "large"])
+    assert speed.arguments().only == ["large"]
+    for name in ("W1", "W2"):
+        small, large = (speed_workloads.WORKLOADS[n].problem for n in (name, f"{name} large"))
+        assert large.units() >= 30 * small.units()
+        assert speed_roofline.work_of(f"{name} large", large)
+
+
 def test_a_call_that_compiles_is_not_timed(monkeypatch):
     """Of each number of looks the first call compiles."""
     asked = []
