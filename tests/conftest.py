@@ -1,6 +1,7 @@
 """Two host devices, and the compiled runs that many tests read."""
 
 import dataclasses
+import gc
 import os
 
 import jax
@@ -19,6 +20,9 @@ QUICK: dict[str, bool | int | str] = {
     "xla_disable_hlo_passes": "cpu-parallel-task-assigner",  # likewise
 }
 simrl.use_cpu_cores(2)  # before any test touches JAX
+# What is traced is many small objects that stay: looking for garbage among them is a twelfth of all.
+gc.freeze()
+gc.set_threshold(200_000, 50, 100)
 # Where in the source an operation stands is written into every program: a tenth of the work.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 

@@ -96,10 +96,8 @@ def run(
         store = Store(folder, sweep.describe())
         widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
-    groups = list(pools.split(cells, missing, mesh))
-    if store is None:
-        groups = list(map(_merged, groups))
-    else:  # only now, when nothing is left to refuse
+    groups = [_merged(some, store) for some in pools.split(cells, missing, mesh)]
+    if store is not None:  # only now, when nothing is left to refuse
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
@@ -182,8 +180,10 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
 
 
-def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
-    """Neighbours as one: blocks have a size only where they are stored."""
+def _merged(pieces: list[pools.Piece], store: Store | None) -> list[pools.Piece]:
+    """Neighbours as one, but where they are stored: only there blocks have a size."""
+    if store is not None:
+        return pieces
     found = pieces[:1]
     for i, first, last in pieces[1:]:
         before = found[-1]

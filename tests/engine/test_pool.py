@@ -49,18 +49,18 @@ SPECS = {
         ),
         phases=simrl.Phases("excess_loss", -6.0, 2.0, 6),
     ),
-    "graded": simrl.Spec(
+    "graded, told": simrl.Spec(
         environment=simrl.Sequence(
-            3, 2, num_prompts=2, revealed=(1, 0), vocab_sizes=(2, 3), frequencies="zipf"
-        ),
-        learner=simrl.PolicyGradient(
-            simrl.RunningMean(), group_size=4, num_groups=3, optimizer=SGD
-        ),
-        stop_pass_rate=0.8,
-    ),
-    "told": simrl.Spec(
-        environment=simrl.Sequence(
-            3, 2, "token", num_prompts=2, verifier="noisy", false_positive=0.1, false_negative=0.2
+            3,
+            2,
+            "token",
+            num_prompts=2,
+            revealed=(1, 0),
+            vocab_sizes=(2, 3),
+            frequencies="zipf",
+            verifier="noisy",
+            false_positive=0.1,
+            false_negative=0.2,
         ),
         learner=simrl.PolicyGradient(
             simrl.Oracle("minimum_variance", 0.1),
