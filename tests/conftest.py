@@ -20,7 +20,7 @@ QUICK: dict[str, bool | int | str] = {
     "xla_disable_hlo_passes": "cpu-parallel-task-assigner",  # likewise
 }
 simrl.use_cpu_cores(2)  # before any test touches JAX
-# What is traced is many small objects that stay: looking for garbage among them is a twelfth of all.
+# What is traced is many small objects that stay: looking for garbage there is a twelfth of all.
 gc.freeze()
 gc.set_threshold(200_000, 50, 100)
 # Where in the source an operation stands is written into every program: a tenth of the work.
