@@ -41,27 +41,41 @@ class Batch(NamedTuple):
         """The seeds' rows [n, ...] of every leaf, on the host."""
         return self.sent(tree)()
 
-    def sent(self, tree: Any) -> Callable[[], Any]:
-        """The same, on its way: called, it waits for the device."""
+    def sent(self, tree: Any, num_looks: int | None = None) -> Callable[[], Any]:
+        """The same, on its way: called, it waits for the device.
+
+        `num_looks`: leaves are of log points, [D C, T, ..., W], and no more of them are wanted.
+        """
         leaves, structure = jax.tree.flatten(tree)
         if not leaves or not _is_far(leaves[0]):
-            return lambda: jax.tree.unflatten(structure, list(map(self._taken, leaves)))
+            took = partial(self._taken, num_looks=num_looks)
+            return lambda: jax.tree.unflatten(structure, list(map(took, leaves)))
         num = len(self.places)  # on one device these are the first
         size = max(1 << (num - 1).bit_length(), LEAST_ROWS)
-        words = _packed(size, leaves)
+        words = _packed(size, num_looks, leaves)
         words.copy_to_host_async()
-        forms = [(leaf.shape[1:-1], np.dtype(leaf.dtype)) for leaf in leaves]
+        kinds = [np.dtype(leaf.dtype) for leaf in leaves]
+        forms = [
+            (_of_seed(leaf, num_looks), kind) for leaf, kind in zip(leaves, kinds, strict=True)
+        ]
         return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words), num, size, forms))
 
-    def _taken(self, leaf: Any) -> np.ndarray:
+    def _taken(self, leaf: Any, num_looks: int | None) -> np.ndarray:
         """Block after block of each device in turn, as `pool` lays seeds out: copied once."""
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         used = [np.asarray(shard.data)[: self.num_blocks] for shard in shards]
-        _, *shape, width = used[0].shape
+        shape, width = _of_seed(leaf, num_looks), leaf.shape[-1]
         whole = np.empty((self.num_blocks, len(used), width, *shape), used[0].dtype)
         for device, blocks in enumerate(used):
-            whole[:, device] = np.moveaxis(blocks, -1, 1)
+            asked = blocks if num_looks is None else blocks[:, :num_looks]
+            whole[:, device] = np.moveaxis(asked, -1, 1)
         return whole.reshape(-1, *shape)[: len(self.places)]
+
+
+def _of_seed(leaf: Any, num_looks: int | None) -> tuple[int, ...]:
+    """The shape of a seed's part of a leaf, of so many log points if it has them."""
+    shape = leaf.shape[1:-1]
+    return shape if num_looks is None else (num_looks, *shape[1:])
 
 
 def _is_far(leaf: Any) -> bool:
@@ -70,10 +84,11 @@ def _is_far(leaf: Any) -> bool:
     return len(devices) == 1 and next(iter(devices)).platform != "cpu"
 
 
-@partial(jax.jit, static_argnums=0)
-def _packed(size: int, leaves: list[Array]) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _packed(size: int, num_looks: int | None, leaves: list[Array]) -> Array:
     """The first `size` lanes of leaves [C, ..., W] as words [size R], leaf after leaf."""
-    return jnp.concatenate([_words(leaf, size) for leaf in leaves])
+    asked = leaves if num_looks is None else [leaf[:, :num_looks] for leaf in leaves]
+    return jnp.concatenate([_words(leaf, size) for leaf in asked])
 
 
 def _words(leaf: Array, size: int) -> Array:

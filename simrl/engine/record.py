@@ -74,13 +74,14 @@ class Record:
         parts = {"values": seen.values, "step": seen.step, "belief": seen.belief}
         parts["samples"] = seen.samples
         self.names = seen.names
-        self.later(self._keep, batch.places, num, batch.sent((parts, estimates)))
+        self.later(self._keep, batch.places, batch.sent(parts, num), batch.sent(estimates))
 
-    def _keep(self, places: np.ndarray, num: int, sent: Callable[[], Any]) -> None:
+    def _keep(
+        self, places: np.ndarray, seen: Callable[[], Any], estimates: Callable[[], Any]
+    ) -> None:
         """Write down what was measured of a batch."""
-        seen, estimates = sent()
-        found = {name: value[:, :num] for name, value in seen.items() if value is not None}
-        found |= {name: value[:, None] for name, value in estimates.items()}
+        found = {name: value for name, value in seen().items() if value is not None}
+        found |= {name: value[:, None] for name, value in estimates().items()}
         found["step"] = clock.counts(found["step"])
         if "samples" in found:
             found["samples"] = phases.count_of(found["samples"])
