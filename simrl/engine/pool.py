@@ -22,7 +22,7 @@ from simrl.engine.record import Observed, Record, Schedule
 from simrl.types import Array, Trial
 
 MIN_SEEDS = 256  # that any pool has room for, however large their states: a stored block
-MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats
+MAX_SEEDS = 8192  # in a pool: what an interrupted run repeats, of each that was on its way
 MAX_BYTES = 2**26  # of their states
 MAX_LOOKS = 32  # in a launch; with one in each, a look at K = 10 takes .65 us a seed, so .19
 _ROOMS: dict[Any, int] = {}  # found so far, by what they are found from

@@ -1,5 +1,7 @@
 """Joint information of an update, against a literal count of its distinct guesses in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,8 +79,8 @@ def test_joint_information_tells_close_guesses_apart(vocab_size, length):
     other = likely.copy()
     other[0] = np.asarray(jnp.argsort(beliefs[0, 0]))[-2]
     answers = jnp.asarray(np.stack([likely, other, likely, other])[None], jnp.int32)
-    info = trial.learner.step(streams, state, task)[1]._replace(answers=answers)
-    told = observe.of_update(trial, beliefs, known, info)
+    info = jax.jit(trial.learner.step)(streams, state, task)[1]._replace(answers=answers)
+    told = jax.jit(partial(observe.of_update, trial))(beliefs, known, info)
     probs = np.exp(np.asarray(beliefs, np.float64))
     right = tuple(known.answers[0].tolist())
     want = literal(probs[0], right, [tuple(likely.tolist()), tuple(other.tolist())])

@@ -1,5 +1,7 @@
 """Dynamic sampling against a replay in NumPy, its law and its bill."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +120,7 @@ def test_what_is_not_drawn_is_not_charged(many):
     assert found["tokens"] == 2 * SIZE * drawn
     assert found["flops_counted"] == 10 * drawn
     known = observe.truth(trial, task)
-    told = observe.of_update(trial, observe.beliefs(trial, state), known, one)
+    told = jax.jit(partial(observe.of_update, trial))(observe.beliefs(trial, state), known, one)
     assert told["success"][0] == np.asarray(one.success)[:drawn].sum()
 
 

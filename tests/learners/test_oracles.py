@@ -59,7 +59,7 @@ def test_weights_and_moments_are_those_of_every_sample(name, rule):
     trace, squared_norm = learner.moments(state, task)
     np.testing.assert_allclose(4 * trace, truth.trace_covariance, rtol=1e-5)
     np.testing.assert_allclose(squared_norm, truth.squared_norm, rtol=1e-5)
-    _, info = learner.step(streams(1), state, task)
+    _, info = jax.jit(learner.step)(streams(1), state, task)
     answers = np.asarray(info.answers[0])
     if name == "given":  # its noise is drawn from the stream of rewards
         noise = keys.normal(keys.words(streams(1).reward, (4, 1)))
@@ -94,7 +94,7 @@ def test_a_policy_that_is_sure_has_a_baseline():
         sure = jnp.array([[[400.0, 0.0, 0.0]]])
         state = learner.init(streams(0))._replace(params=sure)
         task = world.build().init(streams(0).task)
-        after, _ = learner.step(streams(0), state, task)
+        after, _ = jax.jit(learner.step)(streams(0), state, task)
         np.testing.assert_array_equal(after.params, sure)
         assert all(bool(jnp.isfinite(x)) for x in learner.moments(state, task))
 
@@ -128,7 +128,7 @@ def test_natural_gradient_is_the_inverse_fisher_information_times_the_gradient()
     task = environment.init(jax.random.key(3))
     logits = some_logits(environment.shape, seed=2)
     state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
-    after, info = learner.step(streams(4), state, task)
+    after, info = jax.jit(learner.step)(streams(4), state, task)
     assert len(set(info.prompts.tolist())) == 2
     gradient = np.float64(learner.estimate(streams(4), state, task))
     probs = np.exp(np.float64(logits))

@@ -54,7 +54,8 @@ def test_the_mean_is_the_gradient_of_the_chance_to_win():
     tied, won = first == second, np.asarray(info.wins[:, 0])
     np.testing.assert_array_equal(won[~tied], (first > second)[~tied])
     assert abs(won[tied].mean() - 0.5) < 4 * 0.5 / np.sqrt(tied.sum())
-    seen = observe.of_state(trial, state, task, observe.truth(trial, task), jax.random.key(1))
+    known = observe.truth(trial, task)
+    seen = jax.jit(partial(observe.of_state, trial))(state, task, known, jax.random.key(1))
     assert "expected" not in seen  # it is not told what the world pays
     np.testing.assert_array_equal(seen["nominal"], 0.5)  # an even coin for two guesses
     np.testing.assert_allclose(seen["pass_rate"], samples.weight @ (pay == 1), rtol=1e-5)
@@ -218,7 +219,7 @@ def test_an_update_tells_of_its_prompts_apart(world):
     )
     log_probs = observe.answers.beliefs(trial, jnp.log(jnp.float32(belief)))
     given = log_probs if observe.answers.are_listed(trial) else jnp.log(jnp.float32(belief))
-    told = observe.of_update(trial, given, known, info)
+    told = jax.jit(partial(observe.of_update, trial))(given, known, info)
     np.testing.assert_allclose(told["realised_update"], want, rtol=1e-5)
     assert "expected_update" not in told
     assert min(np.abs(want)) > 0.01
