@@ -2,7 +2,7 @@
 
 CPU devices share the host's memory: an array is there already. From an accelerator each array would
 be a transfer of its own, all lanes of it, company included; there what is asked for is packed by a
-small program, seed after seed, and comes at once.
+small program, leaf after leaf, and comes at once.
 """
 
 import math
@@ -54,10 +54,7 @@ class Batch(NamedTuple):
         size = max(1 << (num - 1).bit_length(), LEAST_ROWS)
         words = _packed(size, num_looks, leaves)
         words.copy_to_host_async()
-        kinds = [np.dtype(leaf.dtype) for leaf in leaves]
-        forms = [
-            (_of_seed(leaf, num_looks), kind) for leaf, kind in zip(leaves, kinds, strict=True)
-        ]
+        forms = [(_of_seed(leaf, num_looks), np.dtype(leaf.dtype)) for leaf in leaves]
         return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words), num, size, forms))
 
     def _taken(self, leaf: Any, num_looks: int | None) -> np.ndarray:

@@ -27,7 +27,7 @@ CPU_OPTIONS: Options = {
 }
 
 # For what runs once: two thirds of the time to compile, and as fast. (Unoptimised it would be a
-# third, and a start three to six times as long: 2 us more a seed-run, beside 4 of ten-armed runs.)
+# third, and a start three to six times as long: 2 us more a seed-run, of 6 where runs are short.)
 START_OPTIONS = {**CPU_OPTIONS, "xla_cpu_use_fusion_emitters": False}
 
 GPU_OPTIONS: Options = {

@@ -122,7 +122,6 @@ class Record:
         for name, value in found.items():
             if name not in store:
                 store[name] = np.zeros((self.num, *value.shape[1:]), value.dtype)
-            store[name] = np.require(store[name], requirements="W")  # what was fetched may not be
             store[name][places] = value
 
     def observed(self) -> Observed:

@@ -97,9 +97,9 @@ def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
 
 def _at(places: list[np.ndarray]) -> tuple:
     """An index of these places along each axis: of slices, which is faster, where that can be."""
-    if any(np.any(np.diff(place) != 1) for place in places):
+    if any(len(place) == 0 or np.any(np.diff(place) != 1) for place in places):
         return np.ix_(*places)
-    return tuple(slice(place[0], place[0] + len(place)) if len(place) else [] for place in places)
+    return tuple(slice(place[0], place[0] + len(place)) for place in places)
 
 
 def _union(parts: list[Part], name: str) -> np.ndarray:

@@ -156,8 +156,7 @@ def run_pool(
         again = _result(pool.launch(setup, key, rest, schedule))
         still = again.pop("full")
         for name, values in again.items():
-            if not name.startswith("update."):  # the same for all
-                observed[name] = np.require(observed[name], requirements="W")
+            if not name.startswith("update."):  # constants, held once for all
                 observed[name][full] = values
         full[full] = still
     if full.any():

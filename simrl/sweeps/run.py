@@ -96,7 +96,7 @@ def run(
         store = Store(folder, sweep.describe())
         widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
-    groups = [_merged(some, store) for some in pools.split(cells, missing, mesh)]
+    groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     if store is not None:  # only now, when nothing is left to refuse
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
@@ -180,10 +180,8 @@ def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
 
 
-def _merged(pieces: list[pools.Piece], store: Store | None) -> list[pools.Piece]:
-    """Neighbours as one, but where they are stored: only there blocks have a size."""
-    if store is not None:
-        return pieces
+def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
+    """Neighbours as one: only where they are stored blocks have a size."""
     found = pieces[:1]
     for i, first, last in pieces[1:]:
         before = found[-1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import batch
+from simrl.engine import batch, lanes
 
 SPECS = {
     "steps, beliefs": simrl.Spec(
@@ -28,6 +28,7 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_packed_or_not_is_the_same(name, monkeypatch):
     spec, seeds = SPECS[name], range(3, 303)
+    monkeypatch.setattr(lanes, "WIDTHS", (32, 32))  # so that lanes are packed as seeds stop
     near = simrl.run(spec, seeds, devices=1)
     asked = []
     monkeypatch.setattr(batch, "_is_far", lambda leaf: asked.append(leaf) is None)
