@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.speed_workloads import SIDES, SIMRL, WORKLOADS
 from simrl import plots
@@ -63,6 +64,7 @@ def dots(ax: Axes, part: pd.DataFrame) -> None:
     ax.set_yticks(part.index, names)
     ax.set_ylim(-0.6, len(part) - 0.4)
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())  # of less than two decades they overlap
     ax.set_xlabel(f"{WORKLOADS[part['workload'][0]].unit}, median and range")
 
 
