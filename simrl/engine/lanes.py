@@ -28,9 +28,9 @@ WIDTHS = (32, 128)  # the least and the most lanes
 # Lanes innermost: narrower, each operation's start counts; wider, lanes wait longer for each other.
 FUSED_BYTES, FUSED_WIDTHS = 2**18, (64, 256)
 # An accelerator has thousands of units to fill, and a launch costs the same whatever it fills; but
-# few seeds pay for empty lanes. Sequences on an H200, ms at 2**24, 2**25, 2**26: 1,024 seeds 43, 45,
-# 59; 2,048 seeds 76, 49, 55; 32,768 seeds 570 at 2**25 and 400 at 2**26. Ten arms at 2**15, 2**16,
-# 2**17 lanes: 8,000 seed-runs 27, 29, 55; a million 680, 510, 580.
+# few seeds pay for empty lanes. Sequences on an H200, ms at 2**24, 2**25, 2**26: 1,024 seeds took
+# 43, 45, 59; 2,048 seeds 76, 49, 55; 32,768 seeds 570 at 2**25 and 400 at 2**26. Ten arms at 2**15,
+# 2**16, 2**17 lanes: 8,000 seed-runs took 27, 29, 55; a million 680, 510, 580.
 WIDE_BYTES, WIDE_WIDTHS = 2**25, (256, 2**16)
 PATHS = {"plain": train.path, "fused": fused.path, "jump": jumps.path}
 
