@@ -1,6 +1,7 @@
 """Two host devices, and the compiled runs that many tests read."""
 
 import dataclasses
+import functools
 import gc
 import os
 
@@ -8,18 +9,37 @@ import jax
 import pytest
 
 import simrl
-from simrl.engine import compiling
+from simrl.engine import compiling, lanes
 
 EMITTERS = "xla_cpu_use_fusion_emitters"
 LEVEL, PIECES = "xla_backend_optimization_level", "xla_cpu_parallel_codegen_split_count"
-USERS = {LEVEL: compiling.CPU_OPTIONS[LEVEL], PIECES: 32}  # of the loop; XLA's default
+PASSES = "xla_disable_hlo_passes"
+USERS = {name: compiling.CPU_OPTIONS[name] for name in (LEVEL, PASSES)} | {PIECES: 32}
+# What only makes a loop quicker that runs long; the first is for cores, of which a worker has one.
+NEEDLESS = (
+    "cpu-parallel-task-assigner,while-loop-invariant-code-motion,while-loop-constant-sinking,"
+    "simplify-while-loops,small-while-loop-hoisting"
+)
 QUICK: dict[str, bool | int | str] = {
     EMITTERS: False,
     LEVEL: 0,
-    PIECES: 1,  # they are for cores, of which a worker has one
-    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",  # likewise
+    PIECES: 1,  # they are for cores too
+    PASSES: NEEDLESS,
 }
 simrl.use_cpu_cores(2)  # before any test touches JAX
+_mesh_of = lanes.mesh_of
+
+
+@functools.wraps(_mesh_of)
+def mesh_of(num_devices=None):
+    """One device unless a test asks for two: the other core is another worker's.
+
+    A program for two goes through the partitioner, a tenth of what it takes to make one.
+    """
+    return _mesh_of(1 if num_devices is None else num_devices)
+
+
+lanes.mesh_of = mesh_of
 # What is traced is many small objects that stay: looking for garbage there is a twelfth of all.
 gc.freeze()
 gc.set_threshold(200_000, 50, 100)
@@ -45,7 +65,7 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *known])
     if hasattr(config, "workerinput"):
         for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
-            options[LEVEL] = QUICK[LEVEL]
+            options.update({LEVEL: QUICK[LEVEL], PASSES: f"cse,{NEEDLESS}"})
 
 
 @pytest.fixture

@@ -110,7 +110,6 @@ def test_adam_over_prompts_keeps_its_bits(several):
     ("world", "advantage"),
     [
         (simrl.Sequence(10, 1, labels="zipf"), simrl.Affine(1.0, 1.0)),
-        (simrl.Sequence(4, 2, "fraction", "zipf"), simrl.Affine(1.0, 1.0)),
         (simrl.Sequence(5, 3, "prefix"), simrl.RunningMean()),
     ],
 )
@@ -190,6 +189,12 @@ def test_structure_compiles_anew(small, compiled):
     """The listener of the two tests above does hear a compile."""
     simrl.run(change(small, environment=simrl.Bandit(num_arms=5)), 2)
     assert {"jit(start)", "jit(chunk)"} <= {about["fun_name"] for about in compiled}
+
+
+def test_all_devices_by_default():
+    """Here tests are given one, by conftest."""
+    assert lanes.mesh_of.__wrapped__(None).devices.tolist() == jax.devices()
+    assert len(jax.devices()) == 2
 
 
 def test_widths_are_powers_of_two_from_shapes():

@@ -65,7 +65,7 @@ def test_moments_are_those_of_listed_batches(reward, frequencies):
     trial = build(place, simrl.PolicyGradient(specs.ADVANTAGES["leave_one_out"], 2, 3))
     task, state = started(trial)
     state = moved(state)
-    trace, norm = trial.learner.moments(state, task)
+    trace, norm = jax.jit(trial.learner.moments)(state, task)
     law = LAW if frequencies == "zipf" else np.full(2, 0.5)
     second = first = 0.0
     for prompt, probs in enumerate(laws_of(state)):

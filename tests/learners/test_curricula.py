@@ -75,10 +75,11 @@ def test_moments_are_those_of_its_law(oracle):
         second += law[m] * (one.trace_covariance + one.squared_norm)
         first += law[m] ** 2 * one.squared_norm
         bias += np.sum((law[m] * one.mean - true / 3) ** 2)
-    trace, norm = trial.learner.moments(state, task)
+    trace, norm = jax.jit(trial.learner.moments)(state, task)
     np.testing.assert_allclose(norm, first, rtol=2e-5)
     np.testing.assert_allclose(trace, (second - first) / GROUPS, rtol=2e-5)
-    np.testing.assert_allclose(trial.learner.squared_bias(state, task), bias, rtol=2e-4)
+    found = jax.jit(trial.learner.squared_bias)(state, task)
+    np.testing.assert_allclose(found, bias, rtol=2e-4)
 
 
 def test_estimates_follow_the_law():
@@ -105,9 +106,9 @@ def test_a_step_remembers_the_verdicts():
     )
     trial = build(noisy, learner(curricula.Band(rate=0.5)))
     task, state = at_random(trial)
-    seen, right = False, trial.environment
+    seen, right, step = False, trial.environment, jax.jit(trial.learner.step)
     for i in range(6):
-        new, info = trial.learner.step(streams(i), state, task)
+        new, info = step(streams(i), state, task)
         moved = np.asarray(new.curriculum) != np.asarray(state.curriculum)
         assert set(np.flatnonzero(moved)) <= set(np.asarray(info.prompts).tolist())
         drawn = np.asarray(info.success).mean(axis=-1)

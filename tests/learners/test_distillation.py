@@ -120,7 +120,7 @@ def test_a_student_that_reads_its_prefix_is_taught_along_its_own_answers():
     learner = simrl.Distillation("reverse", group_size=16).build(environment, student)
     assert learner.moments is None
     task, state = environment.init(streams(0).task), learner.init(streams(0))
-    after, info = learner.step(streams(0), state, task)
+    after, info = jax.jit(learner.step)(streams(0), state, task)
     share = np.bincount(np.asarray(info.answers)[0, :, 0], minlength=3)[:, None] / 16
     law = np.float64(environment.target(task, 0))[1]
     wanted = share * reverse(softmax(state.params), law)
@@ -175,7 +175,7 @@ def test_without_smoothing_nothing_is_different(monkeypatch):
     plain, none = (simrl.Supervised(batch_size=2, smoothing=s) for s in (None, 0.0))
     monkeypatch.setattr(supervised, "_even_score", None)  # it is not asked
     trial, task, state, _ = setting(WORLD, plain)
-    trial.learner.step(streams(0), state, task)
+    jax.eval_shape(trial.learner.step, streams(0), state, task)
     with pytest.raises(TypeError):
         build(WORLD, none).learner.step(streams(0), state, task)
     for bad, line in ((1.0, "less than 1"), (-0.1, "at least 0"), ("x", "must be a number")):

@@ -56,7 +56,7 @@ def test_weights_and_moments_are_those_of_every_sample(name, rule):
     baseline = baselines(samples, rule, name == "token")
     centred = samples._replace(credit=samples.credit - baseline - OFFSET)
     truth = oracle.batch_truth(centred, 1, "none")
-    trace, squared_norm = learner.moments(state, task)
+    trace, squared_norm = jax.jit(learner.moments)(state, task)
     np.testing.assert_allclose(4 * trace, truth.trace_covariance, rtol=1e-5)
     np.testing.assert_allclose(squared_norm, truth.squared_norm, rtol=1e-5)
     _, info = jax.jit(learner.step)(streams(1), state, task)
@@ -70,7 +70,8 @@ def test_weights_and_moments_are_those_of_every_sample(name, rule):
     weights = credit - baseline - OFFSET
     scores = np.array([oracle.score(probs, answer) for answer in answers])
     wanted = (weights[..., None] * scores).mean(axis=0)
-    np.testing.assert_allclose(learner.estimate(streams(1), state, task)[0], wanted, atol=2e-6)
+    found = jax.jit(learner.estimate)(streams(1), state, task)[0]
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
 def test_no_other_baseline_has_less_variance():
@@ -82,7 +83,7 @@ def test_no_other_baseline_has_less_variance():
         return learner.moments(state, task)[0]
 
     offsets = jnp.linspace(-0.2, 0.2, 41)
-    traces = jax.vmap(lambda x: trace(simrl.Oracle("minimum_variance", x)))(offsets)
+    traces = jax.jit(jax.vmap(lambda x: trace(simrl.Oracle("minimum_variance", x))))(offsets)
     assert int(jnp.argmin(traces)) == 20
     assert trace(simrl.Oracle("expected_reward")) > traces[20]
 
@@ -130,7 +131,7 @@ def test_natural_gradient_is_the_inverse_fisher_information_times_the_gradient()
     state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
     after, info = jax.jit(learner.step)(streams(4), state, task)
     assert len(set(info.prompts.tolist())) == 2
-    gradient = np.float64(learner.estimate(streams(4), state, task))
+    gradient = np.float64(jax.jit(learner.estimate)(streams(4), state, task))
     probs = np.exp(np.float64(logits))
     probs /= probs.sum(axis=-1, keepdims=True)
     for prompt in range(2):

@@ -310,7 +310,8 @@ def test_a_penalty_alone_leads_to_its_fixed_point():
     uniform, back = (run(simrl.Penalised(*pair)) for pair in ((0.7, 0.0), (0.0, 0.4)))
     np.testing.assert_allclose(probs_of(uniform), 1 / V, atol=1e-5)
     np.testing.assert_allclose(probs_of(back), probs_of(begun), atol=1e-5)
-    info = learner(simrl.Penalised(0.7)).step(streams(0), away, jnp.int32(0))[1]
+    step = jax.jit(learner(simrl.Penalised(0.7)).step)
+    info = step(streams(0), away, jnp.int32(0))[1]
     assert info.dead is None  # there is a gradient without any reward
 
 
@@ -331,7 +332,9 @@ def test_a_surrogate_of_ones_own():
         assert learner.moments is None  # unknown: redrawn
         plain = build(spec.environment, simrl.PolicyGradient()).learner
         state = plain.init(streams(0))
-        mine, score = (each.estimate(streams(0), state, jnp.int32(0)) for each in (learner, plain))
+        mine, score = (
+            jax.jit(each.estimate)(streams(0), state, jnp.int32(0)) for each in (learner, plain)
+        )
         np.testing.assert_allclose(mine, 0.5 * score, rtol=1e-6)
     named = {"name": "tests.learners.test_surrogates:own_surrogate", "version": "1"}
     ready = specs.resolved(simrl.Spec(learner={"name": "policy_gradient", "surrogate": named}))

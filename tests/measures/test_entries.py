@@ -48,14 +48,17 @@ def test_information_of_a_guess(belief):
 def test_joint_information_of_guesses(belief, hit):
     few, many = belief
     guesses = GUESSES if hit else np.where(GUESSES == 0, 1, GUESSES)
-    found = lumps.joint_information(few, COUNTS, 0, jnp.asarray(guesses))
-    wanted = distinct_information(
-        sequences.group_log_odds(many[None], guesses[:, None]),
-        first_occurrences(guesses[:, None]),
-        sequences.log_odds(many, 0),
-        hit,
-    )
-    assert_same(found, wanted)
+
+    @jax.jit
+    def both(few, many, guesses):
+        return lumps.joint_information(few, COUNTS, 0, guesses), distinct_information(
+            sequences.group_log_odds(many[None], guesses[:, None]),
+            first_occurrences(guesses[:, None]),
+            sequences.log_odds(many, 0),
+            hit,
+        )
+
+    assert_same(*both(few, many, jnp.asarray(guesses)))
 
 
 def test_odds_and_masses(belief):

@@ -49,7 +49,8 @@ def test_random_start_is_normal():
 def test_pretrained_start(world, pass_rate):
     trial, state, task = start_of(world, 5, start="pretrained", pass_rate=pass_rate)
     known = observe.truth(trial, task)
-    odds = observe.log_odds(observe.beliefs(trial, state), known)
+    of_state = jax.jit(lambda state: observe.log_odds(observe.beliefs(trial, state), known))
+    odds = of_state(state)
     np.testing.assert_allclose(odds, np.log(pass_rate) - np.log1p(-pass_rate), rtol=2e-5)
     law = np.exp(np.float64(trial.learner.belief(state, jnp.int32(1))))
     right = np.asarray(known.answers[1])
