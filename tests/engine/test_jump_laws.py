@@ -72,7 +72,8 @@ def test_a_wait_and_the_policy_after_it_have_one_joint_law(name):
     looks = {"max_steps": steps, "log_points": steps, "log_spacing": "linear"}
     found = []
     for engine in ("jump", "fused"):
-        data = run(name, engine, stop_pass_rate=1.0, **looks)
+        # Nobody gets there, but all may: the programs of the test above.
+        data = run(name, engine, stop_pass_rate=1 - 1e-6, **looks)
         found.append(first_change(data.transpose("seed", "log_point", ...)))
     after = np.concatenate([pair[1] for pair in found])
     cuts = np.quantile(after, [0.25, 0.5, 0.75])

@@ -86,7 +86,7 @@ SPECS = {
     ),
 }
 SPECS = {
-    name: dataclasses.replace(spec, max_steps=150, log_points=6, observe_every=7)
+    name: dataclasses.replace(spec, max_steps=150, log_points=6, observe_every=7, num_redraws=8)
     for name, spec in SPECS.items()
 }
 
