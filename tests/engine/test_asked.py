@@ -134,7 +134,7 @@ def fraction_bits(probs, answer, guess):
 def test_fraction_beyond_the_list_is_sampled(guessing):
     world = simrl.Sequence(vocab_size=5, length=6, reward="fraction")
     learner = simrl.PolicyGradient(group_size=8)
-    spec = change(guessing, environment=world, learner=learner, log_points=1, num_redraws=128)
+    spec = change(guessing, environment=world, learner=learner, log_points=2, num_redraws=256)
     data = simrl.run(spec, 4).isel(cell=0)
     closed = float(simrl.measures.information.channel_information(5, 6, "fraction"))
     np.testing.assert_allclose(data["expected"].values[:, 0], closed, rtol=1e-5)
@@ -144,7 +144,7 @@ def test_fraction_beyond_the_list_is_sampled(guessing):
     assert probs.max() > 0.4  # it has learned something
     own = keys.streams(jax.random.key(spec.base_seed), jnp.uint32(0))
     answer = np.asarray(world.build().init(own.task).answers[0])
-    draws = [[rng.choice(5, p=row) for row in probs] for _ in range(1500)]
+    draws = [[rng.choice(5, p=row) for row in probs] for _ in range(4000)]
     bits = np.array([fraction_bits(probs, answer, guess) for guess in draws])
     for name, column in zip(("expected", "realised"), bits.T, strict=True):
         said = data[f"{name}_error"].values[0, -1]

@@ -24,7 +24,7 @@ from simrl.sweeps.table import hitting_table
 from tests.engine.bits import assert_same_bits
 
 EDGES = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**52 + 1, 2**53 - 1, 2**53]
-SEEDS = 512
+SEEDS = 1024
 BUDGET = 2**52 + 1
 CHARGES = {"samples": 1, "trajectories": 1, "tokens": 8, "flops": 8 * 16 * 8}  # of one update
 

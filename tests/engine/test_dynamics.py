@@ -57,7 +57,7 @@ def test_guesses_follow_the_flow():
     expected = flow_time(2)
     assert expected == pytest.approx(107.1, abs=5e-3)
     learner = simrl.PolicyGradient(simrl.Affine(), group_size=16, optimizer=SMALL_STEPS)
-    times = half_time(learner, 1024, 12_000)
+    times = half_time(learner, 2048, 12_000)
     error = times.std() / math.sqrt(len(times))
     assert error < expected * 0.01 / 2  # the seeds suffice for the claim
     assert times.mean() == pytest.approx(expected, rel=0.01)

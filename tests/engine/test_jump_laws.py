@@ -74,6 +74,7 @@ def test_a_wait_and_the_policy_after_it_have_one_joint_law(name):
     for engine in ("jump", "fused"):
         # Nobody gets there, but all may: the programs of the test above.
         data = run(name, engine, stop_pass_rate=1 - 1e-6, **looks)
+        assert not data["stopped"].any()
         found.append(first_change(data.transpose("seed", "log_point", ...)))
     after = np.concatenate([pair[1] for pair in found])
     cuts = np.quantile(after, [0.25, 0.5, 0.75])

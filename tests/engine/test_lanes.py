@@ -110,6 +110,7 @@ def test_adam_over_prompts_keeps_its_bits(several):
     ("world", "advantage"),
     [
         (simrl.Sequence(10, 1, labels="zipf"), simrl.Affine(1.0, 1.0)),
+        (simrl.Sequence(4, 2, "fraction", "zipf"), simrl.Affine(1.0, 1.0)),
         (simrl.Sequence(5, 3, "prefix"), simrl.RunningMean()),
     ],
 )

@@ -13,7 +13,7 @@ from simrl.sweeps import spec as specs
 from tests.engine.bits import assert_jumps_keep_their_bits
 from tests.engine.test_jumps import ALIKE
 
-SEEDS = 256
+SEEDS = 384
 
 
 def spec_of(num_arms, advantage, size, rate=1.0, **changes):
@@ -27,7 +27,7 @@ def spec_of(num_arms, advantage, size, rate=1.0, **changes):
 
 CASES = {
     "no weight of failures": (200, "none", 2),
-    "repeats": (200, "leave_one_out", 6, 1.5),
+    "repeats": (300, "leave_one_out", 6, 1.5),
 }
 
 
@@ -125,8 +125,10 @@ def test_beliefs_list_every_answer(with_entries):
         assert len(np.unique(belief[:, -1].argmax(axis=-1))) > 100  # each seed has its own secret
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_lumps_keep_their_bits():
-    spec = spec_of(600, "group_normalised", 8)
+    spec = spec_of(2000, "group_normalised", 8)
+    assert checks.path(spec) == "jump, lumped"
     assert_jumps_keep_their_bits(spec)
 
 
