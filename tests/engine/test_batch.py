@@ -14,6 +14,13 @@ SPECS = {
         log_points=4,
         keep_beliefs=True,
     ),
+    "none can stop, several looks in a launch": simrl.Spec(
+        simrl.Bandit("one_right", 4),
+        simrl.Supervised(),
+        max_steps=30,
+        log_points=4,
+        stop_pass_rate=1.0,
+    ),
     "jumps, some stop": simrl.Spec(
         simrl.Bandit("one_right", 40),
         simrl.PolicyGradient("none", 1),
