@@ -1,9 +1,15 @@
 """What every experiment's command shares: arguments, progress, tables on the screen."""
 
 import argparse
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -51,6 +57,39 @@ def guarded(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted; finished blocks are kept, run again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def beside() -> Iterator[Executor]:
+    """A process for what needs one core, and not the one that waits for the rest of a command.
+
+    It imports what the command does, at once: until the first program compiles one core is idle.
+    Its JAX is on the CPU, so that it takes no accelerator's memory.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, spawn, initializer=_live_beside)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _live_beside() -> None:
+    """A process that does not outlive its parent, which alone listens to Ctrl-C."""
+    jax.config.update("jax_platforms", "cpu")
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class Clock:

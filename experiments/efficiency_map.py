@@ -124,24 +124,26 @@ def main() -> None:
     rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
     console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
-    with command.Watch("learning rates", console, clock) as watch:
-        compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
-    chosen = best(compared)
-    with command.Watch("all seeds", console, clock) as watch, ThreadPoolExecutor(1) as meanwhile:
-        faint = meanwhile.submit(simrl.phase_table, compared)
-        # The lines of the figures, which will ask for them.
-        meanwhile.map(closed_forms, efficiency_map_figure.CLEAN.values())
-        data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
-    table, hits = simrl.phase_table(data), simrl.hitting_table(data)
-    show(table, hits, console)
-    table.to_csv(arguments.out / "table.csv", index=False)
-    hits.to_csv(arguments.out / "hitting.csv", index=False)
-    rates_table = faint.result()
-    rates_table.to_csv(arguments.out / "rates.csv", index=False)
-    draw = efficiency_map_figure.figure(table, rates_table, hits)
-    efficiency_map_figure.save(draw, arguments.out)
-    worlds = efficiency_map_worlds.supplement(table, rates_table)
-    efficiency_map_figure.save(worlds, arguments.out, "figure_worlds")
+    with command.beside() as other:
+        lines = [other.submit(closed_forms, w) for w in efficiency_map_figure.CLEAN.values()]
+        with command.Watch("learning rates", console, clock) as watch:
+            compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
+        chosen = best(compared)
+        with (
+            command.Watch("all seeds", console, clock) as watch,
+            ThreadPoolExecutor(1) as meanwhile,
+        ):
+            faint = meanwhile.submit(simrl.phase_table, compared)
+            data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
+        table, rates_table = simrl.phase_table(data), faint.result()
+        worlds = other.submit(efficiency_map_worlds.write, table, rates_table, arguments.out)
+        hits = simrl.hitting_table(data)
+        show(table, hits, console)
+        for name, frame in (("table", table), ("hitting", hits), ("rates", rates_table)):
+            frame.to_csv(arguments.out / f"{name}.csv", index=False)
+        draw = efficiency_map_figure.figure(table, rates_table, hits, lines[0].result())
+        efficiency_map_figure.save(draw, arguments.out)
+        worlds.result()
     command.farewell(console, clock, arguments.out)
 
 

@@ -193,13 +193,15 @@ def per_flop(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str) -> 
     ax.legend(handles=handles, loc="lower left", borderaxespad=0.2)
 
 
-def figure(table: pd.DataFrame, faint: pd.DataFrame, hits: pd.DataFrame) -> Figure:
+def figure(
+    table: pd.DataFrame, faint: pd.DataFrame, hits: pd.DataFrame, forms: Forms | None = None
+) -> Figure:
     """The paper's figure, two columns wide.
 
     `table` and `hits` are the phase and hitting tables of each learner's best rate, `faint` the
-    phase table of all rates.
+    phase table of all rates; `forms` the lines of one token, computed if they are not given.
     """
-    forms = closed_forms(CLEAN[ONE_TOKEN])
+    forms = forms or closed_forms(CLEAN[ONE_TOKEN])
     with plots.paper():
         made = Figure(figsize=(plots.TWO_COLUMNS, 6.3), layout="constrained")
         grid = made.add_gridspec(2, 1)

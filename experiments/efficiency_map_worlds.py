@@ -1,5 +1,6 @@
 """The supplement to the figure of the efficiency map: the other worlds, one a row."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -99,3 +100,8 @@ def supplement(table: pd.DataFrame, faint: pd.DataFrame) -> Figure:
         text = main_figure.note(table, faint, MORE)
         made.supxlabel(text, x=0.01, ha="left", fontsize=7, linespacing=1.3)
     return made
+
+
+def write(table: pd.DataFrame, faint: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draw the supplement and save it in the folder."""
+    return main_figure.save(supplement(table, faint), folder, "figure_worlds")
