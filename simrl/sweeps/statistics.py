@@ -6,8 +6,8 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import scipy  # whose `stats` takes a second to import: SciPy does so at its first use
 import scipy.special
-import scipy.stats
 
 from simrl.sweeps.given import told
 
