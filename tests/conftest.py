@@ -68,12 +68,24 @@ def pytest_configure(config):
             options.update({LEVEL: QUICK[LEVEL], PASSES: f"cse,{NEEDLESS}"})
 
 
+def _optimise(patch):
+    for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
+        for name, value in USERS.items():
+            patch.setitem(options, name, value)
+
+
 @pytest.fixture
 def optimised(monkeypatch):
     """Programs of the loop by the level that it names."""
-    for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
-        for name, value in USERS.items():
-            monkeypatch.setitem(options, name, value)
+    _optimise(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def all_optimised():
+    """The same for what tests of a file share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _optimise(patch)
+        yield
 
 
 @pytest.fixture

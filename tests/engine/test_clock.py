@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def far(folder):
+def far(folder, all_optimised):
     """Until one answer in two is right, stored."""
     spec = spec_of(0.3, 2**45)
     assert checks.path(spec) == "jump"
