@@ -11,6 +11,7 @@ from simrl.measures.gradients import cosine, cosine_moments
 
 PROBS = np.array([0.2, 0.3, 0.5])
 TARGET = 0
+one_cosine = jax.jit(cosine)
 DIRECTION = np.eye(3)[TARGET] - PROBS  # grad log pi(y*)
 
 
@@ -24,13 +25,13 @@ def test_a_cosine_of_trees(float64):
 
     found = jax.jit(jax.vmap(lambda a, b: cosine(tree(a), tree(b))))(one, other)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    looped = [cosine(tree(a), tree(b)) for a, b in zip(one, other, strict=True)]
+    looped = [one_cosine(tree(a), tree(b)) for a, b in zip(one, other, strict=True)]
     np.testing.assert_allclose(found, looped, rtol=1e-12)
 
 
 def test_rounding_does_not_pass_one():
-    some = jnp.asarray(np.random.default_rng(1).normal(size=(200, 5)), jnp.float32)
-    found = jax.vmap(cosine)(some, some)
+    some = np.float32(np.random.default_rng(1).normal(size=(200, 5)))
+    found = np.asarray(jax.jit(jax.vmap(cosine))(some, some))
     assert np.all(found <= 1)
     np.testing.assert_allclose(found, np.ones(200), rtol=1e-6)
 
@@ -38,22 +39,27 @@ def test_rounding_does_not_pass_one():
 @pytest.mark.parametrize("size", [1e-37, 1e-30, 1.0, 1e37])
 def test_no_length_is_too_small_or_too_large(size):
     """Squares of these leave float32."""
-    gradient = jnp.array([3.0, -4.0], jnp.float32) * jnp.float32(size)
+    gradient = np.array([3.0, -4.0], np.float32) * np.float32(size)
     for direction, expected in [([0.0, 1.0], -0.8), ([3.0, -4.0], 1.0), ([-3.0, 4.0], -1.0)]:
         for scale in (1.0, 1e-35):
-            found = cosine(gradient, jnp.array(direction, jnp.float32) * jnp.float32(scale))
+            found = one_cosine(gradient, np.array(direction, np.float32) * np.float32(scale))
             assert found.dtype == jnp.float32
             assert abs(found) <= 1
             np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_zero_has_no_direction_and_nan_is_not_zero():
-    some, zero = jnp.array([1.0, 2.0]), jnp.zeros(2)
-    assert np.isnan([cosine(zero, some), cosine(some, zero), cosine(zero, zero)]).all()
-    lost = cosine_moments(lambda key: some * jnp.nan, some, jax.random.key(0), 4)
+    some, zero = np.array([1.0, 2.0]), np.zeros(2)
+    assert np.isnan([one_cosine(x, y) for x, y in ((zero, some), (some, zero), (zero, zero))]).all()
+
+    @jax.jit
+    def still(gradient, direction):
+        return cosine_moments(lambda key: gradient, direction, jax.random.key(0), 4)
+
+    lost = still(some * np.nan, some)
     assert np.isnan(lost.mean)
     assert lost.zero_share == 0
-    none = cosine_moments(lambda key: zero, some, jax.random.key(0), 4)
+    none = still(zero, some)
     assert np.isnan([none.mean, none.standard_error]).all()
     assert none.zero_share == 1
     assert none.zero_standard_error == 0
@@ -97,10 +103,10 @@ def moments(num_redraws):
 
 def test_a_bandit_against_every_batch():
     mean, spread, share = enumerated()
-    run, count = moments(1000), 1000
-    probs = jnp.asarray(np.stack([PROBS, PROBS]), jnp.float32)
+    run, count = jax.jit(moments(1000)), 1000
+    probs = np.float32([PROBS, PROBS])
     keys = jax.random.split(jax.random.key(1), 2)
-    found = jax.jit(jax.vmap(run))(probs, keys)
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(probs, keys))
     for i in range(2):
         one = jax.tree.map(lambda x, i=i: float(x[i]), found)
         assert abs(one.mean - mean) < 4 * one.standard_error
@@ -116,9 +122,11 @@ def test_a_bandit_against_every_batch():
 def test_a_cosine_by_its_definition(float64):
     """NumPy over the same redraws, the last chunk not full."""
     key, count = jax.random.key(2), 70
-    found = moments(count)(jnp.asarray(PROBS), key)
-    draws = [estimate(jnp.asarray(PROBS), k)["logits"] for k in jax.random.split(key, count)]
-    draws = np.stack(draws)
+    found = jax.jit(moments(count))(PROBS, key)
+    one_by_one = jax.jit(
+        lambda probs: jax.lax.map(lambda k: estimate(probs, k), jax.random.split(key, count))
+    )
+    draws = np.asarray(one_by_one(PROBS)["logits"])
     live = draws[np.any(draws != 0, axis=1)]
     cosines = live @ DIRECTION / np.sqrt(np.sum(live**2, axis=1) * (DIRECTION @ DIRECTION))
     share = 1 - len(live) / count

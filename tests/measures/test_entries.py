@@ -29,7 +29,7 @@ def belief(request):
     logits = logits_of(request.param)
     whole = logits[np.minimum(np.arange(NUM_ANSWERS), ENTRIES - 1)]
     total = np.logaddexp.reduce(whole)
-    return jnp.float32(logits - total), jnp.float32(whole - total)
+    return np.float32(logits - total), np.float32(whole - total)
 
 
 def assert_same(found, wanted, rtol=2e-5):
@@ -38,56 +38,76 @@ def assert_same(found, wanted, rtol=2e-5):
             np.testing.assert_allclose(getattr(found, name), value, rtol=rtol, err_msg=name)
 
 
+@jax.jit
+def told(few, many, guesses, hit):
+    """Bits of one guess and of a group, each by entries and answer by answer."""
+    alone = sequences.sequence_information(many[None], jnp.array([0]), "exact")
+    joint = distinct_information(
+        sequences.group_log_odds(many[None], guesses[:, None]),
+        first_occurrences(guesses[:, None]),
+        sequences.log_odds(many, 0),
+        hit,
+    )
+    group = lumps.joint_information(few, COUNTS, 0, guesses)
+    return (lumps.information(few, COUNTS, 0), alone), (group, joint)
+
+
 def test_information_of_a_guess(belief):
-    few, many = belief
-    found = lumps.information(few, COUNTS, 0)
-    assert_same(found, sequences.sequence_information(many[None], jnp.array([0]), "exact"))
+    assert_same(*told(*belief, GUESSES, True)[0])
 
 
 @pytest.mark.parametrize("hit", [True, False])
 def test_joint_information_of_guesses(belief, hit):
-    few, many = belief
     guesses = GUESSES if hit else np.where(GUESSES == 0, 1, GUESSES)
+    assert_same(*told(*belief, guesses, hit)[1])
 
-    @jax.jit
-    def both(few, many, guesses):
-        return lumps.joint_information(few, COUNTS, 0, guesses), distinct_information(
-            sequences.group_log_odds(many[None], guesses[:, None]),
-            first_occurrences(guesses[:, None]),
-            sequences.log_odds(many, 0),
-            hit,
-        )
 
-    assert_same(*both(few, many, jnp.asarray(guesses)))
+@jax.jit
+def odds_of(few, many):
+    masses = lumps.log_masses(few, COUNTS)
+    return jnp.sum(jnp.exp(masses)), sequences.log_odds(masses, 0), sequences.log_odds(many, 0)
 
 
 def test_odds_and_masses(belief):
-    few, many = belief
-    masses = lumps.log_masses(few, COUNTS)
-    np.testing.assert_allclose(jnp.sum(jnp.exp(masses)), 1, rtol=1e-5)
-    odds = sequences.log_odds(masses, 0), sequences.log_odds(many, 0)
+    total, *odds = odds_of(*belief)
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
     np.testing.assert_allclose(*odds, rtol=1e-6, atol=2e-6)
 
 
-def test_score_statistics_and_moments(belief):
-    few, many = (jnp.exp(x) for x in belief)
+@jax.jit
+def scored(few, many):
+    """Statistics of a guess by entries and answer by answer, and pairs of moments of either."""
+    few, many = jnp.exp(few), jnp.exp(many)
     found = lumps.score_statistics(few, COUNTS, 0)
     wanted = scores.sequence_statistics(many[None], jnp.array([0]), "exact")
-    np.testing.assert_allclose(found.mean[0], wanted.mean[0, :ENTRIES], rtol=2e-5)
+    pairs = [
+        [groups.group_moments(s, 8, advantage)[1:] for s in (found, wanted)]
+        for advantage in ("group_normalised", "leave_one_out")
+    ]
+    pairs.append([batches.affine_moments(s, 1, 1.0, 0.0)[1:] for s in (found, wanted)])
+    return found, wanted, pairs
+
+
+def test_score_statistics_and_moments(belief):
+    found, wanted, pairs = scored(*belief)
+    mean = np.asarray(wanted.mean)[0, :ENTRIES]
+    np.testing.assert_allclose(np.asarray(found.mean)[0], mean, rtol=2e-5)
     assert_same(found._replace(mean=None), wanted._replace(mean=None))
-    for advantage in ("group_normalised", "leave_one_out"):
-        moments = (groups.group_moments(s, 8, advantage)[1:] for s in (found, wanted))
+    for moments in pairs:
         np.testing.assert_allclose(*moments, rtol=3e-5)
-    moments = (batches.affine_moments(s, 1, 1.0, 0.0)[1:] for s in (found, wanted))
-    np.testing.assert_allclose(*moments, rtol=3e-5)
 
 
 def test_entries_of_one_answer_each_are_the_answers():
-    many = jax.nn.log_softmax(jnp.float32(np.random.default_rng(1).normal(0, 3, 30)))
     ones = np.ones(30, np.float32)
-    wanted = sequences.sequence_information(many[None], jnp.array([0]), "exact")
-    assert_same(lumps.information(many, ones, 0), wanted, rtol=2e-6)
-    for found, whole in zip(
-        lumps.choice(many, ones), sequences.choice_from_log_probs(many), strict=True
-    ):
+
+    @jax.jit
+    def both(many):
+        wanted = sequences.sequence_information(many[None], jnp.array([0]), "exact")
+        choices = lumps.choice(many, ones), sequences.choice_from_log_probs(many)
+        return (lumps.information(many, ones, 0), wanted), choices
+
+    many = jax.nn.log_softmax(np.float32(np.random.default_rng(1).normal(0, 3, 30)))
+    bits, choices = both(many)
+    assert_same(*bits, rtol=2e-6)
+    for found, whole in zip(*choices, strict=True):
         np.testing.assert_array_equal(found, whole)
