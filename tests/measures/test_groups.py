@@ -38,6 +38,10 @@ least_of = jax.jit(
 batch_of = jax.jit(batch_moments, static_argnames=("batch_size", "advantage", "reward", "k"))
 baseline_of = jax.jit(sequence_minimum_variance_baseline, static_argnames="reward")
 verified_of = jax.jit(verified_statistics)
+weight_of = jax.jit(group_weight, static_argnames=("group_size", "advantage"))
+bias_of = jax.jit(
+    batch_bias, static_argnames=("batch_size", "advantage", "reward", "k", "objective")
+)
 affine_of, constant_of = jax.jit(affine_moments), jax.jit(constant_moments)
 
 COUNTED = set(gradients.ADVANTAGES) - {"minimum_variance"}
@@ -122,8 +126,12 @@ def test_batches_by_name_of_one_choice(float64, advantage):
     if advantage == "minimum_variance":
         name = oracle.least_noisy_baseline(samples, together=True)
     truth = oracle.batch_truth(samples, 3, name, k)
-    for reward in ("exact", "prefix"):
-        moments = batch_of(probs[0], target[0], 3, advantage, reward, k)
+
+    @jax.jit
+    def both(probs, target):
+        return [batch_moments(probs, target, 3, advantage, r, k) for r in ("exact", "prefix")]
+
+    for moments in jax.tree.map(np.asarray, both(probs[0], target[0])):
         assert moments.mean.shape == (3,)
         assert_agrees(moments._replace(mean=moments.mean[None]), truth, 3)
 
@@ -133,7 +141,7 @@ def test_float32_at_both_ends(world):
     """1e-4 in float32, against arithmetic without rounding."""
     target, size = np.array([0, 0]), 2
     samples = enumeration.sequence_samples(exactly(EXTREMES[world]), target, "exact")
-    statistics = statistics_of(jnp.array(EXTREMES[world], jnp.float32), target, reward="exact")
+    statistics = statistics_of(np.array(EXTREMES[world], np.float32), target, reward="exact")
     for name, k in estimators(size):
         truth = oracle.batch_truth(samples, size, name, k)
         if min(float(truth.trace_covariance), float(truth.squared_norm)) < 1e-37:
@@ -148,7 +156,7 @@ def test_float32_of_larger_groups_at_both_ends():
     target, size = np.array([0]), 4
     for row in ([1e-12, 0.7, 0.3], [1.0, 1e-6, 3e-6], [0.3, 0.5, 0.2]):
         samples = enumeration.sequence_samples(exactly([row]), target, "exact")
-        statistics = statistics_of(jnp.array([row], jnp.float32), target, reward="exact")
+        statistics = statistics_of(np.array([row], np.float32), target, reward="exact")
         for name, k in estimators(size):
             truth = oracle.batch_truth(samples, size, name, k)
             moments = counted_of(statistics, size, *group_weights(name, size, k))
@@ -182,7 +190,7 @@ def test_group_normalised_update_over_all_outcomes(float64, size):
                 update += chance * np.mean(
                     (rewards - np.mean(rewards)) / std * (np.array(rewards) - p)
                 )
-        weight = group_weight(p, size, "group_normalised")
+        weight = weight_of(p, size, "group_normalised")
         np.testing.assert_allclose(weight * p * (1 - p), update, rtol=1e-12)
 
 
@@ -197,36 +205,53 @@ def test_group_normalised_second_moment_of_three_tokens(float64, size):
     np.testing.assert_allclose(moments.trace_covariance + moments.squared_norm, second, rtol=1e-10)
 
 
+@partial(jax.jit, static_argnums=1)
+def weights_and_dead(p, size):
+    """Of every estimator, by (name, k)."""
+    every = [*estimators(size), ("minimum_variance", None)]
+    return {
+        (name, k): (group_weight(p, size, name, k), dead_group_probability(p, size, name, k))
+        for name, k in every
+    }
+
+
 def test_group_weight_and_dead_groups(float64):
     for size in (2, 3, 4):
         probs, target = random_world([4, size], 1, 3)
         samples = enumeration.sequence_samples(probs, target, "exact")
         p = probs[0, target[0]]
         gradient = oracle.batch_truth(samples, 1, "none").mean
+        every = weights_and_dead(p, size)
         for name, k in estimators(size):
+            weight, found = every[name, k]
             update = oracle.batch_truth(samples, size, name, k).mean
-            found = group_weight(p, size, name, k) * gradient
-            np.testing.assert_allclose(found, update, rtol=1e-11, atol=1e-16, err_msg=name)
+            np.testing.assert_allclose(
+                float(weight) * gradient, update, rtol=1e-11, atol=1e-16, err_msg=name
+            )
             dead = oracle.dead_truth(samples, size, name, k)
-            found = dead_group_probability(p, size, name, k)
             np.testing.assert_allclose(found, dead, rtol=1e-12, err_msg=str((name, k)))
-        assert group_weight(p, size, "minimum_variance") == 1
-        assert dead_group_probability(p, size, "minimum_variance") == 0
+        assert every["minimum_variance", None] == (1, 0)
 
 
 def test_tiny_weights_and_tiny_chances_of_a_dead_group():
     """In float32, where every closed form is a power."""
-    p = jnp.array([0.25, 0.9], jnp.float32)
+    p = np.array([0.25, 0.9], np.float32)
     kept = np.array(p, float)
-    assert_close = partial(np.testing.assert_allclose, rtol=2e-5)
-    assert_close(group_weight(p, 32, "pass_at_k", 16), 16 * (1 - kept) ** 15)
-    assert_close(group_weight(p, 32, "pass_at_k_leave_one_out", 16), 16 * (1 - kept) ** 15)
-    assert_close(dead_group_probability(p, 32), kept**32 + (1 - kept) ** 32)
-    assert_close(dead_group_probability(p, 32, "pass_at_k", 3), (1 - kept) ** 32)
+
+    @jax.jit
+    def found(p):
+        dead = partial(dead_group_probability, p)
+        names = ("pass_at_k", "pass_at_k_leave_one_out")
+        weights = [group_weight(p, 32, name, 16) for name in names]
+        named = dead(32, "pass_at_k", 3), dead(32, "pass_at_k_leave_one_out", 2)
+        return *weights, dead(32), *named, dead(1, "leave_one_out")
+
     few = (1 - kept) ** 32 + kept**32 + 32 * kept**31 * (1 - kept)
-    assert_close(dead_group_probability(p, 32, "pass_at_k_leave_one_out", 2), few)
-    assert dead_group_probability(p, 1, "leave_one_out").shape == (2,)
-    assert_close(dead_group_probability(p, 1, "leave_one_out"), 1)
+    tiny = 16 * (1 - kept) ** 15
+    wanted = tiny, tiny, kept**32 + (1 - kept) ** 32, (1 - kept) ** 32, few, np.ones(2)
+    for one, right in zip(found(p), wanted, strict=True):
+        assert one.shape == (2,)
+        np.testing.assert_allclose(one, right, rtol=2e-5)
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -244,9 +269,9 @@ def test_least_noisy_baseline(float64, reward, noisy):
 
 def test_least_noisy_baseline_of_one_choice(float64):
     probs = np.array([0.2, 0.5, 0.3])
-    found = sequence_minimum_variance_baseline(probs, 1, "token")
+    found = baseline_of(probs, 1, reward="token")
     assert found.shape == ()
-    right = minimum_variance_baseline(probs, np.array([0.0, 1.0, 0.0]))
+    right = jax.jit(minimum_variance_baseline)(probs, np.array([0.0, 1.0, 0.0]))
     np.testing.assert_allclose(found, right, rtol=1e-12)
     coin = batch_of(probs[:2] / 0.7, 0, 3, "minimum_variance")
     assert coin.trace_covariance == 0  # between two arms b* = 1 - p: every guess says the same
@@ -267,31 +292,36 @@ def test_bias_of_a_binary_reward(float64, objective, unit):
             np.testing.assert_allclose(found, right, atol=1e-10, err_msg=str((name, size, k)))
 
 
+@partial(jax.jit, static_argnums=2)
+def gradient_and_biases(probs, target, reward):
+    names = ("none", "leave_one_out", "minimum_variance", "group_mean")
+    biases = {name: batch_bias(probs, target, 3, name, reward) for name in names}
+    return sequence_statistics(probs, target, reward).mean, biases
+
+
 def test_what_is_unbiased_and_by_how_much_the_rest_is_not(float64):
     probs, target = random_world([7], 2, 3)
     for reward in enumeration.REWARDS:
-        gradient = statistics_of(probs, target, reward=reward).mean
+        gradient, biases = gradient_and_biases(probs, target, reward)
         for name in ("none", "leave_one_out", "minimum_variance"):
-            bias = batch_bias(probs, target, 3, name, reward)
-            np.testing.assert_allclose(bias, 0, atol=1e-15)
-        bias = batch_bias(probs, target, 3, "group_mean", reward)
-        np.testing.assert_allclose(bias, -gradient / 3, rtol=1e-12)
+            np.testing.assert_allclose(biases[name], 0, atol=1e-15)
+        np.testing.assert_allclose(biases["group_mean"], -np.asarray(gradient) / 3, rtol=1e-12)
     for name in ("pass_at_k", "pass_at_k_leave_one_out"):
-        bias = batch_bias(probs, target, 4, name, "exact", 2, "pass_at_k")
+        bias = bias_of(probs, target, 4, name, "exact", 2, "pass_at_k")
         np.testing.assert_allclose(bias, 0, atol=1e-15)
     p = probs[np.arange(2), target].prod()
-    bias = batch_bias(probs, target, 3, "maxrl", objective="log_likelihood")
+    bias = bias_of(probs, target, 3, "maxrl", objective="log_likelihood")
     towards = np.eye(3)[target] - probs
     np.testing.assert_allclose(bias, -((1 - p) ** 3) * towards, rtol=1e-12)
 
 
 def test_bias_in_float32_where_success_is_sure_or_rare():
-    sure = jnp.array([1.0, 1e-6, 3e-6], jnp.float32)
-    bias = batch_bias(sure, 0, 3, "maxrl", objective="log_likelihood")
+    sure = np.array([1.0, 1e-6, 3e-6], np.float32)
+    bias = bias_of(sure, 0, 3, "maxrl", objective="log_likelihood")
     right = -(4e-6**3) * np.array([4e-6, -1e-6, -3e-6])
     np.testing.assert_allclose(bias, right, rtol=1e-4)
-    never = jnp.array([0.0, 0.25, 0.75])
-    bias = batch_bias(never, 0, 3, "maxrl", objective="log_likelihood")
+    never = np.array([0.0, 0.25, 0.75], np.float32)
+    bias = bias_of(never, 0, 3, "maxrl", objective="log_likelihood")
     np.testing.assert_allclose(bias, [-1, 0.25, 0.75], rtol=1e-5)
 
 
@@ -301,7 +331,7 @@ def test_bias_of_noisy_labels(float64):
     samples = enumeration.sequence_samples(probs, law, "exact")
     gradient = oracle.batch_truth(samples, 1, "none").mean
     update = oracle.batch_truth(samples, 3, "maxrl").mean
-    found = batch_bias(probs, law, 3, "maxrl", "exact", None, "log_likelihood")
+    found = bias_of(probs, law, 3, "maxrl", "exact", None, "log_likelihood")
     np.testing.assert_allclose(found, update - gradient / p, rtol=1e-11)
 
 
@@ -328,7 +358,7 @@ def test_verdicts_of_a_verifier_that_errs(float64, rates, reward):
 def test_a_verifier_that_never_errs_changes_nothing():
     for world in ("rare", "nearly sure", "rare then sure"):
         for reward in ("exact", "token"):
-            probs = jnp.array(EXTREMES[world], jnp.float32)
+            probs = np.array(EXTREMES[world], np.float32)
             statistics = statistics_of(probs, np.array([0, 0]), reward=reward)
             same = verified_of(statistics, 0.0, 0.0)
             for field, value in statistics._asdict().items():
@@ -338,7 +368,7 @@ def test_a_verifier_that_never_errs_changes_nothing():
 
 def test_many_policies_at_once():
     rng = np.random.default_rng(10)
-    probs = jnp.array(rng.dirichlet(np.ones(3), size=(4, 2)), jnp.float32)
+    probs = rng.dirichlet(np.ones(3), size=(4, 2)).astype(np.float32)
 
     @jax.jit
     @jax.vmap
@@ -352,7 +382,9 @@ def test_many_policies_at_once():
     assert bias.shape == probs.shape
     assert moments.snr.dtype == bias.dtype == jnp.float32
     one = batch_of(probs[2], np.array([0, 2]), 4, "pass_at_k_leave_one_out", "token", 2)
-    np.testing.assert_allclose(moments.trace_covariance[2], one.trace_covariance, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(moments.trace_covariance)[2], one.trace_covariance, rtol=1e-5
+    )
 
 
 ONE, TWO = np.array([0.2, 0.3, 0.5]), np.full((2, 3), 1 / 3)
