@@ -19,21 +19,27 @@ SHAPE = simrl.Shape(num_prompts=2, length=3, vocab_size=4)
 
 def start_of(world, seed=0, **start):
     trial = specs.build((world, simrl.Tabular(**start), simrl.PolicyGradient()))
-    task = trial.environment.init(streams(seed).task)
-    state = trial.learner.init(streams(seed))
-    return trial, state, task
+
+    @jax.jit
+    def init(streams):
+        return trial.learner.init(streams), trial.environment.init(streams.task)
+
+    return trial, *init(streams(seed))
 
 
 def test_given_start():
     probs = (0.05, 0.01, 0.14, 0.8)
     policy = simrl.Tabular("given", probs=probs).build(SHAPE)
-    law = policy.log_probs(policy.init(jax.random.key(0)), jnp.int32(1), None)
+    law = jax.jit(lambda key: policy.log_probs(policy.init(key), jnp.int32(1), None))(
+        jax.random.key(0)
+    )
     np.testing.assert_allclose(np.exp(law), np.tile(probs, (3, 1)), rtol=1e-5)
 
 
 def test_random_start_is_normal():
     shape = simrl.Shape(8, 16, 64)
-    logits = simrl.Tabular("random", spread=2.0).build(shape).init(jax.random.key(1))
+    policy = simrl.Tabular("random", spread=2.0).build(shape)
+    logits = jax.jit(policy.init)(jax.random.key(1))
     assert logits.shape == shape
     draws = np.float64(logits).ravel() / 2
     error = 1 / np.sqrt(draws.size)
@@ -49,11 +55,16 @@ def test_random_start_is_normal():
 def test_pretrained_start(world, pass_rate):
     trial, state, task = start_of(world, 5, start="pretrained", pass_rate=pass_rate)
     known = observe.truth(trial, task)
-    of_state = jax.jit(lambda state: observe.log_odds(observe.beliefs(trial, state), known))
-    odds = of_state(state)
+
+    @jax.jit
+    def of_state(state):
+        odds = observe.log_odds(observe.beliefs(trial, state), known)
+        return odds, trial.learner.belief(state, jnp.int32(1))
+
+    odds, law = of_state(state)
     np.testing.assert_allclose(odds, np.log(pass_rate) - np.log1p(-pass_rate), rtol=2e-5)
-    law = np.exp(np.float64(trial.learner.belief(state, jnp.int32(1))))
-    right = np.asarray(known.answers[1])
+    law = np.exp(np.float64(law))
+    right = np.asarray(known.answers)[1]
     rest = -np.expm1(np.log(pass_rate) / len(right)) / (law.shape[1] - 1)
     for row, symbol in zip(law, right, strict=True):  # the others are alike
         np.testing.assert_allclose(np.delete(row, symbol), rest, rtol=1e-4)  # p0 is a float32
@@ -99,16 +110,15 @@ def test_what_cannot_start_is_refused(changes, message):
 def test_contexts_are_bandits_of_their_own():
     """Each is paid by its own arms, drawn as often as the others, and learned apart."""
     environment = simrl.Bandit("gaussian", 4, num_contexts=3, noise=0.0).build()
-    task = environment.init(jax.random.key(2))
+    task = np.asarray(jax.jit(environment.init)(jax.random.key(2)))
     assert task.shape == (3, 4)
     assert len(np.unique(task)) == 12
-    words = keys.words(jax.random.key(3), (9000, 1))
-    prompts = np.asarray(jax.vmap(environment.prompt, (0, None))(words[:, 0], task))
+    words = np.asarray(keys.words(jax.random.key(3), (9000, 1)))
+    prompts = np.asarray(jax.jit(jax.vmap(environment.prompt, (0, None)))(words[:, 0], task))
     shares = np.bincount(prompts, minlength=3) / 9000
     assert np.abs(shares - 1 / 3).max() < 4 * np.sqrt(2 / 9 / 9000)
+    pay = jax.jit(jax.vmap(environment.reward, (0, None, None, 0)))
     for prompt in range(3):
-        told = jax.vmap(environment.reward, (0, None, None, 0))(
-            words[:4], task, jnp.int32(prompt), jnp.arange(4)[:, None]
-        )
-        np.testing.assert_array_equal(told.credit[:, 0], task[prompt])
+        told = pay(words[:4], task, np.int32(prompt), np.arange(4)[:, None])
+        np.testing.assert_array_equal(np.asarray(told.credit)[:, 0], task[prompt])
         np.testing.assert_array_equal(told.success, np.arange(4) == np.argmax(task[prompt]))
