@@ -1,5 +1,7 @@
 """Columns, lanes last: the same as plain NumPy in float64, and as `simrl.keys` lane by lane."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,10 @@ PAIRS = [(size, num) for size in SIZES for num in NUMBERS]
 TINY = 1e-12
 AGREES = 4e-6  # of a sum of absolute values: 64 additions in float32
 MOST = -np.log(float(np.finfo(np.float32).tiny))  # log-odds of an answer that is sure
+
+
+probs_of = jax.jit(lambda logits: jax.nn.softmax(logits, axis=1))
+integer_weights = jax.jit(lambda logits: keys.integer_weights(jax.nn.softmax(logits, axis=1)))
 
 
 def fence():
@@ -48,7 +54,14 @@ def taken(table, index):
 @pytest.mark.parametrize("size", SIZES)
 def test_law(size):
     logits = some_logits(size)
-    law = jax.jit(lambda x: columns.law(x, fence()))(logits)
+
+    @jax.jit
+    def measure(x):
+        law = columns.law(x, fence())
+        names = ("largest", "probs", "log_probs", "total", "inverse", "rest")
+        return {name: getattr(law, name) for name in names}
+
+    law = types.SimpleNamespace(**measure(logits))
     exact = special.softmax(np.float64(logits), axis=1)
     np.testing.assert_array_equal(law.largest, logits.max(axis=1))
     np.testing.assert_allclose(law.probs, exact, rtol=1e-5, atol=1e-37)
@@ -68,7 +81,7 @@ def test_log_odds(size):
     wide = np.float64(logits)
     measure = jax.jit(lambda x, answer: columns.log_odds(columns.law(x, fence()), answer))
     for answer in (0, size // 2, size - 1):
-        found = measure(logits, jnp.full((LENGTH, LANES), answer, jnp.int32))
+        found = np.asarray(measure(logits, np.full((LENGTH, LANES), answer, np.int32)))
         others = np.delete(wide, answer, axis=1)
         rest = special.logsumexp(others, axis=1) if size > 1 else np.full(found.shape, -np.inf)
         exact = np.minimum(wide[:, answer] - rest, MOST)
@@ -80,11 +93,15 @@ def test_log_odds(size):
 @pytest.mark.parametrize("size", [*SIZES, 1100])
 def test_total_and_largest(size):
     x = some_logits(size) - 1.0
-    total, largest = jax.jit(lambda x: (columns.total(x), columns.largest(x)))(x)
+
+    @jax.jit
+    def measure(x):
+        return columns.total(x), columns.largest(x), columns.total(jnp.float32(x != 0))
+
+    total, largest, first = measure(x)
     whole = np.abs(np.float64(x)).sum(axis=1)
     assert np.all(np.abs(total - np.float64(x).sum(axis=1)) <= AGREES * whole)
     np.testing.assert_array_equal(largest, x.max(axis=1))
-    first = jax.jit(columns.total)(np.float32(x != 0))
     np.testing.assert_array_equal(first, (x != 0).sum(axis=1))  # counts are exact
 
 
@@ -98,7 +115,7 @@ def test_pick_and_sums_and_sets(size, num):
         sums = columns.gather_sums(values, index, size)
         return columns.pick(table, index), sums, columns.occurring(index, size)
 
-    picked, sums, tried = found(table, values, index)
+    picked, sums, tried = map(np.asarray, found(table, values, index))
     np.testing.assert_array_equal(picked, taken(table, index))
     mine = index[:, :, None] == np.arange(size)[:, None]
     exact = np.where(mine, np.float64(values)[:, :, None], 0)
@@ -111,7 +128,7 @@ def test_pick_and_sums_and_sets(size, num):
 @pytest.mark.parametrize("size", [1, 2, 10, 100])
 def test_first_occurrences(size, num):
     answers = some_symbols(size, num)
-    found = jax.jit(columns.first_occurrences)(answers)
+    found = np.asarray(jax.jit(columns.first_occurrences)(answers))
     for lane in range(LANES):
         rows = answers[..., lane].T.tolist()
         np.testing.assert_array_equal(
@@ -129,7 +146,7 @@ def some_words(num):
 
 def weights_of(logits, short=0):
     """Integer weights of the laws; those of the last `short` symbols are 0 in half of the lanes."""
-    weights = np.array(keys.integer_weights(jax.nn.softmax(jnp.asarray(logits), axis=1)))
+    weights = np.array(integer_weights(logits))
     weights[:, weights.shape[1] - short :, LANES // 2 :] = 0
     return weights
 
@@ -152,7 +169,7 @@ def test_search_is_the_inverse_of_the_cumulative_weights(size, num):
 @pytest.mark.parametrize(("size", "num"), [(2, 5), (32, 1), (32, 40), (33, 5), (1000, 40)])
 def test_choices_are_those_of_one_lane(size, num):
     words, logits = some_words(num), some_logits(size)
-    probs = jax.nn.softmax(jnp.asarray(logits), axis=1)
+    probs = probs_of(logits)
     found = jax.jit(lambda *given: choices.choose(*given, fence()))(words, probs)
 
     def of_lane(words, probs):
@@ -166,7 +183,7 @@ def test_choices_are_those_of_one_lane(size, num):
 
 @pytest.mark.parametrize(("size", "num"), [(2, 5), (16, 8), (32, 3), (32, 40), (5, 41)])
 def test_a_tally_counts_the_choices(size, num):
-    words, probs = some_words(num), jax.nn.softmax(jnp.asarray(some_logits(size)), axis=1)
+    words, probs = some_words(num), np.asarray(probs_of(some_logits(size)))
     answer = np.random.default_rng(size).integers(size, size=(LENGTH, LANES)).astype(np.int32)
     answer[:, : LANES // 2] = np.argmax(probs, axis=1)[:, : LANES // 2]  # some are often right
 
@@ -191,7 +208,8 @@ def test_log1p_and_softplus_keep_their_digits():
     found = np.float64(jax.jit(columns.log1p)(values))
     exact = np.log1p(np.float64(values))
     assert np.max(np.abs(found - exact) / np.spacing(np.abs(np.float32(exact)))) <= 3
-    np.testing.assert_array_equal(columns.log1p(jnp.float32([-1, jnp.inf])), [-np.inf, np.inf])
+    ends = jax.jit(columns.log1p)(np.float32([-1, np.inf]))
+    np.testing.assert_array_equal(ends, [-np.inf, np.inf])
     odds = np.float32(np.linspace(-80, 80, 10_001))
     exact = np.logaddexp(0, np.float64(odds))
     np.testing.assert_allclose(jax.jit(columns.softplus)(odds), exact, rtol=4e-7)
@@ -201,8 +219,8 @@ def test_log1p_and_softplus_keep_their_digits():
 def test_words_are_those_of_one_lane(num, length):
     lanes = jax.random.split(jax.random.key(num), LANES)
     found = jax.jit(lambda lanes: choices.words(keys.halves(lanes), num, length, fence()))(lanes)
-    one = jax.vmap(lambda key: keys.words(key, (num, length)))(lanes)
-    np.testing.assert_array_equal(found, jnp.moveaxis(one, 0, -1).swapaxes(0, 1))
+    one = np.asarray(jax.jit(jax.vmap(lambda key: keys.words(key, (num, length))))(lanes))
+    np.testing.assert_array_equal(found, np.moveaxis(one, 0, -1).swapaxes(0, 1))
 
 
 def test_fence_keeps_what_it_is_given():
@@ -211,6 +229,6 @@ def test_fence_keeps_what_it_is_given():
     words = draw.integers(2**32, size=100, dtype=np.uint32)
     whole = np.int32([-(2**24), -1, 0, 1, 2**24])
     for values in (floats, words, whole):
-        kept = np.asarray(jax.jit(lambda x, one: columns.Fence(one)(x))(values, jnp.float32(1)))
+        kept = np.asarray(jax.jit(lambda x, one: columns.Fence(one)(x))(values, np.float32(1)))
         assert kept.dtype == values.dtype
         assert kept.tobytes() == values.tobytes()

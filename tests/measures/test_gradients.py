@@ -245,20 +245,26 @@ def test_value_baseline_adds_variance_past_a_pass_rate(float64, arms):
         assert (value > none) == more
 
 
+@partial(jax.jit, static_argnums=1)
+def weights_and_dead(p, size):
+    """Of a few estimators by name: the weight, and the chance of a dead group."""
+    names = ("none", "leave_one_out", "group_mean", "group_normalised", "maxrl")
+    dead = dead_group_probability(p, size), dead_group_probability(p, size, "maxrl")
+    return {name: group_weight(p, size, name) for name in names}, dead
+
+
 def test_group_weight_and_dead_groups(float64):
     probs = random_law(np.random.default_rng(12), 1, 3)
     samples = oracle.sequence_samples(probs, [1], "exact")
     gradient = oracle.batch_truth(samples, 1, "none").mean
     for size in (2, 3):
-        for name in ("none", "leave_one_out", "group_mean", "group_normalised", "maxrl"):
+        weights, found = weights_and_dead(probs[0, 1], size)
+        for name, weight in weights.items():
             update = oracle.batch_truth(samples, size, name).mean
-            weight = group_weight(probs[0, 1], size, name)
-            np.testing.assert_allclose(weight * gradient, update, rtol=1e-12)
+            np.testing.assert_allclose(float(weight) * gradient, update, rtol=1e-12)
         dead, silent = oracle.group_truth(samples, size)
-        np.testing.assert_allclose(dead_group_probability(probs[0, 1], size), dead, rtol=1e-12)
-        np.testing.assert_allclose(
-            dead_group_probability(probs[0, 1], size, "maxrl"), silent, rtol=1e-12
-        )
+        np.testing.assert_allclose(found[0], dead, rtol=1e-12)
+        np.testing.assert_allclose(found[1], silent, rtol=1e-12)
 
 
 def test_group_weight_at_the_ends():
