@@ -69,7 +69,7 @@ def test_information_is_that_of_every_truth_and_guess(x64, shape):
 
     for law, guess in zip(laws, laws[::-1], strict=True):
         with jax.enable_x64(x64):
-            found = told(jnp.asarray(safe_log(law)), jnp.asarray(safe_log(guess)))
+            found = told(safe_log(law), safe_log(guess))
         wanted = [
             oracle(law, given, shape, world.channel, world.rates or (0, 0))
             for world in worlds
@@ -147,7 +147,7 @@ def test_joint_information_of_a_group(float64, channel):
     law = next(joint_laws(8, 6))
     world = World(*shape, channel)
     measure = jax.jit(partial(listed.joint_information, world=world))
-    found = measure(jnp.log(law), jnp.int32(truth), jnp.asarray(codes), jnp.asarray(mine))
+    found = measure(np.log(law), np.int32(truth), codes, mine)
     table = defaultdict(float)
     for answer, p in zip(answers, law, strict=True):
         heard = tuple(message(channel, answers[code], answer) for code in codes[mine])
@@ -159,8 +159,8 @@ def test_joint_information_of_a_group(float64, channel):
 @pytest.mark.parametrize("reward", CHANNELS)
 def test_messages_are_read_off_the_rewards_of_the_world(reward):
     environment, shape = simrl.Sequence(3, 3, reward).build(), World(3, 3, reward)
-    task = environment.init(jax.random.key(1))
-    codes, secret = jnp.arange(27), tuple(task.answers[0].tolist())
+    task = jax.jit(environment.init)(jax.random.key(1))
+    codes, secret = np.arange(27), tuple(np.asarray(task.answers)[0].tolist())
 
     @jax.jit
     def told():
@@ -178,13 +178,19 @@ def test_messages_are_read_off_the_rewards_of_the_world(reward):
 
 def test_numbers_of_answers():
     answers = np.array(list_answers(3, 4))
-    codes = listing.code(jnp.asarray(answers), 4)
+
+    @jax.jit
+    def there_and_back(answers):
+        codes = listing.code(answers, 4)
+        return codes, listing.decode(codes, 3, 4)
+
+    codes, back = there_and_back(answers)
     np.testing.assert_array_equal(codes, np.arange(64))
-    np.testing.assert_array_equal(listing.decode(codes, 3, 4), answers)
-    law = jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.4]]))
-    together = listing.merged(law, jnp.array([2, 0]))
-    np.testing.assert_allclose(jnp.exp(together), [[0, 0.2, 0.4, 0.4]], rtol=1e-6)
-    np.testing.assert_allclose(listing.merged(together, jnp.array([2, 0])), together, rtol=1e-6)
+    np.testing.assert_array_equal(back, answers)
+    merge, right = jax.jit(listing.merged), np.array([2, 0])
+    together = merge(np.log(np.float32([[0.1, 0.2, 0.3, 0.4]])), right)
+    np.testing.assert_allclose(np.exp(together), [[0, 0.2, 0.4, 0.4]], rtol=1e-6)
+    np.testing.assert_allclose(merge(together, right), together, rtol=1e-6)
 
 
 def test_what_is_unknown_is_refused():
