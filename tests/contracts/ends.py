@@ -1,13 +1,13 @@
 """States of every learner at the ends: nearly sure, and sure in float32, of right and of wrong."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from simrl.engine import observe
 from simrl.learners import updates
 from simrl.learners.arms import Pulls
 from simrl.learners.bayesian import Posterior
+from tests.contracts.worlds import streams
 
 TINY = 1e-12
 # Log-odds, nats, of the whole answer that a state favours; 1 - p of the last is 0 in float32.
@@ -79,31 +79,43 @@ def state_at(end, start, right, allowed):
     """A learner's state at an end, from the one that it starts with."""
     logits, vocab_size = logits_at(end, right, allowed), right.shape[-1]
     if hasattr(start, "params"):
-        return start._replace(params=jnp.asarray(in_rows(logits, start.params.shape[1])))
+        return start._replace(params=in_rows(logits, start.params.shape[1]))
     if isinstance(start, Posterior):
         law = whole_answers(logits)
         if ENDS[end] == (SURE, False):  # what is refuted is so for good; the truth never is
             law = np.where(law < -SURE / 2, -np.inf, law)
-        return Posterior(jnp.asarray(law, jnp.float32))
+        return Posterior(np.float32(law))
     assert isinstance(start, Pulls), "a learner whose state at the ends is not known: say it here"
     counts = np.full(vocab_size, PULLS, np.float32)
     means = np.where(logits[0, 0] > 0, 1.0, 0.0)
-    return Pulls(jnp.asarray(counts), jnp.asarray(counts * means), jnp.asarray(logits[0, 0]))
+    return Pulls(counts, np.float32(counts * means), logits[0, 0])
 
 
-def states(trial, start, task, *others):
-    """The start, any others, and a state at every end, stacked."""
+def begin(trial, task):
+    """The state that a learner starts with; of each prompt its label's law, right answers, symbols.
+
+    One program, where each by itself is one.
+    """
     environment = trial.environment
     prompts = np.arange(environment.shape.num_prompts, dtype=np.int32)
-    laws = jax.jit(jax.vmap(environment.target, (None, 0)))(task, prompts)
-    symbols = np.arange(environment.shape.vocab_size)
+
+    @jax.jit
+    def found(now, task):
+        ways = environment.target, environment.right, environment.allowed
+        told = [way and jax.vmap(way, (None, 0))(task, prompts) for way in ways]
+        return trial.learner.init(now), told
+
+    return jax.device_get(found(streams(0), task))
+
+
+def states(start, told, *others):
+    """The start, any others, and a state at every end, stacked."""
+    laws, several, allowed = told
+    symbols = np.arange(laws.shape[-1])
     right = np.argmax(laws, axis=-1)[..., None] == symbols
-    if environment.right is not None:  # of one position
-        several = np.asarray(jax.vmap(environment.right, (None, 0))(task, prompts))
+    if several is not None:  # of one position
         right = (several[..., None] == symbols).any(axis=1)
-    allowed = np.ones_like(right)
-    if environment.allowed is not None:
-        allowed = np.asarray(jax.vmap(environment.allowed, (None, 0))(task, prompts))
+    allowed = np.ones_like(right) if allowed is None else allowed
     every = [start, *others]
     every += [state_at(end, start, right, allowed) for end in ENDS]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *every)

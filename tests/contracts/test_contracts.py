@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import keys
 from simrl.measures.sequences import CHANNELS
 from simrl.sweeps import spec as specs
 from tests.contracts import ends
@@ -18,10 +17,12 @@ from tests.contracts.worlds import (
     POLICIES,
     WORLDS,
     build,
+    laws_of,
     learner_spec,
     some_logits,
     streams,
     task_of,
+    words_of,
 )
 
 NUM_DRAWS = 20_000
@@ -50,10 +51,10 @@ def test_world(world):
     assert WORLDS[world].problems() == []
     task = task_of(world)
     draw = jax.jit(jax.vmap(environment.prompt, (0, None)))
-    prompts = draw(keys.words(jax.random.key(4), (50,)), task)
+    prompts = np.asarray(draw(words_of(jax.random.key(4), (50,)), task))
     chex.assert_type(prompts, jnp.int32)
     assert set(prompts.tolist()) <= set(range(num_prompts))
-    law = np.asarray(jax.jit(environment.target)(task, prompts[0]))
+    law = laws_of(world)[prompts[0]]
     chex.assert_shape(law, (length, vocab_size))
     chex.assert_type(law, jnp.float32)
     np.testing.assert_allclose(law.sum(axis=-1), 1, rtol=1e-6)
@@ -62,7 +63,7 @@ def test_world(world):
     assert environment.channel is None or environment.channel in CHANNELS
     assert environment.reward_law is None or environment.channel is None
     answers = all_answers(environment.shape)
-    words = keys.words(jax.random.key(5), answers.shape)
+    words = words_of(jax.random.key(5), answers.shape)
     reward = jax.jit(jax.vmap(environment.reward, (0, None, None, 0)))
     told = jax.tree.map(np.asarray, reward(words, task, prompts[0], answers))
     chex.assert_shape(told.credit, answers.shape)
@@ -79,9 +80,9 @@ def test_world(world):
 def test_labels_and_rewards_follow_their_laws(world):
     environment = WORLDS[world].build()
     length = environment.shape.length
-    task, prompt = task_of(world), jnp.int32(0)
-    law = np.asarray(jax.jit(environment.target)(task, prompt), np.float64)
-    words = keys.words(jax.random.key(6), (NUM_DRAWS, length))
+    task, prompt = task_of(world), np.int32(0)
+    law = np.float64(laws_of(world)[0])
+    words = words_of(jax.random.key(6), (NUM_DRAWS, length))
     draw = jax.jit(jax.vmap(environment.label, (0, None, None)))
     labels = np.asarray(draw(words, task, prompt))
     assert labels.dtype == np.int32
@@ -103,9 +104,8 @@ def test_labels_and_rewards_follow_their_laws(world):
 
 def test_tasks_differ_from_seed_to_seed():
     for name, world in WORLDS.items():
-        seeds = jax.vmap(jax.random.key)(jnp.arange(12))
-        init = jax.jit(jax.vmap(world.build().init))
-        drawn = [np.asarray(leaf) for leaf in jax.tree.leaves(init(seeds))]
+        init = jax.jit(jax.vmap(lambda seed: world.build().init(jax.random.key(seed))))  # noqa: B023
+        drawn = [np.asarray(leaf) for leaf in jax.tree.leaves(init(np.arange(12)))]
         tasks = {b"".join(leaf[seed].tobytes() for leaf in drawn) for seed in range(12)}
         assert (len(tasks) == 1) == (name in ("bandit-one_right", "bandit-given")), name
 
@@ -115,32 +115,36 @@ def test_tasks_differ_from_seed_to_seed():
 def test_policy(name, scale):
     shape = simrl.Shape(num_prompts=2, length=2, vocab_size=3)
     policy = POLICIES[name].build(shape)
-    start = policy.init(jax.random.key(0))
+    start = jax.jit(policy.init)(jax.random.key(0))
     leaves, tree = jax.tree.flatten(start)
     chex.assert_type(leaves, jnp.float32)
     drawn = [some_logits(leaf.shape, scale, i) for i, leaf in enumerate(leaves)]
-    params, prompt, answers = jax.tree.unflatten(tree, drawn), jnp.int32(1), all_answers(shape)
-    laws = jax.vmap(policy.log_probs, (None, None, 0))(params, prompt, answers)
-    chex.assert_shape(laws, (9, 2, 3))
-    np.testing.assert_allclose(jnp.exp(laws).sum(axis=-1), 1, rtol=1e-5)
-    own = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
-    np.testing.assert_array_equal(own, np.take_along_axis(laws, answers[..., None], -1)[..., 0])
-    probs = jnp.exp(own.sum(axis=1))
-    np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
+    params, prompt, answers = jax.tree.unflatten(tree, drawn), np.int32(1), all_answers(shape)
 
     def log_prob(params, answer):
         return policy.log_prob(params, prompt, answer).sum()
 
-    scores = jax.vmap(jax.grad(log_prob), (None, 0))(params, answers)
+    @jax.jit
+    def measure(words, params, answers):
+        laws = jax.vmap(policy.log_probs, (None, None, 0))(params, prompt, answers)
+        own = jax.vmap(policy.log_prob, (None, None, 0))(params, prompt, answers)
+        scores = jax.vmap(jax.grad(log_prob), (None, 0))(params, answers)
+        return laws, own, scores, jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+
+    words = words_of(jax.random.key(1), (NUM_DRAWS, 2))
+    laws, own, scores, sampled = jax.device_get(measure(words, params, answers))
+    chex.assert_shape(laws, (9, 2, 3))
+    np.testing.assert_allclose(np.exp(laws).sum(axis=-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(own, np.take_along_axis(laws, answers[..., None], -1)[..., 0])
+    probs = np.exp(own.sum(axis=1))
+    np.testing.assert_allclose(probs.sum(), 1, rtol=1e-5)
     chex.assert_tree_all_finite(scores)
-    identity = jax.tree.map(lambda s: jnp.tensordot(probs, s, 1), scores)  # E grad log pi = 0
-    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(identity)) < 1e-6
-    assert max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(scores)) > 0.1
-    words = keys.words(jax.random.key(1), (NUM_DRAWS, 2))
-    sampled = jax.vmap(policy.sample, (0, None, None))(words, params, prompt)
+    identity = jax.tree.map(lambda s: np.tensordot(probs, s, 1), scores)  # E grad log pi = 0
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(identity)) < 1e-6
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(scores)) > 0.1
     chex.assert_type(sampled, jnp.int32)
-    shares = np.bincount(np.asarray(sampled @ jnp.array([3, 1])), minlength=9) / NUM_DRAWS
-    error = np.sqrt(np.asarray(probs * (1 - probs)) / NUM_DRAWS)
+    shares = np.bincount(sampled @ [3, 1], minlength=9) / NUM_DRAWS
+    error = np.sqrt(probs * (1 - probs) / NUM_DRAWS)
     assert np.all(np.abs(shares - probs) <= 4 * error + 1e-4)
     assert policy.num_active_params > 0
 
@@ -172,9 +176,9 @@ def test_learner(world, name, advantage):
     trial = build(WORLDS[world], spec)
     environment, learner = trial.environment, trial.learner
     shape, task = environment.shape, task_of(world)
-    start = jax.jit(learner.init)(streams(0))
-    random = start._replace(params=jnp.asarray(some_logits(start.params.shape)))
-    company = ends.states(trial, start, task, random)
+    start, told = ends.begin(trial, task)
+    random = start._replace(params=some_logits(start.params.shape))
+    company = ends.states(start, told, random)
 
     @jax.jit
     @jax.vmap
@@ -184,7 +188,7 @@ def test_learner(world, name, advantage):
         return looked, estimate, learner.belief(looked[0], 0)
 
     num = 2 + len(ends.ENDS)
-    (new, info, odds, seen), estimate, beliefs = update(jnp.arange(num), company)
+    (new, info, odds, seen), estimate, beliefs = jax.device_get(update(np.arange(num), company))
     chex.assert_trees_all_equal_shapes_and_dtypes(new, company)
     chex.assert_trees_all_equal_shapes_and_dtypes(estimate, company.params)
     chex.assert_tree_all_finite((new, estimate))
@@ -216,7 +220,7 @@ def test_learner(world, name, advantage):
     np.testing.assert_allclose(np.exp(beliefs).sum(axis=-1), 1, rtol=1e-5)
     if world not in ALONE:
         return
-    alone, told = jax.jit(learner.step)(streams(jnp.uint32(1)), random, task)
+    alone, told = jax.jit(learner.step)(streams(np.uint32(1)), random, task)
     second = jax.tree.map(lambda leaf: leaf[1], (new, info))
     chex.assert_trees_all_equal(told, second[1])
     chex.assert_trees_all_close(alone, second[0], rtol=1e-5, atol=1e-6)
@@ -246,7 +250,7 @@ def test_surrogate(name):
         return jax.vmap(one)(jnp.arange(1 + len(ends.ENDS)), company)
 
     trial = build(world, spec)
-    company = ends.states(trial, trial.learner.init(streams(0)), task)
+    company = ends.states(*ends.begin(trial, task))
     for value in (0.1, 0.3):
         numbers = jax.tree.map(lambda leaf: value, spec)  # noqa: B023
         new, info, estimate = update(specs.traced(numbers), company)
@@ -299,10 +303,14 @@ def test_running_mean_is_the_mean_of_earlier_rewards():
     advantage = simrl.RunningMean().build(batch_size=2, length=1)
     batches = np.float32([[1.0, 0.0], [1.0, 1.0], [0.0, 0.5]])
     state, seen = advantage.init(), []
+
+    @jax.jit
+    def weigh(state, credit):
+        return advantage.weights(state, simrl.Rollout(0, None, credit, None, None))
+
     for batch in batches:
-        rollout = simrl.Rollout(0, None, jnp.asarray(batch)[:, None], None, None)
         baseline = np.mean(seen) if seen else batch.mean()  # R_1 at t = 1 is its own
-        state, weights = advantage.weights(state, rollout)
+        state, weights = jax.device_get(weigh(state, batch[:, None]))
         np.testing.assert_allclose(weights[:, 0], batch - baseline, rtol=1e-6, atol=1e-7)
         seen += batch.tolist()
         np.testing.assert_allclose(state.mean, np.mean(seen), rtol=1e-6)

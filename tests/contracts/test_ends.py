@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import keys
 from simrl.policies import tabular
 from simrl.sweeps import spec as specs
 from tests.contracts import ends
-from tests.contracts.worlds import COUNTING, POLICIES, WORLDS, learner_spec, streams
+from tests.contracts.worlds import COUNTING, POLICIES, WORLDS, learner_spec, streams, words_of
 
 ERRS = {"verifier": "noisy", "false_positive": 0.1, "false_negative": 0.2}
 SEVERAL = simrl.Sequence(2, 2, num_prompts=3)
@@ -81,10 +80,10 @@ def test_from_the_ends(name):
     specs.validate(spec)
     trial = specs.build((spec.environment, spec.policy, spec.learner, specs.Asked(asked)))
     task = jax.jit(trial.environment.init)(jax.random.key(3))
-    company = ends.states(trial, jax.jit(trial.learner.init)(streams(0)), task)
+    company = ends.states(*ends.begin(trial, task))
     company = jax.tree.map(lambda leaf: leaf[1:], company)
     look = jax.vmap(lambda seed, state: ends.look(trial, state, task, streams(seed)))
-    new, _, odds, seen = jax.jit(look)(jnp.arange(len(ends.ENDS)), company)
+    new, _, odds, seen = jax.device_get(jax.jit(look)(np.arange(len(ends.ENDS)), company))
     chex.assert_trees_all_equal_shapes_and_dtypes(new, company)
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(new))
     if not hasattr(new, "log_probs"):  # a posterior refutes: -inf
@@ -117,13 +116,18 @@ def test_starts_at_the_ends(start):
         policy = simrl.Tabular(start, spread=1 / ends.TINY, probs=probs, pass_rate=rare)
         assert policy.problems(shape) == []
         built = policy.build(shape)
-        params = built.init(jax.random.key(0))
-        if built.pretrain is not None:
-            params = built.pretrain(params, jnp.ones((2, 2), jnp.int32))
-        laws = built.log_probs(params, jnp.int32(1), None)
+
+        @jax.jit
+        def begin(key, words, prompt, built=built):
+            params = built.init(key)
+            if built.pretrain is not None:
+                params = built.pretrain(params, jnp.ones((2, 2), jnp.int32))
+            laws = built.log_probs(params, prompt, None)
+            return params, laws, built.sample(words, params, prompt)
+
+        words = words_of(jax.random.key(1), (2,))
+        params, laws, drawn = jax.device_get(begin(jax.random.key(0), words, np.int32(1)))
         chex.assert_tree_all_finite((params, laws))
-        words = keys.words(jax.random.key(1), (2,))
-        drawn = built.sample(words, params, jnp.int32(1))
         if start == "given":
             np.testing.assert_allclose(laws[:, 0], np.log(rare), rtol=1e-6)
             assert drawn.tolist() == [2, 2]

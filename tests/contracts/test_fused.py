@@ -119,28 +119,40 @@ def in_lanes(thing):
     return jax.tree.map(lambda x: np.broadcast_to(np.float32(x), LANES), thing)
 
 
+@jax.jit
 def some_streams(step=3):
     seeds = jnp.arange(LANES, dtype=jnp.uint32)
     streams = jax.vmap(keys.streams, (None, 0))(jax.random.key(SEED), seeds)
     return streams, keys.at_step(streams, jnp.int32(step))
 
 
-def some_states(learner, streams):
+def begun(world, learners, streams):
+    """The tasks of a world, and the states that learners start with, of every lane."""
+    starts = {name: learner.init for name, learner in learners.items()}
+
+    @jax.jit
+    @jax.vmap
+    def begin(streams):
+        return world.build().init(streams.task), {n: init(streams) for n, init in starts.items()}
+
+    return jax.device_get(begin(streams))
+
+
+def some_states(start):
     """States [N, ...]: logits at several scales, any momentum, a memory of none or more rewards."""
     draw = np.random.default_rng(SEED)
-    start = jax.vmap(learner.init)(streams)
     scales = np.resize([0.0, 0.1, 1.0, 4.0, 15.0], LANES).reshape(-1, 1, 1, 1)
 
     def normal(leaf, scale=1.0):
-        return jnp.asarray(np.float32(draw.normal(size=leaf.shape) * scale))
+        return np.float32(draw.normal(size=leaf.shape) * scale)
 
     memory = start.advantage
     if isinstance(memory, advantages.Running):
-        count = jnp.asarray(np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES))
+        count = np.resize(np.float32([0, GROUP, 7 * GROUP]), LANES)
         memory = advantages.Running(normal(memory.mean), count)
     if isinstance(memory, critic.Critic):
         known = normal(memory.values) * (draw.uniform(size=memory.values.shape) > 0.1)
-        visits = jax.tree.map(lambda x: jnp.float32(draw.integers(7, size=x.shape)), memory.visits)
+        visits = jax.tree.map(lambda x: np.float32(draw.integers(7, size=x.shape)), memory.visits)
         memory = critic.Critic(known, visits, jax.tree.map(normal, memory.optimizer))
     optimizer = jax.tree.map(normal, start.optimizer)
     start = start._replace(
@@ -149,9 +161,9 @@ def some_states(learner, streams):
     if isinstance(start, replay.Replaying):
         kept = draw.integers(start.params.shape[-1], size=start.answers.shape)
         known = draw.uniform(size=start.known.shape) < 0.6
-        return start._replace(answers=jnp.asarray(kept, jnp.int32), known=jnp.asarray(known))
+        return start._replace(answers=np.int32(kept), known=known)
     rates = jax.tree.map(
-        lambda x: jnp.asarray(draw.uniform(size=x.shape), x.dtype), start.curriculum
+        lambda x: np.asarray(draw.uniform(size=x.shape), x.dtype), start.curriculum
     )
     return start._replace(curriculum=rates, start=jax.tree.map(normal, start.start))
 
@@ -398,7 +410,7 @@ def both(world, learners, states, now, tasks, policy=None):
         return {name: at_once(world, *rest, policy) for name, rest in given.items()}
 
     given = in_lanes(world), in_lanes(learners), states, now, tasks
-    return plain(*given), lanes_at_once(jnp.float32(1), *given)
+    return jax.device_get((plain(*given), lanes_at_once(np.float32(1), *given)))
 
 
 def assert_within_ulps(found, wanted, *others):
@@ -437,8 +449,8 @@ def assert_same_update(world, learners, policy=None):
     trials = {name: build(world, spec, policy) for name, spec in learners.items()}
     assert all(trial.learner.fused is not None for trial in trials.values())
     streams, now = some_streams()
-    tasks = jax.vmap(world.build().init)(streams.task)
-    states = {name: some_states(trial.learner, streams) for name, trial in trials.items()}
+    tasks, starts = begun(world, {name: trial.learner for name, trial in trials.items()}, streams)
+    states = {name: some_states(start) for name, start in starts.items()}
     plain, together = both(world, learners, states, now, tasks, policy)
     for name, before in states.items():
         (wanted, told, (spread, taught)), (found, heard) = plain[name], together[name]
@@ -570,19 +582,18 @@ def test_adam(kind):
     if kind == "policy_gradient":
         spec = simrl.PolicyGradient(simrl.RunningMean(), group_size=GROUP, optimizer=optimizer)
     streams, _ = some_streams()
-    tasks = jax.vmap(world.build().init)(streams.task)
     learner = build(world, spec).learner
     plain_step = jax.jit(jax.vmap(learner.step))
-    state = jax.vmap(learner.init)(streams)
+    tasks, starts = begun(world, {kind: learner}, streams)
+    state = starts[kind]
     for step in range(3):
         state = plain_step(some_streams(step)[1], state, tasks)[0]
     now = some_streams(3)[1]
     plain, together = both(world, {kind: spec}, {kind: state}, now, tasks)
     (wanted, told, (spread, _)), (found, heard) = plain[kind], together[kind]
     assert_heard(heard, told, SMALL, kind)
-    adam, kept, before = (s.optimizer[0] for s in (found, wanted, state))
+    adam, kept, before = (s.optimizer[0] for s in (found, wanted, jax.device_get(state)))
     np.testing.assert_array_equal(adam.count, kept.count)
-    spread = np.asarray(spread)
     assert_within_ulps(adam.mu, kept.mu, before.mu, spread)
     assert_within_ulps(adam.nu, kept.nu, before.nu, 2e-3 * spread**2)
     telling = np.sqrt(kept.nu) > 1e-4
@@ -595,9 +606,9 @@ def test_smoothed_labels(world):
     smoothing = np.resize(np.float32([0.0, 0.1, 0.5]), LANES)
     spec = simrl.Supervised(GROUP, GROUPS, SGD, smoothing)
     streams, now = some_streams()
-    tasks = jax.vmap(WORLDS[world].build().init)(streams.task)
     learner = build(WORLDS[world], dataclasses.replace(spec, smoothing=0.1)).learner
-    before = some_states(learner, streams)
+    tasks, starts = begun(WORLDS[world], {"": learner}, streams)
+    before = some_states(starts[""])
     plain, together = both(WORLDS[world], {"": spec}, {"": before}, now, tasks)
     (wanted, told, (spread, _)), (found, heard) = plain[""], together[""]
     assert_heard(heard, told, WORLDS[world].build().shape.vocab_size, world)
@@ -722,7 +733,7 @@ def some_pulls(world, tasks):
     if world.kind == "bernoulli":
         sums = draw.binomial(counts, tasks)
     logits = draw.normal(size=tasks.shape) * draw.choice([0.1, 1.0, 4.0, 15.0], (LANES, 1))
-    return Pulls(*(jnp.float32(x) for x in (counts, sums, logits)))
+    return Pulls(*(np.float32(x) for x in (counts, sums, logits)))
 
 
 def digits_of(world, state):
@@ -746,7 +757,8 @@ def test_counting_pulls(name):
         )
     world = in_lanes(world)
     streams, now = some_streams()
-    tasks = jax.vmap(lambda world, key: world.build().init(key))(world, streams.task)
+    init = jax.jit(jax.vmap(lambda world, key: world.build().init(key)))
+    tasks = np.asarray(init(world, streams.task))
     before = some_pulls(world, tasks)
     given = now, before, tasks
 
@@ -765,8 +777,9 @@ def test_counting_pulls(name):
         return {name: at_once(world, spec, one, *given) for name, spec in learners.items()}
 
     learners = in_lanes(learners)
-    wanted = plain(world, learners, *given)
-    for name, (mine, heard) in lanes_at_once(jnp.float32(1), world, learners, *given).items():
+    wanted = jax.device_get(plain(world, learners, *given))
+    together = jax.device_get(lanes_at_once(np.float32(1), world, learners, *given))
+    for name, (mine, heard) in together.items():
         (state, info), (_, answers, success, dead, _, spent, _) = wanted[name], heard
         np.testing.assert_array_equal(mine.counts, state.counts)
         np.testing.assert_array_equal(answers[:, 0, 0], info.answers[:, 0, :, 0])

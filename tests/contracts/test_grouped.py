@@ -3,7 +3,6 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -77,25 +76,34 @@ def test_moments_are_those_of_the_measures(world, channel, rule):
         WORLDS[world], simrl.PolicyGradient(simrl.Grouped(rule, K), group_size=4)
     ).learner
     task = task_of(world)
-    logits = jnp.asarray(some_logits(environment.shape))
-    state = learner.init(streams(0))._replace(params=logits)
-    law = jax.jit(environment.target)(task, 0)
     exact = partial(gradients.batch_moments, batch_size=4, advantage=rule, reward=channel, k=K)
-    wanted = jax.jit(exact)(jax.nn.softmax(logits[0]), law)
-    found = jax.jit(learner.moments)(state, task)
+
+    @jax.jit
+    def both(logits, task):
+        state = learner.init(streams(0))._replace(params=logits)
+        wanted = exact(jax.nn.softmax(logits[0]), environment.target(task, 0))
+        return learner.moments(state, task), wanted
+
+    found, wanted = both(some_logits(environment.shape), task)
     np.testing.assert_allclose(found, (wanted.trace_covariance, wanted.squared_norm), rtol=1e-4)
 
 
 def test_moments_of_bernoulli_arms_by_every_batch():
     probs, chances = np.array([0.2, 0.5, 0.3]), np.array([0.9, 0.4, 0.8])  # not on the simplex
-    statistics = scores.verdict_statistics(jnp.asarray(probs), jnp.asarray(chances))
+
+    @jax.jit
+    def of_rules(probs, chances):
+        statistics = scores.verdict_statistics(probs, chances)
+        return {rule: gradients.group_moments(statistics, 3, rule, K) for rule in RULES}
+
+    of_rule = of_rules(probs, chances)
     arms, pays = np.repeat(np.arange(3), 2), np.tile([1.0, 0.0], 3)
     chance = probs[arms] * np.where(pays > 0, chances[arms], 1 - chances[arms])
     scored = np.array([enumeration.score(probs[None], (arm,)) for arm in arms])
     samples = enumeration.Samples(chance, scored, pays[:, None])
     for rule in RULES:
         wanted = oracle.batch_truth(samples, 3, rule, K)
-        found = gradients.group_moments(statistics, 3, rule, K)
+        found = of_rule[rule]
         np.testing.assert_allclose(found.trace_covariance, wanted.trace_covariance, rtol=1e-5)
         np.testing.assert_allclose(found.mean, wanted.mean, rtol=1e-5, atol=1e-7)
 
@@ -139,9 +147,9 @@ def test_a_group_of_equal_verdicts_is_dead_to_the_last_bit(size):
         return weights, success[-1], failure[0]
 
     for rule in set(RULES) - {"maxrl", "pass_at_k"}:  # to those a group of successes is not dead
-        found = weigh(rule, jnp.ones((size, 1)))
+        found = weigh(rule, np.ones((size, 1), np.float32))
         np.testing.assert_array_equal(found, 0.0, err_msg=rule)
     for name in ("batch_mean", "leave_one_out"):
         advantage = specs.traced(specs.ADVANTAGES[name])
-        for found in by_affine(advantage, jnp.ones((size, 1))):
+        for found in by_affine(advantage, np.ones((size, 1), np.float32)):
             np.testing.assert_array_equal(found, 0.0)

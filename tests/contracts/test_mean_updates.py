@@ -14,7 +14,7 @@ import pytest
 import simrl
 from simrl.learners import updates
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import POLICIES, WORLDS, learner_spec, some_logits, streams
+from tests.contracts.worlds import POLICIES, WORLDS, begun, learner_spec, some_logits, streams
 from tests.oracles import enumeration
 
 # Groups of three: of two, a normalised weight is that of leave-one-out.
@@ -72,7 +72,7 @@ CASES |= {
 def listed():
     """name -> the estimate of every group, its scores by another road, and the claimed bias."""
     environment = WORLD.build()
-    task = environment.init(jax.random.key(3))
+    task = jax.jit(environment.init)(jax.random.key(3))
     answers = np.array(enumeration.answers(2, 2))
     index = np.stack(np.meshgrid(*[np.arange(4)] * SIZE, indexing="ij"), -1).reshape(-1, SIZE)
     made = {}
@@ -157,13 +157,13 @@ def test_the_mean_of_every_group(listed, name):
 
 def test_exact_gradient():
     trial = specs.build((WORLDS["bandit-given"], TABLE, simrl.ExactGradient()))
-    task, state = trial.environment.init(streams(0).task), trial.learner.init(streams(0))
+    task, state = begun(trial)
     logits = some_logits(state.params.shape)
     probs = np.exp(np.float64(logits[0, 0]))
     probs /= probs.sum()
     samples = enumeration.bandit_samples(probs, np.asarray(task, np.float64), np.zeros(3))
     wanted = np.tensordot(samples.weight * samples.credit[:, 0], samples.score, 1)
-    found = trial.learner.estimate(None, state._replace(params=jnp.asarray(logits)), task)
+    found = jax.jit(trial.learner.estimate)(None, state._replace(params=logits), task)
     np.testing.assert_allclose(found[0], wanted, atol=1e-6)
 
 

@@ -15,7 +15,16 @@ from simrl.learners import grouped, oracles, updates
 from simrl.learners.advantages import Running
 from simrl.measures import gradients
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import POLICIES, WORLDS, build, some_logits, streams, task_of
+from tests.contracts.worlds import (
+    POLICIES,
+    WORLDS,
+    begun,
+    build,
+    laws_of,
+    some_logits,
+    streams,
+    task_of,
+)
 from tests.oracles import enumeration as oracle
 
 BASELINE = 0.3
@@ -31,18 +40,21 @@ class Every(NamedTuple):
     words: np.ndarray  # [N, L] uint32 that make the world's noise come out so
 
 
+@jax.jit
+def picks(row, words):
+    return jax.vmap(keys.choose, (0, None))(words, keys.cumulative(row))
+
+
 def word_of_label(law):
     """[L, V]: a word that picks each symbol at each position."""
     words = np.linspace(0, 2**32 - 1, 4096).astype(np.uint32)
-    tables = [keys.cumulative(jnp.asarray(row)) for row in law]
-    picked = [np.asarray(jax.vmap(keys.choose, (0, None))(words, table)) for table in tables]
+    picked = [np.asarray(picks(row, words)) for row in law]
     return np.array([[words[p == a][0] for a in range(law.shape[1])] for p in picked])
 
 
-def every_sample(world, environment, task, probs, prompt=0):
+def every_sample(world, environment, task, probs, law):
     """The samples of one prompt, for a policy with probabilities [L, V] in float64."""
     length, size = probs.shape
-    law = np.asarray(environment.target(task, jnp.int32(prompt)), np.float64)
     listed = oracle.answers(length, size)
     nothing = np.zeros(length, np.uint32)
     if environment.reward_law is None:
@@ -148,7 +160,7 @@ def told_to_oracle(samples, environment):
 @pytest.mark.parametrize("world", WORLDS)
 def test_policy_gradient_is_the_oracle_for_every_batch(world):
     environment, task, logits, probs = setting(world)
-    every = every_sample(world, environment, task, probs[0])
+    every = every_sample(world, environment, task, probs[0], np.float64(laws_of(world)[0]))
     told = told_to_oracle(every.samples, environment)
     for size in (2, 3) if world in BATCHES_OF_THREE else (2,):
         over_all = every_advantage(environment, logits, task, size)
@@ -185,7 +197,7 @@ def test_policy_gradient_is_the_oracle_for_every_batch(world):
 )
 def test_supervised_is_the_oracle_for_every_batch(world):
     environment, task, logits, probs = setting(world)
-    law = np.asarray(environment.target(task, jnp.int32(0)), np.float64)
+    law = np.float64(laws_of(world)[0])
     samples = oracle.label_samples(probs[0], law)
     kept = samples.weight > 0  # words of an impossible label do not exist
     samples = oracle.Samples(*(part[kept] for part in samples))
@@ -256,22 +268,22 @@ def test_groups_of_several_prompts(name, labels):
     world = simrl.Sequence(vocab_size=2, length=1, num_prompts=3, labels=labels)
     trial = build(world, spec)
     environment, learner = trial.environment, trial.learner
-    task = environment.init(jax.random.key(0))
+    task, state = begun(trial, jax.random.key(0))
+    laws = jax.jit(jax.vmap(environment.target, (None, 0)))(task, np.arange(3))
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))
     probs /= probs.sum(axis=-1, keepdims=True)
     assert len(set(np.asarray(task.answers).ravel().tolist())) == 2
     per_prompt = []
-    for prompt in range(3):
+    for one, law in zip(probs, np.asarray(laws, np.float64), strict=True):
         if told is None:
-            law = np.asarray(environment.target(task, jnp.int32(prompt)), np.float64)
-            samples = oracle.label_samples(probs[prompt], law)
+            samples = oracle.label_samples(one, law)
         else:
-            samples = every_sample(None, environment, task, probs[prompt], prompt).samples
+            samples = every_sample(None, environment, task, one, law).samples
         chance, index = oracle.batches(samples, 2)
         per_prompt.append((chance, oracle.gradient(samples, index, told or "none")))
     trace, squared_norm = groups_truth(per_prompt, 2)
-    state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
+    state = state._replace(params=jnp.asarray(logits))
     found = jax.jit(learner.moments)(state, task)
     np.testing.assert_allclose(found, (trace, squared_norm), rtol=1e-4)
     found = redraw(learner, state, task)
@@ -294,6 +306,7 @@ def redraw(learner, state, task):
 
 def assert_within(found, trace, squared_norm):
     """Four standard errors, and errors small enough to mean something."""
+    found, trace, squared_norm = jax.device_get((found, trace, squared_norm))
     assert found.trace_standard_error < 0.2 * trace + 1e-9
     assert found.norm_standard_error < 0.3 * squared_norm + 0.1 * trace / np.sqrt(NUM_REDRAWS)
     assert abs(found.trace_covariance - trace) <= 4 * found.trace_standard_error + 1e-6
@@ -325,11 +338,11 @@ def test_redraws_agree_with_the_exact_moments(world):
 
 def test_redraws_with_a_memory_and_a_number():
     environment, task, logits, _ = setting("sequence-token-fixed")
-    memory = Running(jnp.asarray(earlier(environment), jnp.float32), jnp.float32(7))
+    memory = Running(np.float32(earlier(environment)), np.float32(7))
     for advantage, kept in ((simrl.Constant(BASELINE), ()), (simrl.RunningMean(), memory)):
         spec = simrl.PolicyGradient(advantage, group_size=2)
         learner = build(WORLDS["sequence-token-fixed"], spec).learner
-        state = learner.init(streams(0))._replace(params=jnp.asarray(logits), advantage=kept)
+        state = learner.init(streams(0))._replace(params=logits, advantage=kept)
         assert_within(redraw(learner, state, task), *jax.jit(learner.moments)(state, task))
 
 

@@ -3,6 +3,7 @@
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import simrl
@@ -47,15 +48,41 @@ WORLDS = {
 COUNTING = ("thompson", "ucb1")  # learners without a gradient, for bandits with means to learn
 POLICIES = {name: kind() for name, kind in specs.POLICIES.items()}
 
+words_of = jax.jit(keys.words, static_argnums=1)
 
+
+@jax.jit
 def streams(seed, step=0):
     return keys.at_step(keys.streams(jax.random.key(11), seed), step)
 
 
+def begun(trial, key=None):
+    """A trial's task, by its own stream or a key, and first state; one program for dozens."""
+    now = streams(0)
+    begin = jax.jit(lambda now, key: (trial.environment.init(key), trial.learner.init(now)))
+    return begin(now, now.task if key is None else key)
+
+
 @cache
+def _drawn(world):
+    """Task and laws of a named world; one program, where step by step it is dozens."""
+    environment = WORLDS[world].build()
+
+    @jax.jit
+    def draw(key):
+        task, prompts = environment.init(key), jnp.arange(environment.shape.num_prompts)
+        return task, jax.vmap(environment.target, (None, 0))(task, prompts)
+
+    return draw(jax.random.key(3))
+
+
 def task_of(world):
-    """The task of a named world; one program, where `init` step by step is dozens."""
-    return jax.jit(WORLDS[world].build().init)(jax.random.key(3))
+    return _drawn(world)[0]
+
+
+def laws_of(world):
+    """[M, L, V]: the law of the label at each prompt of the task of a named world."""
+    return np.asarray(_drawn(world)[1])
 
 
 def learner_spec(name, advantage="none", **changes):

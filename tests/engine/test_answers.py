@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import simrl
-from simrl import keys
 from simrl.engine import observe
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import SpecError
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import build, some_logits, streams, words_of
 from tests.oracles import enumeration as oracle
 from tests.oracles import feedback as reports
 from tests.oracles.information import belief, list_answers
@@ -29,7 +28,8 @@ SETS = 6000
 
 def test_every_set_of_right_answers_is_as_likely():
     environment = simrl.Sequence(2, 2, num_prompts=2, num_right=3).build()
-    tasks = jax.vmap(environment.init)(jax.random.split(jax.random.key(0), SETS // 2))
+    draw = jax.jit(lambda key: jax.vmap(environment.init)(jax.random.split(key, SETS // 2)))
+    tasks = draw(jax.random.key(0))
     rights = np.asarray(tasks.right).reshape(SETS, 3, 2) @ [2, 1]
     counts = collections.Counter(tuple(sorted(row)) for row in rights.tolist())
     assert all(len(set(each)) == 3 for each in counts)
@@ -38,23 +38,30 @@ def test_every_set_of_right_answers_is_as_likely():
     assert all(abs(count / SETS - 1 / 4) < 4 * error for count in counts.values())
 
 
-def right_sets(environment, task):
-    """The right answers to each prompt."""
-    prompts = range(environment.shape.num_prompts)
-    return [[tuple(a) for a in environment.right(task, m).tolist()] for m in prompts]
+def drawn(environment):
+    """A task, and the right answers to each prompt."""
+    prompts = np.arange(environment.shape.num_prompts)
+
+    @jax.jit
+    def draw(key):
+        task = environment.init(key)
+        return task, jax.vmap(environment.right, (None, 0))(task, prompts)
+
+    task, rights = draw(jax.random.key(1))
+    return task, [[tuple(a) for a in right] for right in rights.tolist()]
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_any_of_them_is_paid(name):
     environment = WORLDS[name].build()
-    task = environment.init(jax.random.key(1))
+    task, rights = drawn(environment)
     _, length, size = environment.shape
     answers = list_answers(length, size)
-    words = keys.words(jax.random.key(2), (4000, length))
+    words, label = words_of(jax.random.key(2), (4000, length)), jax.jit(environment.label)
     over_answers = jax.vmap(environment.reward, (None, None, None, 0))
     over = jax.jit(jax.vmap(over_answers, (0, None, None, None)))
-    for prompt, right in enumerate(right_sets(environment, task)):
-        told = over(words, task, prompt, jnp.asarray(answers))
+    for prompt, right in enumerate(rights):
+        told = over(words, task, prompt, np.array(answers))
         hits = np.array([answer in right for answer in answers])
         assert 0 < hits.sum() == WORLDS[name].num_right
         np.testing.assert_array_equal(told.success, np.broadcast_to(hits, told.success.shape))
@@ -63,7 +70,7 @@ def test_any_of_them_is_paid(name):
         assert paid.shape == (4000, len(answers), length)
         error = np.sqrt(chance * (1 - chance) / 4000)[:, None]
         assert np.all(np.abs(paid.mean(axis=0) - chance[:, None]) <= 4 * error)
-        assert tuple(environment.label(words[0], task, prompt).tolist()) in right
+        assert tuple(label(np.asarray(words)[0], task, prompt).tolist()) in right
 
 
 @pytest.mark.parametrize("name", ["arms, noisy", "one token", "answers"])
@@ -71,11 +78,10 @@ def test_measures_are_those_of_the_merged_policy(name):
     """Of a group of three guesses two are right, and not the first that is."""
     trial = build(WORLDS[name], simrl.PolicyGradient(group_size=3))
     environment, learner = trial.environment, trial.learner
-    task, logits = environment.init(jax.random.key(1)), some_logits(environment.shape, seed=4)
-    rights = right_sets(environment, task)
+    (task, rights), logits = drawn(environment), some_logits(environment.shape, seed=4)
     wrong = next(a for a in list_answers(*environment.shape[1:]) if a not in rights[0])
     guesses = [rights[0][1], wrong, rights[0][-1]]
-    prompts = jnp.arange(environment.shape.num_prompts)
+    prompts = np.arange(environment.shape.num_prompts)
 
     @jax.jit
     def measure(logits):
@@ -90,7 +96,7 @@ def test_measures_are_those_of_the_merged_policy(name):
         told = observe.of_update(trial, before, known, info)
         return {**seen, **told, "absorbed": observe.absorbed(odds, sure)}
 
-    found = jax.tree.map(np.asarray, measure(jnp.asarray(logits)))
+    found = jax.tree.map(np.asarray, measure(logits))
     laws = [np.exp(np.float64(logits * scale)) for scale in (1, 40)]
     laws = [law / law.sum(axis=-1, keepdims=True) for law in laws]
     rates = (0.1, 0.3) if environment.verifier is not None else (0, 0)
@@ -117,10 +123,9 @@ def test_measures_are_those_of_the_merged_policy(name):
 @pytest.mark.parametrize("name", ["arms, noisy", "one token"])
 def test_moments_of_arms_are_those_of_every_batch(name):
     environment = WORLDS[name].build()
-    task, logits = environment.init(jax.random.key(1)), some_logits(environment.shape, seed=5)
+    (task, (right,)), logits = drawn(environment), some_logits(environment.shape, seed=5)
     probs = np.exp(np.float64(logits[0, 0]))
     probs /= probs.sum()
-    (right,) = right_sets(environment, task)
     mean = np.array([float((arm,) in right) for arm in range(4)])
     if environment.verifier is not None:
         mean = np.where(mean > 0, 0.7, 0.1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 import simrl
 from simrl import keys
+from simrl.measures import information
 from simrl.sweeps.spec import SpecError
 from tests.oracles import enumeration as oracle
 
@@ -136,14 +138,14 @@ def test_fraction_beyond_the_list_is_sampled(guessing):
     learner = simrl.PolicyGradient(group_size=8)
     spec = change(guessing, environment=world, learner=learner, log_points=2, num_redraws=256)
     data = simrl.run(spec, 4).isel(cell=0)
-    closed = float(simrl.measures.information.channel_information(5, 6, "fraction"))
+    closed = float(jax.jit(partial(information.channel_information, 5, 6, "fraction"))())
     np.testing.assert_allclose(data["expected"].values[:, 0], closed, rtol=1e-5)
     rng = np.random.default_rng(5)
     probs = np.exp(np.float64(data["belief"].values[0, -1, 0]))
     probs /= probs.sum(axis=-1, keepdims=True)
     assert probs.max() > 0.4  # it has learned something
-    own = keys.streams(jax.random.key(spec.base_seed), jnp.uint32(0))
-    answer = np.asarray(world.build().init(own.task).answers[0])
+    draw = jax.jit(lambda key: world.build().init(keys.streams(key, jnp.uint32(0)).task))
+    answer = np.asarray(draw(jax.random.key(spec.base_seed)).answers)[0]
     draws = [[rng.choice(5, p=row) for row in probs] for _ in range(4000)]
     bits = np.array([fraction_bits(probs, answer, guess) for guess in draws])
     for name, column in zip(("expected", "realised"), bits.T, strict=True):

@@ -32,26 +32,39 @@ def literal(probs, answer, guesses):
     return expected, realised if guesses else 0.0
 
 
+def begun(trial, scale=1.0):
+    """Streams, task, a state of random logits, and what is known and believed; one program."""
+
+    @jax.jit
+    def begin(key, of_logits):
+        streams = keys.streams(key, jnp.uint32(5))
+        task, state = trial.environment.init(streams.task), trial.learner.init(streams)
+        logits = scale * jax.random.normal(of_logits, state.params.shape)
+        state = state._replace(params=logits)
+        return streams, task, state, observe.truth(trial, task), observe.beliefs(trial, state)
+
+    return begin(jax.random.key(1), jax.random.key(7))
+
+
 @pytest.mark.parametrize("reward", ["exact", "token"])
 def test_joint_information_counts_distinct_guesses_of_all_groups(reward):
     trial = built(reward)
-    streams = keys.streams(jax.random.key(1), jnp.uint32(5))
-    task = trial.environment.init(streams.task)
-    state = trial.learner.init(streams)
-    state = state._replace(params=jax.random.normal(jax.random.key(7), state.params.shape))
-    known, beliefs = observe.truth(trial, task), observe.beliefs(trial, state)
-    probs = np.exp(np.asarray(beliefs, np.float64))
-    step_once = jax.jit(lambda now: trial.learner.step(now, state, task)[1])
-    measure = jax.jit(lambda info: observe.of_update(trial, beliefs, known, info))
+    streams, task, state, known, beliefs = begun(trial)
+    probs, secrets = np.exp(np.asarray(beliefs, np.float64)), np.asarray(known.answers)
+
+    @jax.jit
+    def measure(step):
+        info = trial.learner.step(keys.at_step(streams, step), state, task)[1]
+        return info, observe.of_update(trial, beliefs, known, info)
+
     shared = 0
     for step in range(12):
-        info = step_once(keys.at_step(streams, jnp.uint32(step)))
-        told = measure(info)
-        prompts, answers = np.asarray(info.prompts), np.asarray(info.answers)
+        info, told = jax.device_get(measure(np.uint32(step)))
+        prompts, answers = info.prompts, info.answers
         shared += len(set(prompts.tolist())) < len(prompts)
         for m in range(2):
             guesses = [tuple(a) for a in answers[prompts == m].reshape(-1, LENGTH).tolist()]
-            right = tuple(known.answers[m].tolist())
+            right = tuple(secrets[m].tolist())
             if reward == "exact":
                 want = literal(probs[m], right, guesses)
             else:
@@ -71,18 +84,16 @@ def test_joint_information_tells_close_guesses_apart(vocab_size, length):
     """16^9 answers do not fit a 32-bit code, in which the first of 9 symbols would be lost."""
     spec = simrl.Spec(simrl.Sequence(vocab_size, length), simrl.PolicyGradient(group_size=4))
     trial = specs.build((spec.environment, spec.policy, spec.learner))
-    streams = keys.streams(jax.random.key(1), jnp.uint32(5))
-    task, state = trial.environment.init(streams.task), trial.learner.init(streams)
-    state = state._replace(params=2 * jax.random.normal(jax.random.key(7), state.params.shape))
-    known, beliefs = observe.truth(trial, task), observe.beliefs(trial, state)
-    likely = np.asarray(jnp.argmax(beliefs[0], axis=-1))
+    streams, task, state, known, beliefs = begun(trial, 2)
+    believed = np.asarray(beliefs)
+    likely = np.argmax(believed[0], axis=-1)
     other = likely.copy()
-    other[0] = np.asarray(jnp.argsort(beliefs[0, 0]))[-2]
-    answers = jnp.asarray(np.stack([likely, other, likely, other])[None], jnp.int32)
+    other[0] = np.argsort(believed[0, 0], stable=True)[-2]
+    answers = np.int32(np.stack([likely, other, likely, other])[None])
     info = jax.jit(trial.learner.step)(streams, state, task)[1]._replace(answers=answers)
-    told = jax.jit(partial(observe.of_update, trial))(beliefs, known, info)
-    probs = np.exp(np.asarray(beliefs, np.float64))
-    right = tuple(known.answers[0].tolist())
+    told = jax.device_get(jax.jit(partial(observe.of_update, trial))(beliefs, known, info))
+    probs = np.exp(np.float64(believed))
+    right = tuple(np.asarray(known.answers)[0].tolist())
     want = literal(probs[0], right, [tuple(likely.tolist()), tuple(other.tolist())])
     np.testing.assert_allclose(told["expected_update"][0], want[0], rtol=1e-4)
     np.testing.assert_allclose(told["realised_update"][0], want[1], rtol=1e-4)

@@ -1,6 +1,7 @@
 """Regret and the information ratio of whole runs, against NumPy from beliefs and by simulation."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,9 @@ BASE = simrl.Spec(
 
 def tasks_of(spec):
     base = jax.random.key(spec.base_seed)
-    own = jax.vmap(lambda i: keys.streams(base, i).task)(jnp.arange(SEEDS))
-    return np.float64(jax.vmap(spec.environment.build().init)(own))
+    init = spec.environment.build().init
+    draw = jax.jit(jax.vmap(lambda i: init(keys.streams(base, i).task)))
+    return np.float64(draw(np.arange(SEEDS)))
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +71,23 @@ def test_regret_of_arms_is_that_of_the_beliefs_on_both_paths(runs):
 def test_regret_where_answers_are_right_or_wrong(world, law):
     """By listing every answer and what it is paid on average."""
     environment = world.build()
-    task = environment.init(jax.random.key(3))
-    shape = environment.shape
-    log_probs = jax.nn.log_softmax(jax.random.normal(jax.random.key(1), shape))
-    laws = np.float64(environment.target(task, jnp.int32(0)))
+
+    @jax.jit
+    def draw(one, other):
+        task = environment.init(one)
+        log_probs = jax.nn.log_softmax(jax.random.normal(other, environment.shape))
+        return task, log_probs, environment.target(task, jnp.int32(0))
+
+    task, log_probs, laws = draw(jax.random.key(3), jax.random.key(1))
+    laws, regret_of = np.float64(laws), jax.jit(partial(asked.regret_of, environment))
     probs = np.exp(np.float64(log_probs))[0]
     paid = np.array(law) if law else laws[0]
     chance = probs[0]
     for own, of_labels in zip(probs[1:], laws[1:], strict=True):
         paid, chance = np.outer(paid, of_labels).ravel(), np.outer(chance, own).ravel()
     odds = np.log(probs[0, 0] / (1 - probs[0, 0]))[None]
-    found = asked.regret_of(environment, task, (log_probs, odds), jnp.float32(laws)[None])
-    np.testing.assert_allclose(found[0], paid.max() - paid @ chance, rtol=1e-5)
+    found = regret_of(task, (log_probs, odds), np.float32(laws)[None])
+    np.testing.assert_allclose(np.asarray(found)[0], paid.max() - paid @ chance, rtol=1e-5)
 
 
 def test_sure_policies_keep_the_digits_of_their_regret():

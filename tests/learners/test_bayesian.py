@@ -17,7 +17,7 @@ from simrl.learners.updates import group_words
 from simrl.measures import messages
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import SpecError
-from tests.contracts.worlds import build, streams
+from tests.contracts.worlds import begun, build, streams
 from tests.oracles import enumeration
 from tests.oracles import feedback as reports
 from tests.oracles.information import list_answers, message, mutual_information
@@ -87,7 +87,7 @@ def test_what_a_fresh_label_tells(channel):
 
     pays = [enumeration.credit(label, (0, 0), channel, 1.0) for label in answers]
     pays = np.unique(np.float32(pays), axis=0)
-    found = chances(jnp.arange(9), pays)
+    found = np.asarray(chances(np.arange(9), pays))
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)  # over messages
     for g, guess in enumerate(answers):
         wanted = [by_labels(confusion, channel, guess, paid) for paid in pays]
@@ -214,7 +214,8 @@ def test_information_is_that_of_the_guesses_it_makes(told):
 def test_a_secret_of_n_is_hit_and_known_when_theory_says():
     num, seeds = 8, 4000
     trial = build(simrl.Bandit(num_arms=num), simrl.Bayesian())
-    order = jax.random.permutation(jax.random.key(5), jnp.arange(seeds) % num)
+    draw = jax.jit(lambda key: jax.random.permutation(key, jnp.arange(seeds) % num))
+    order = draw(jax.random.key(5))
 
     # Arm 0 is right in the bandit: a secret of its own for each seed, by another world's reward.
     def one(seed, secret):
@@ -234,7 +235,7 @@ def test_a_secret_of_n_is_hit_and_known_when_theory_says():
 
         return jax.lax.scan(update, learner.init(own), jnp.arange(num))[1]
 
-    hit, known, gained = map(np.asarray, jax.jit(jax.vmap(one))(jnp.arange(seeds), order))
+    hit, known, gained = map(np.asarray, jax.jit(jax.vmap(one))(np.arange(seeds), order))
     hits, knows = hit.argmax(axis=1) + 1, known.argmax(axis=1) + 1
     assert hit.max(axis=1).min() == 1 == known.max(axis=1).min()
     for found, wanted in ((hits, (num + 1) / 2), (knows, (num + 1) / 2 - 1 / num)):
@@ -262,7 +263,7 @@ def test_guesses_of_a_group():
 
 def test_what_it_is_charged():
     trial = build(*TOLD["fraction"])
-    task, start = trial.environment.init(jax.random.key(0)), trial.learner.init(streams(0))
+    task, start = begun(trial, jax.random.key(0))
     info = jax.jit(trial.learner.step)(streams(0), start, task)[1]
     assert info.flops.tolist() == [[0, 2 * 9 * 2]] * 3  # N = 9, two guesses a group
     assert info.num_samples.tolist() == [2, 2, 2]

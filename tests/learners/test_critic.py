@@ -14,11 +14,15 @@ from simrl.engine import observe
 from simrl.learners import critic
 from simrl.measures import flops
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import begun, build, some_logits, streams
 from tests.oracles import enumeration as oracle
 
 WORLD = simrl.Sequence(vocab_size=3, length=3)
 DRAWS = 40_000
+
+advantages_of = jax.jit(critic.advantages)
+places_of = jax.jit(critic.places, static_argnums=(0, 2))
+paid_of = jax.jit(critic.paid, static_argnums=1)
 
 
 def returns_of(rewards, values, decay, decoded=None):
@@ -35,12 +39,12 @@ def returns_of(rewards, values, decay, decoded=None):
 
 
 def test_advantages_worked_by_hand():
-    rewards, values = jnp.array([0.0, 0.0, 1.0]), jnp.array([0.2, 0.5, 0.4])
+    rewards, values = np.float32([0.0, 0.0, 1.0]), np.float32([0.2, 0.5, 0.4])
     # delta = .5 - .2, .4 - .5, 1 - .4; .6, then -.1 + .3, then .3 + .1
-    found = critic.advantages(rewards, values, jnp.ones(3, bool), 0.5)
+    found = advantages_of(rewards, values, np.ones(3, bool), 0.5)
     np.testing.assert_allclose(found, [0.4, 0.2, 0.6], rtol=1e-6)
     # Stopped after one token, it is credited .5 for good.
-    found = critic.advantages(rewards, values, jnp.array([True, False, False]), 0.5)
+    found = advantages_of(rewards, values, np.array([True, False, False]), 0.5)
     np.testing.assert_allclose(found, [0.3, 0.0, 0.0], rtol=1e-6)
 
 
@@ -53,7 +57,7 @@ def test_advantages_are_mixtures_of_returns(decay):
     wanted = [
         returns_of(*row, decay, end) for *row, end in zip(rewards, values, decoded, strict=True)
     ]
-    found = critic.advantages(*map(jnp.float32, (rewards, values)), jnp.asarray(live), decay)
+    found = advantages_of(rewards, values, live, decay)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -61,7 +65,7 @@ def test_what_credits_pay():
     match = np.float32(list(itertools.product([0, 1], repeat=3)))
     for reward in oracle.REWARDS:
         credit = np.float32([oracle.credit(row, (1, 1, 1), reward) for row in match])
-        rewards = critic.paid(jnp.asarray(credit), reward)
+        rewards = paid_of(credit, reward)
         wanted = match if reward in critic.BY_POSITION else credit * [0, 0, 1]
         np.testing.assert_array_equal(rewards, wanted)
 
@@ -69,7 +73,7 @@ def test_what_credits_pay():
 @pytest.mark.parametrize("features", critic.FEATURES)
 def test_every_prefix_has_a_place(features):
     answers = oracle.answers(3, 3)
-    found = np.asarray(critic.places(features, jnp.array(answers), 3))
+    found = np.asarray(places_of(features, np.array(answers), 3))
     owners = {
         "prompt": lambda answer, t: 0,
         "position": lambda answer, t: t,
@@ -83,7 +87,7 @@ def test_every_prefix_has_a_place(features):
 
 def listed(task, probs, reward="exact"):
     """Every answer to prompt 0 with its probability, rewards and score."""
-    secret = tuple(np.asarray(task.answers[0]).tolist())
+    secret = tuple(np.asarray(task.answers)[0].tolist())
     for answer in oracle.answers(*probs.shape):
         credit = np.array(oracle.credit(answer, secret, reward), float)
         rewards = credit if reward == "token" else credit * [0, 0, 1]
@@ -95,7 +99,7 @@ def drawn():
     """Many estimates of one guess each, for any values and decay: one program."""
     learner = simrl.ActorCritic(group_size=1)
     environment = WORLD.build()
-    task = environment.init(jax.random.key(3))
+    task = jax.jit(environment.init)(jax.random.key(3))
     logits = some_logits(environment.shape)
 
     @jax.jit
@@ -140,7 +144,7 @@ def test_only_wrong_values_and_a_short_trace_are_biased(drawn):
         table = np.zeros(13, np.float32)
         for prefix, value in values.items():
             table[tree_place(prefix)] = value
-        found, error = drawn.moments(jnp.asarray(table), decay)
+        found, error = jax.device_get(drawn.moments(table, decay))
         assert np.all(np.abs(found - mean) <= 4 * error)
         if not unbiased:
             assert np.any(np.abs(found - gradient) > 8 * error)
@@ -156,13 +160,13 @@ def tree_place(prefix, size=3):
 def test_exact_moments_by_every_answer(features):
     world = simrl.Sequence(vocab_size=2, length=3, reward="token", num_prompts=2)
     spec = simrl.ActorCritic(group_size=2, features=features, trace_decay=0.6)
-    learner, environment = build(world, spec).learner, world.build()
-    task = environment.init(jax.random.key(3))
-    state = learner.init(streams(0))
+    trial = build(world, spec)
+    learner, environment = trial.learner, trial.environment
+    task, state = begun(trial, jax.random.key(3))
     values = np.random.default_rng(2).uniform(0, 2, state.advantage.values.shape)
-    known = state.advantage._replace(values=jnp.float32(values))
+    known = state.advantage._replace(values=np.float32(values))
     logits = some_logits(environment.shape)
-    state = state._replace(params=jnp.asarray(logits), advantage=known)
+    state = state._replace(params=logits, advantage=known)
     odds = np.exp(np.float64(logits))
     probs = odds / odds.sum(axis=-1, keepdims=True)
     squares, means = [], []
@@ -182,7 +186,7 @@ def test_exact_moments_by_every_answer(features):
         squares.append(spread / 2 + (mean**2).sum())
         means.append(mean / 2)  # a prompt is drawn half the time
     norm = (np.array(means) ** 2).sum()
-    found = jax.jit(learner.moments)(state, task)
+    found = np.asarray(jax.jit(learner.moments)(state, task))
     np.testing.assert_allclose(found, [np.mean(squares) - norm, norm], rtol=1e-5)
     by_itself = build(world, simrl.PolicyGradient(group_size=2)).learner
     plain = by_itself.init(streams(0))._replace(params=state.params)
@@ -200,7 +204,7 @@ def test_critic_finds_the_true_values_of_an_actor_at_rest(features, decay):
         critic_optimizer=simrl.Optimizer("sgd", {"learning_rate": 0.2}),
     )
     learner, environment = build(world, spec).learner, world.build()
-    task = environment.init(jax.random.key(3))
+    task = jax.jit(environment.init)(jax.random.key(3))
 
     @jax.jit
     @jax.vmap
@@ -211,9 +215,9 @@ def test_critic_finds_the_true_values_of_an_actor_at_rest(features, decay):
         state, _ = jax.lax.scan(update, learner.init(streams(seed)), jnp.arange(200))
         return state.advantage.values[0], state.params
 
-    found, params = values(jnp.arange(500))
+    found, params = map(np.float64, values(np.arange(500)))
     assert not params.any()
-    first = int(task.answers[0, 0])
+    first = int(np.asarray(task.answers)[0, 0])
     truth = {"position": [0.25, 0.25], "prefix": [0.25, 0.5 * (first == 0), 0.5 * (first == 1)]}
     error = np.std(found, axis=0) / np.sqrt(500)
     assert error[0] > 1e-3  # it goes on to be moved by luck
@@ -268,7 +272,7 @@ def test_what_is_charged_is_what_was_decoded():
     spec, seed = specs.resolved(STOPPING), 5
     trial = specs.build(specs.parts(spec))
     data = simrl.run(STOPPING, 8)
-    own = keys.streams(jax.random.key(spec.base_seed), jnp.uint32(seed))
+    own = jax.jit(keys.streams)(jax.random.key(spec.base_seed), np.uint32(seed))
     task = trial.environment.init(own.task)
 
     @jax.jit
@@ -280,10 +284,10 @@ def test_what_is_charged_is_what_was_decoded():
 
         return jax.lax.scan(update, trial.learner.init(own), jnp.arange(60))
 
-    state, (info, luck) = trained()
-    explores = np.asarray(luck) < spec.learner.stop_exploration
-    secret = tuple(np.asarray(task.answers[0]).tolist())
-    answers = np.asarray(info.answers[:, 0])
+    state, (info, luck) = jax.device_get(trained())
+    explores = luck < spec.learner.stop_exploration
+    secret = tuple(np.asarray(task.answers)[0].tolist())
+    answers = info.answers[:, 0]
     tokens, values = replayed(answers, explores, secret, spec.learner)
     np.testing.assert_array_equal(info.num_tokens[:, 0], tokens)
     assert tokens.min() < 8 * 3 == tokens.max()

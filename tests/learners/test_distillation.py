@@ -13,7 +13,7 @@ from simrl.learners import supervised, updates
 from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
 from tests.contracts.test_moments import assert_within, redraw
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import begun, build, some_logits, streams
 
 WORLD = simrl.Sequence(3, 2, "token", "zipf", num_prompts=2)
 FIXED = simrl.Sequence(3, 2, "token", "fixed", num_prompts=2)
@@ -22,7 +22,8 @@ SEED = 1  # draws both prompts
 
 
 def softmax(logits):
-    powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
+    logits = np.float64(logits)
+    powers = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
@@ -41,11 +42,10 @@ BY_HAND = {"forward": forward, "reverse": reverse}
 def setting(world, spec, seed=1):
     """Trial, task, a state away from the start, and the laws [M, L, V] of labels."""
     trial = build(world, spec)
-    task = trial.environment.init(streams(0).task)
-    state = trial.learner.init(streams(0))
+    task, state = begun(trial)
     state = state._replace(params=jnp.asarray(some_logits(state.params.shape, seed=seed)))
-    laws = np.stack([np.float64(trial.environment.target(task, m)) for m in range(2)])
-    return trial, task, state, laws
+    laws = jax.jit(jax.vmap(trial.environment.target, (None, 0)))(task, np.arange(2))
+    return trial, task, state, np.float64(laws)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,21 @@ def test_distillation_is_the_mean_over_prompts_drawn(divergence, world):
     trial, task, state, laws = setting(world, spec)
     probs = softmax(state.params)
     climb = BY_HAND[divergence](probs, laws)
-    after, info = jax.jit(trial.learner.step)(streams(SEED), state, task)
+    after, info = jax.device_get(jax.jit(trial.learner.step)(streams(SEED), state, task))
     wanted = np.zeros_like(climb)
-    np.add.at(wanted, np.asarray(info.prompts), climb[np.asarray(info.prompts)] / 3)
-    np.testing.assert_allclose(after.params - state.params, wanted, atol=1e-6)
+    np.add.at(wanted, info.prompts, climb[info.prompts] / 3)
+    np.testing.assert_allclose(after.params - np.asarray(state.params), wanted, atol=1e-6)
     assert set(info.prompts.tolist()) == {0, 1}
+
     # The student's own guesses, from the words of its stream, told of by the teacher.
-    words = updates.group_words(streams(SEED).sample, 3, 2, 2)
-    sample = jax.vmap(jax.vmap(trial.policy.sample, (0, None, None)), (0, None, 0))
-    np.testing.assert_array_equal(info.answers, sample(words, state.params, info.prompts))
-    right = info.answers == np.asarray(task.answers)[np.asarray(info.prompts)][:, None]
+    @jax.jit
+    def guesses(now, params, prompts):
+        words = updates.group_words(now.sample, 3, 2, 2)
+        sample = jax.vmap(jax.vmap(trial.policy.sample, (0, None, None)), (0, None, 0))
+        return sample(words, params, prompts)
+
+    np.testing.assert_array_equal(info.answers, guesses(streams(SEED), state.params, info.prompts))
+    right = info.answers == np.asarray(task.answers)[info.prompts][:, None]
     np.testing.assert_array_equal(info.success, right.all(axis=-1))
     # 2N decoding, 2N teacher, 6N training for each of its tokens, each a sample.
     assert info.num_samples.tolist() == info.num_tokens.tolist() == [4, 4, 4]
@@ -75,7 +80,7 @@ def test_distillation_is_the_mean_over_prompts_drawn(divergence, world):
     }  # fmt: skip
     # Only the prompts are luck: (1 - 1/M) of the mean square norm over G groups.
     norms = (climb**2).sum((1, 2))
-    trace, norm = trial.learner.moments(state, task)
+    trace, norm = jax.device_get(jax.jit(trial.learner.moments)(state, task))
     np.testing.assert_allclose(trace, norms.mean() / 2 / 3, rtol=1e-5)
     np.testing.assert_allclose(norm, norms.mean() / 2, rtol=1e-5)
 
@@ -85,7 +90,7 @@ def test_the_divergence_falls_and_the_teacher_is_its_fixed_point():
         spec = simrl.Distillation(name, 1, optimizer=simrl.Optimizer("sgd", {"learning_rate": 1.0}))
         world = dataclasses.replace(WORLD, num_prompts=1)
         trial = build(world, spec)
-        task = trial.environment.init(streams(0).task)
+        task, start = begun(trial)
 
         @jax.jit
         def run(state, trial=trial, task=task):
@@ -94,7 +99,7 @@ def test_the_divergence_falls_and_the_teacher_is_its_fixed_point():
 
             return jax.lax.fori_loop(0, 400, update, state)
 
-        end = softmax(run(trial.learner.init(streams(0))).params)[0]
+        end = softmax(run(start).params)[0]
         np.testing.assert_allclose(end, trial.environment.target(task, 0), atol=1e-5)
 
 
@@ -119,12 +124,12 @@ def test_a_student_that_reads_its_prefix_is_taught_along_its_own_answers():
     )  # fmt: skip
     learner = simrl.Distillation("reverse", group_size=16).build(environment, student)
     assert learner.moments is None
-    task, state = environment.init(streams(0).task), learner.init(streams(0))
-    after, info = jax.jit(learner.step)(streams(0), state, task)
-    share = np.bincount(np.asarray(info.answers)[0, :, 0], minlength=3)[:, None] / 16
+    task, state = jax.jit(environment.init)(streams(0).task), learner.init(streams(0))
+    after, info = jax.device_get(jax.jit(learner.step)(streams(0), state, task))
+    share = np.bincount(info.answers[0, :, 0], minlength=3)[:, None] / 16
     law = np.float64(environment.target(task, 0))[1]
     wanted = share * reverse(softmax(state.params), law)
-    np.testing.assert_allclose(after.params - state.params, wanted, atol=1e-6)
+    np.testing.assert_allclose(after.params - np.asarray(state.params), wanted, atol=1e-6)
 
 
 def test_what_distillation_refuses():
@@ -156,14 +161,14 @@ def test_distillation_runs_and_tells_what_labels_tell():
 def test_smoothed_labels_by_hand():
     spec = simrl.Supervised(batch_size=2, num_groups=3, smoothing=EPSILON)
     trial, task, state, laws = setting(WORLD, spec)
-    after, info = jax.jit(trial.learner.step)(streams(0), state, task)
+    after, info = jax.device_get(jax.jit(trial.learner.step)(streams(0), state, task))
     probs, wanted = softmax(state.params), np.zeros(state.params.shape)
-    for prompt, labels in zip(info.prompts, np.asarray(info.answers), strict=True):
+    for prompt, labels in zip(info.prompts, info.answers, strict=True):
         for label in labels:
             target = (1 - EPSILON) * np.eye(3)[label] + EPSILON / 3
             wanted[prompt] += (target - probs[prompt]) / 6
-    np.testing.assert_allclose(after.params - state.params, wanted, atol=1e-6)
-    trace, norm = trial.learner.moments(state, task)
+    np.testing.assert_allclose(after.params - np.asarray(state.params), wanted, atol=1e-6)
+    trace, norm = jax.device_get(jax.jit(trial.learner.moments)(state, task))
     means = (((1 - EPSILON) * laws + EPSILON / 3 - probs) ** 2).sum((1, 2))
     noise = (1 - EPSILON) ** 2 * (1 - (laws**2).sum(-1)).sum(-1) / 2
     np.testing.assert_allclose(trace, (noise.mean() + means.mean() / 2) / 3, rtol=1e-5)
@@ -177,7 +182,7 @@ def test_without_smoothing_nothing_is_different(monkeypatch):
     trial, task, state, _ = setting(WORLD, plain)
     jax.eval_shape(trial.learner.step, streams(0), state, task)
     with pytest.raises(TypeError):
-        build(WORLD, none).learner.step(streams(0), state, task)
+        jax.eval_shape(build(WORLD, none).learner.step, streams(0), state, task)
     for bad, line in ((1.0, "less than 1"), (-0.1, "at least 0"), ("x", "must be a number")):
         spec = {"name": "supervised", "smoothing": bad}
         with pytest.raises(simrl.SpecError, match=line):

@@ -1,7 +1,5 @@
 """Dynamic sampling against a replay in NumPy, its law and its bill."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ import simrl
 from simrl.engine import observe, train
 from simrl.learners import rollouts
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import begun, build, some_logits, streams
 from tests.oracles import enumeration
 
 SIZE, GROUPS, MOST, NUM = 2, 2, 5, 4000
@@ -21,8 +19,7 @@ ADVANTAGE = specs.ADVANTAGES["leave_one_out"]
 def made(num_prompts=2):
     world = simrl.Sequence(2, 2, "exact", num_prompts=num_prompts)
     trial = build(world, simrl.FilteredPolicyGradient(ADVANTAGE, SIZE, GROUPS, MOST))
-    task = trial.environment.init(jax.random.key(2))
-    state = trial.learner.init(streams(0))
+    task, state = begun(trial, jax.random.key(2))
     return trial, task, state._replace(params=jnp.asarray(some_logits(state.params.shape)))
 
 
@@ -35,7 +32,7 @@ def many():
         new, info = trial.learner.step(streams(seed), state, task)
         return new.params - state.params, info, trial.learner.estimate(streams(seed), state, task)
 
-    return trial, task, state, jax.jit(jax.vmap(one))(jnp.arange(NUM))
+    return trial, task, state, jax.device_get(jax.jit(jax.vmap(one))(np.arange(NUM)))
 
 
 def laws_of(state):
@@ -46,7 +43,7 @@ def laws_of(state):
 def test_a_step_is_its_replay():
     """Group by group, as it would be written down."""
     trial, task, state = made()
-    probs = laws_of(state)
+    probs, before = laws_of(state), np.asarray(state.params)
     draw = jax.jit(
         lambda keys: rollouts.draw(
             keys, trial.environment, trial.policy, state.params, task, (MOST, SIZE)
@@ -68,8 +65,8 @@ def test_a_step_is_its_replay():
             for i in range(SIZE):
                 weight = rewards[i] - rewards[1 - i]
                 mean[prompt] += weight * enumeration.score(probs[prompt], answers[i]) / SIZE
-        new, info = step(streams(seed), state, task)
-        np.testing.assert_allclose(new.params - state.params, mean / max(live, 1), atol=1e-5)
+        new, info = jax.device_get(step(streams(seed), state, task))
+        np.testing.assert_allclose(new.params - before, mean / max(live, 1), atol=1e-5)
         unasked = MOST - len(asked)
         want = [prompt for prompt, _ in asked] + [-1] * unasked
         np.testing.assert_array_equal(info.prompts, want)
@@ -87,15 +84,15 @@ def test_a_step_is_its_replay():
 
 def test_dead_groups_follow_their_law(many):
     _, task, state, (_, info, _) = many
-    right = enumeration.probability(laws_of(state)[0], np.asarray(task.answers[0]))
+    right = enumeration.probability(laws_of(state)[0], np.asarray(task.answers)[0])
     law = right**SIZE + (1 - right) ** SIZE
-    first = np.asarray(info.dead)[:, 0] > 0
+    first = info.dead[:, 0] > 0
     assert abs(first.mean() - law) < 4 * np.sqrt(law * (1 - law) / NUM)
 
 
 def test_the_mean_is_that_of_live_groups(many):
     _, task, state, (change, _, estimate) = many
-    samples = enumeration.sequence_samples(laws_of(state)[0], np.asarray(task.answers[0]), "exact")
+    samples = enumeration.sequence_samples(laws_of(state)[0], np.asarray(task.answers)[0], "exact")
     chance, index = enumeration.batches(samples, SIZE)
     credit = samples.credit[index][..., 0]
     live = credit[:, 0] != credit[:, 1]
@@ -110,18 +107,23 @@ def test_the_mean_is_that_of_live_groups(many):
 
 def test_what_is_not_drawn_is_not_charged(many):
     trial, task, state, (_, info, _) = many
-    few = np.argmin(np.asarray(info.prompts)[:, -1])  # -1: the last was not drawn
+    few = np.argmin(info.prompts[:, -1])  # -1: the last was not drawn
     one = jax.tree.map(lambda leaf: leaf[few], info)
-    spent = train.spend(jnp.zeros((1, len(train.COUNTERS), 2), jnp.uint32), one, 50)[0, :, 1]
-    drawn = int((np.asarray(one.prompts) >= 0).sum())
+
+    @jax.jit
+    def told_of(state, task, info):
+        known = observe.truth(trial, task)
+        spent = train.spend(jnp.zeros((1, len(train.COUNTERS), 2), jnp.uint32), info, 50)
+        return spent, observe.of_update(trial, observe.beliefs(trial, state), known, info)
+
+    spent, told = jax.device_get(told_of(state, task, one))
+    drawn = int((one.prompts >= 0).sum())
     assert drawn < MOST
-    found = dict(zip(train.COUNTERS, np.asarray(spent), strict=True))
+    found = dict(zip(train.COUNTERS, spent[0, :, 1], strict=True))
     assert found["trajectories"] == found["samples"] == SIZE * drawn
     assert found["tokens"] == 2 * SIZE * drawn
     assert found["flops_counted"] == 10 * drawn
-    known = observe.truth(trial, task)
-    told = jax.jit(partial(observe.of_update, trial))(observe.beliefs(trial, state), known, one)
-    assert told["success"][0] == np.asarray(one.success)[:drawn].sum()
+    assert told["success"][0] == one.success[:drawn].sum()
 
 
 def test_a_run_has_a_line_of_what_was_discarded():

@@ -28,6 +28,7 @@ draw_waits = jax.jit(jax.vmap(leaps.wait, (0, None)))
 draw_counts = jax.jit(jax.vmap(leaps.draw_count, (0, None, None, None)))
 live_probability = jax.jit(leaps.log_live_probability)
 reports_of = jax.jit(leaps.reports)
+words_of = jax.jit(keys.words, static_argnums=1)
 
 
 @jax.jit
@@ -50,13 +51,13 @@ def leap_many(num, log_probs, answer, tables, most=MOST, verifier=None):
     tables = [jnp.asarray(table, jnp.float32) for table in tables]
     arguments = jnp.asarray(log_probs, jnp.float32), jnp.asarray(answer), *tables, words, verifier
     starts = range(0, num, BLOCK)
-    blocks = [leap_of_seeds(start + jnp.arange(BLOCK), *arguments) for start in starts]
+    blocks = [leap_of_seeds(start + np.arange(BLOCK), *arguments) for start in starts]
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *blocks)
 
 
 def waits(p_live, num, seed=0):
     """Waits [num], Python-sized, and the generator's p_live after float32."""
-    words = keys.words(jax.random.key(seed), (num, leaps.WAIT_WORDS))
+    words = words_of(jax.random.key(seed), (num, leaps.WAIT_WORDS))
     log_dead = jnp.float32(np.log1p(-p_live))
     return phases.count_of(draw_waits(words, log_dead)), -np.expm1(float(log_dead))
 
@@ -113,13 +114,13 @@ def test_waits_pass_every_word_boundary():
 
 def test_waits_end_at_the_largest_count():
     for log_dead in (0.0, -0.0, -1e-45, -1e-30, np.nan):
-        words = keys.words(jax.random.key(2), (50, leaps.WAIT_WORDS))
+        words = words_of(jax.random.key(2), (50, leaps.WAIT_WORDS))
         assert np.all(phases.count_of(draw_waits(words, jnp.float32(log_dead))) == MOST)
     for log_dead in (-np.inf, -1e30, -100.0):
         assert np.all(phases.count_of(draw_waits(words, jnp.float32(log_dead))) == 0)
     found, _ = waits(1e-30, 10)
     assert np.all(found == MOST)
-    words = keys.words(jax.random.key(3), (20_000, leaps.WAIT_WORDS))
+    words = words_of(jax.random.key(3), (20_000, leaps.WAIT_WORDS))
     ended = phases.count_of(draw_waits(words, jnp.float32(-1e-19))) == MOST
     share = np.exp(-1e-19 * 2.0**64)
     assert abs(ended.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(ended))
@@ -160,7 +161,7 @@ def test_live_probability_at_both_ends(size):
 
 
 def test_counts_given_live_keep_their_digits():
-    words = keys.words(jax.random.key(4), (40_000,))
+    words = words_of(jax.random.key(4), (40_000,))
     size, odds = 4, -28.0
     logs = jnp.float32(-np.logaddexp(0, -odds)), jnp.float32(-np.logaddexp(0, odds))
     count = np.arange(size + 1)
@@ -195,7 +196,7 @@ def test_failures_follow_the_policy_given_failure(logits):
     every = enumeration.answers(length, vocab_size)
     law = np.array([np.exp(sum(logs[t, a] for t, a in enumerate(guess))) for guess in every])
     law[every.index(tuple(answer))] = 0
-    words = keys.words(jax.random.key(5), (30_000, 3, length))
+    words = words_of(jax.random.key(5), (30_000, 3, length))
     found = draw_failures(words, jnp.asarray(logs, jnp.float32), jnp.asarray(answer))
     number = np.ravel_multi_index(np.asarray(found).T, (vocab_size,) * length)
     assert_law(np.bincount(number, minlength=len(every)), law / law.sum())
@@ -206,7 +207,7 @@ def test_failures_among_many_symbols():
     size, answer = 103, 41
     logs = log_softmax([np.random.default_rng(0).normal(0, 2, size)])
     law = np.exp(logs[0]) * (np.arange(size) != answer)
-    words = keys.words(jax.random.key(6), (100_000, 3, 1))
+    words = words_of(jax.random.key(6), (100_000, 3, 1))
     found = draw_failures(words, jnp.asarray(logs, jnp.float32), jnp.asarray([answer]))
     assert_law(np.bincount(found[:, 0], minlength=size), law / law.sum())
 

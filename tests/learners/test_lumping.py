@@ -18,6 +18,7 @@ from simrl.types import Entries
 from tests.oracles.groups import advantage as weights_of
 
 MOST = jnp.asarray(phases.words_of(2**40))
+spread_of = jax.jit(lumping._spread, static_argnums=1)
 ADVANTAGES = ("none", "leave_one_out", "group_normalised", "maxrl_centred")
 
 
@@ -30,6 +31,7 @@ def build(entries, num_arms, advantage="group_normalised", size=4, rate=1.0, wor
     return specs.build((world, simrl.Tabular(), learner, wanted))
 
 
+@jax.jit
 def streams(seed):
     return keys.streams(jax.random.key(5), seed)
 
@@ -58,7 +60,7 @@ def test_states_are_those_of_all_the_answers(advantage):
     size, num_arms, entries, rate = 4, 1000, 128, 2.0
     trial = build(entries, num_arms, advantage, size, rate)
     states, found = jumps_of(trial, 25)
-    logits, touched = np.zeros(num_arms), 0
+    logits, touched, log_probs = np.zeros(num_arms), 0, jax.jit(trial.learner.lumps.log_probs)
     for jump, after in zip(found, states[1:], strict=True):
         guesses = np.asarray(jump.live.answers).ravel()
         weights = np.array(weights_of((guesses == 0).astype(float).tolist(), advantage, None))
@@ -71,7 +73,7 @@ def test_states_are_those_of_all_the_answers(advantage):
         assert after.touched == touched
         wanted = logits - np.logaddexp.reduce(logits)
         entry = np.minimum(np.arange(num_arms), entries - 1)
-        np.testing.assert_allclose(trial.learner.lumps.log_probs(after)[entry], wanted, atol=2e-5)
+        np.testing.assert_allclose(np.asarray(log_probs(after))[entry], wanted, atol=2e-5)
     assert (touched > 0) == (advantage != "none")
     assert np.ptp(logits) > 3
 
@@ -109,10 +111,14 @@ def test_repeats_are_drawn_as_often_as_they_happen():
 
 
 def test_right_guesses_keep_their_place():
-    words = keys.words(jax.random.key(1), (2, 6))
-    right = jnp.array([True, False, False, True, False, True])
-    table = lumping.wrong_table(jnp.log(jnp.ones(4) / 4), 0)
-    labels, new = lumping.draw_group(words, right, table, jnp.int32(0), 10**6)
+    right = np.array([True, False, False, True, False, True])
+
+    @jax.jit
+    def draw(key, right):
+        table = lumping.wrong_table(jnp.log(jnp.ones(4) / 4), 0)
+        return lumping.draw_group(keys.words(key, (2, 6)), right, table, jnp.int32(0), 10**6)
+
+    labels, new = draw(jax.random.key(1), right)
     assert labels.tolist() == [0, 1, 2, 0, 3, 0]
     assert new == 3
 
@@ -124,7 +130,7 @@ def test_one_update_from_equal_states_is_that_of_the_dense_jump(size):
     dense, few = build(0, 200, advantage, size), build(64, 200, advantage, size)
     states, _ = jumps_of(few, 3)
     state = states[-1]
-    whole = lumping._spread(state, 200)  # all logits of the same state
+    whole = spread_of(state, 200)  # all logits of the same state
     dense_state = state.learning._replace(params=whole)
     found = []
     for trial, before, seeds in ((dense, dense_state, 0), (few, state, 10_000)):

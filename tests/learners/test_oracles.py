@@ -1,5 +1,7 @@
 """Baselines of an oracle, the natural and the exact gradient, against listing every sample."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,17 +22,18 @@ WORLDS = {
 }
 
 
+@cache
 def setting(name):
     """Environment, task, logits [1, L, V], their probabilities in float64, and every sample."""
     environment = WORLDS[name].build()
-    task = environment.init(jax.random.key(3))
+    task = jax.jit(environment.init)(jax.random.key(3))
     logits = some_logits(environment.shape)
     probs = np.exp(np.float64(logits[0]))
     probs /= probs.sum(axis=-1, keepdims=True)
     if name == "given":
         samples = oracle.bandit_samples(probs[0], np.array([1.0, 0.7, 0.0]), np.full(3, 0.25))
     else:
-        samples = oracle.sequence_samples(probs, np.asarray(task.answers[0]), name)
+        samples = oracle.sequence_samples(probs, np.asarray(task.answers)[0], name)
     return environment, task, logits, probs, samples
 
 
@@ -52,25 +55,28 @@ def test_weights_and_moments_are_those_of_every_sample(name, rule):
     _, task, logits, probs, samples = setting(name)
     spec = simrl.PolicyGradient(simrl.Oracle(rule, OFFSET), group_size=4)
     learner = build(WORLDS[name], spec).learner
-    state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
+
+    @jax.jit
+    def update(logits, task):
+        state, now = learner.init(streams(0))._replace(params=logits), streams(1)
+        info, noise = learner.step(now, state, task)[1], keys.words(now.reward, (4, 1))
+        moments = learner.moments(state, task)
+        return moments, info.answers[0], learner.estimate(now, state, task)[0], keys.normal(noise)
+
+    (trace, squared_norm), answers, found, noise = jax.device_get(update(logits, task))
     baseline = baselines(samples, rule, name == "token")
     centred = samples._replace(credit=samples.credit - baseline - OFFSET)
     truth = oracle.batch_truth(centred, 1, "none")
-    trace, squared_norm = jax.jit(learner.moments)(state, task)
     np.testing.assert_allclose(4 * trace, truth.trace_covariance, rtol=1e-5)
     np.testing.assert_allclose(squared_norm, truth.squared_norm, rtol=1e-5)
-    _, info = jax.jit(learner.step)(streams(1), state, task)
-    answers = np.asarray(info.answers[0])
     if name == "given":  # its noise is drawn from the stream of rewards
-        noise = keys.normal(keys.words(streams(1).reward, (4, 1)))
-        credit = np.array([1.0, 0.7, 0.0])[answers] + 0.5 * np.asarray(noise)
+        credit = np.array([1.0, 0.7, 0.0])[answers] + 0.5 * noise
     else:
-        target = np.asarray(task.answers[0])
+        target = np.asarray(task.answers)[0]
         credit = np.array([oracle.credit(answer, target, name) for answer in answers])
     weights = credit - baseline - OFFSET
     scores = np.array([oracle.score(probs, answer) for answer in answers])
     wanted = (weights[..., None] * scores).mean(axis=0)
-    found = jax.jit(learner.estimate)(streams(1), state, task)[0]
     np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
@@ -82,22 +88,30 @@ def test_no_other_baseline_has_less_variance():
         state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
         return learner.moments(state, task)[0]
 
-    offsets = jnp.linspace(-0.2, 0.2, 41)
-    traces = jax.jit(jax.vmap(lambda x: trace(simrl.Oracle("minimum_variance", x))))(offsets)
-    assert int(jnp.argmin(traces)) == 20
-    assert trace(simrl.Oracle("expected_reward")) > traces[20]
+    @jax.jit
+    def both(offsets):
+        least = jax.vmap(lambda x: trace(simrl.Oracle("minimum_variance", x)))
+        return least(offsets), trace(simrl.Oracle("expected_reward"))
+
+    traces, other = jax.device_get(both(jnp.linspace(-0.2, 0.2, 41)))
+    assert np.argmin(traces) == 20
+    assert other > traces[20]
 
 
 def test_a_policy_that_is_sure_has_a_baseline():
     world = WORLDS["given"]
     for rule in oracles.RULES:
         learner = build(world, simrl.PolicyGradient(simrl.Oracle(rule), group_size=2)).learner
-        sure = jnp.array([[[400.0, 0.0, 0.0]]])
-        state = learner.init(streams(0))._replace(params=sure)
-        task = world.build().init(streams(0).task)
-        after, _ = jax.jit(learner.step)(streams(0), state, task)
-        np.testing.assert_array_equal(after.params, sure)
-        assert all(bool(jnp.isfinite(x)) for x in learner.moments(state, task))
+        sure = np.float32([[[400.0, 0.0, 0.0]]])
+
+        @jax.jit
+        def update(now, params, learner=learner):
+            state, task = learner.init(now)._replace(params=params), world.build().init(now.task)
+            return learner.step(now, state, task)[0].params, learner.moments(state, task)
+
+        after, moments = update(streams(0), sure)
+        np.testing.assert_array_equal(after, sure)
+        assert np.isfinite(moments).all()
 
 
 @pytest.mark.parametrize(
@@ -126,19 +140,24 @@ def test_natural_gradient_is_the_inverse_fisher_information_times_the_gradient()
     spec = simrl.PolicyGradient("leave_one_out", 8, 3)
     spec = specs.put(specs.put(spec, "advantage", spec.advantage), "surrogate", "natural")
     learner = build(world, spec).learner
-    task = environment.init(jax.random.key(3))
     logits = some_logits(environment.shape, seed=2)
-    state = learner.init(streams(0))._replace(params=jnp.asarray(logits))
-    after, info = jax.jit(learner.step)(streams(4), state, task)
-    assert len(set(info.prompts.tolist())) == 2
-    gradient = np.float64(jax.jit(learner.estimate)(streams(4), state, task))
+
+    @jax.jit
+    def update(now, key, logits):
+        task, state = environment.init(key), learner.init(now)._replace(params=logits)
+        after, info = learner.step(now, state, task)
+        return after.params, info.prompts, learner.estimate(now, state, task)
+
+    after, prompts, gradient = jax.device_get(update(streams(4), jax.random.key(3), logits))
+    assert len(set(prompts.tolist())) == 2
     probs = np.exp(np.float64(logits))
     probs /= probs.sum(axis=-1, keepdims=True)
     for prompt in range(2):
         inverse = pseudo_inverse(probs[prompt])
         # Of a prompt that is drawn with chance 1/2 the Fisher information is half as large.
-        wanted = [2 * inv @ row for inv, row in zip(inverse, gradient[prompt], strict=True)]
-        moved = np.float64(after.params[prompt]) - logits[prompt]
+        rows = np.float64(gradient[prompt])
+        wanted = [2 * inv @ row for inv, row in zip(inverse, rows, strict=True)]
+        moved = np.float64(after[prompt]) - logits[prompt]
         np.testing.assert_allclose(moved, wanted, rtol=2e-4, atol=2e-5)
 
 
@@ -154,8 +173,9 @@ def test_exact_gradient_is_its_recurrence():
     )
     data = simrl.run(spec, 3).isel(cell=0)
     base = jax.random.key(0, impl="threefry2x32")
+    draw = jax.jit(lambda seed: world.build().init(keys.streams(base, seed).task))
     for seed in range(3):
-        means = np.float64(world.build().init(keys.streams(base, jnp.uint32(seed)).task))
+        means = np.float64(draw(np.uint32(seed)))
         logits, beliefs = np.zeros((2, 3)), []
         for _ in range(200):
             probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ import simrl
 from simrl.learners import jumping
 from simrl.sweeps import checks, identity
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import build, streams
+from tests.contracts.worlds import begun, build, streams
 
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 COSINE = {"name": "adam", "learning_rate": 0.1, "schedule": "cosine_decay_schedule"}
@@ -169,12 +169,12 @@ def test_the_fused_path_takes_them():
     data = simrl.run(simrl.Sweep(spec, {"learner.optimizer.learning_rate": rates}), 1)
     for rate, found in zip(rates, data["pass_rate"].values[:, 0, -1], strict=True):
         trial = build(spec.environment, learner(COSINE | CLIPPED | {"learning_rate": rate}))
-        task = trial.environment.init(streams(0).task)
-        state = trial.learner.init(streams(0))
+        task, state = begun(trial)
         step = jax.jit(trial.learner.step)
         for i in range(5):  # labels are fixed: there is no luck in it
             state = step(streams(0, i), state, task)[0]
-        final = trial.learner.belief(state, jnp.int32(0))[np.arange(2), task.answers[0]]
+        belief = np.asarray(jax.jit(trial.learner.belief)(state, np.int32(0)))
+        final = belief[np.arange(2), np.asarray(task.answers)[0]]
         np.testing.assert_allclose(found, np.exp(final.sum()), rtol=1e-5)
 
 

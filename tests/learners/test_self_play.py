@@ -18,28 +18,37 @@ from simrl.measures import duels, messages, together
 from simrl.sweeps import checks
 from simrl.sweeps import spec as specs
 from simrl.types import Heard
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import begun, build, some_logits, streams
 from tests.engine.stretch import after, lanes_of
 from tests.oracles import enumeration
 
 NUM = 6000
 SEEDS, STEPS = 64, 8
 
+verdicts_of = jax.jit(verdicts)
+information_of = jax.jit(jax.vmap(duels.duel_information, (None, None, 0)))
+
+
+def listed_of(world):
+    """(law, answers) -> the information of each answer."""
+    listed = jax.vmap(partial(duels.listed_information, world=world), (None, 0))
+    return jax.jit(lambda probs, answers: listed(jnp.log(probs), answers))
+
 
 def test_the_mean_is_the_gradient_of_the_chance_to_win():
     trial = build(simrl.Sequence(2, 2, "fraction"), simrl.SelfPlay(group_size=2))
-    task = trial.environment.init(jax.random.key(2))
-    state = trial.learner.init(streams(0))
+    task, state = begun(trial, jax.random.key(2))
     state = state._replace(params=jnp.asarray(some_logits(state.params.shape)))
 
     def one(seed):
         new, info = trial.learner.step(streams(seed), state, task)
         return new.params - state.params, info
 
-    change, info = jax.jit(jax.vmap(one))(jnp.arange(NUM))
-    powers = np.exp(np.asarray(state.params[0], np.float64))
+    change, info = jax.device_get(jax.jit(jax.vmap(one))(np.arange(NUM)))
+    powers = np.exp(np.asarray(state.params, np.float64)[0])
+    answer = np.asarray(task.answers)[0]
     probs = powers / powers.sum(axis=-1, keepdims=True)
-    samples = enumeration.sequence_samples(probs, np.asarray(task.answers[0]), "fraction")
+    samples = enumeration.sequence_samples(probs, answer, "fraction")
     pay, score = samples.credit[:, 0], samples.score
     wins = (pay[:, None] > pay) + (pay[:, None] == pay) / 2
     chance = samples.weight @ wins.T  # of each guess
@@ -49,25 +58,30 @@ def test_the_mean_is_the_gradient_of_the_chance_to_win():
     assert np.all(np.abs(got.mean(axis=0) - want) < 4 * error)
     assert np.abs(want).max() > 8 * error.max()
     np.testing.assert_array_equal(info.flops[:, 0, 1], 8 * 2 * 4)
-    scores = listed_scores(2, 2, "fraction")[:, np.asarray(task.answers[0]) @ [2, 1]]
-    first, second = scores[np.asarray(info.answers[:, 0]) @ [2, 1]].T
-    tied, won = first == second, np.asarray(info.wins[:, 0])
+    scores = listed_scores(2, 2, "fraction")[:, answer @ [2, 1]]
+    first, second = scores[info.answers[:, 0] @ [2, 1]].T
+    tied, won = first == second, info.wins[:, 0]
     np.testing.assert_array_equal(won[~tied], (first > second)[~tied])
     assert abs(won[tied].mean() - 0.5) < 4 * 0.5 / np.sqrt(tied.sum())
-    known = observe.truth(trial, task)
-    seen = jax.jit(partial(observe.of_state, trial))(state, task, known, jax.random.key(1))
+
+    @jax.jit
+    def seen_of(state, task):
+        known = observe.truth(trial, task)
+        return observe.of_state(trial, state, task, known, jax.random.key(1))
+
+    seen = seen_of(state, task)
     assert "expected" not in seen  # it is not told what the world pays
     np.testing.assert_array_equal(seen["nominal"], 0.5)  # an even coin for two guesses
     np.testing.assert_allclose(seen["pass_rate"], samples.weight @ (pay == 1), rtol=1e-5)
 
 
 def test_verdicts_and_ties():
-    credit = jnp.array([[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]])
-    words = jnp.zeros((1, 2), jnp.uint32)
-    np.testing.assert_array_equal(verdicts(credit, words), [[-0.5, 0.5, -0.5, 0.5]])
-    tie, heads, tails = jnp.ones((1, 2, 2)), jnp.uint32([[0]]), jnp.uint32([[2**31]])
-    np.testing.assert_array_equal(verdicts(tie, heads), [[0.5, -0.5]])
-    np.testing.assert_array_equal(verdicts(tie, tails), [[-0.5, 0.5]])
+    credit = np.float32([[[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]])
+    words = np.zeros((1, 2), np.uint32)
+    np.testing.assert_array_equal(verdicts_of(credit, words), [[-0.5, 0.5, -0.5, 0.5]])
+    tie, heads, tails = np.ones((1, 2, 2)), np.uint32([[0]]), np.uint32([[2**31]])
+    np.testing.assert_array_equal(verdicts_of(tie, heads), [[0.5, -0.5]])
+    np.testing.assert_array_equal(verdicts_of(tie, tails), [[-0.5, 0.5]])
 
 
 def listed_scores(length, vocab_size, reward):
@@ -100,10 +114,12 @@ def test_information_is_that_of_the_listed_table():
         scores = listed_scores(2, 2, reward)
         want, realised, ties = bits_by_listing(probs, scores)
         assert 0 < want < 1
-        given, world = jnp.float32(probs), messages.World(2, 2, reward)
-        measure = jax.jit(jax.vmap(partial(duels.duel_information, given, scores)))
-        listed = partial(duels.listed_information, jnp.log(given), world=world)
-        for got in (measure(jnp.arange(4)), jax.jit(jax.vmap(listed))(jnp.arange(4))):
+        given, each, listed = (
+            np.float32(probs),
+            np.arange(4),
+            listed_of(messages.World(2, 2, reward)),
+        )
+        for got in (information_of(given, scores, each), listed(given, each)):
             np.testing.assert_allclose(got.expected, want, rtol=1e-5)
             np.testing.assert_allclose(got.realised, realised, rtol=1e-5)
             np.testing.assert_allclose(got.win_rate, 0.5, rtol=1e-6)
@@ -115,16 +131,15 @@ def test_sure_beliefs_keep_the_digits_of_their_bits(reward):
     rest = np.array([2e-6, 3e-6, 1e-6])
     probs = np.array([1 - rest.sum(), *rest])
     want, realised, _ = bits_by_listing(probs, listed_scores(2, 2, reward))
-    listed = partial(duels.listed_information, world=messages.World(2, 2, reward))
-    measure = jax.jit(jax.vmap(listed, (None, 0)))
-    got = measure(jnp.log(jnp.float32(probs)), jnp.arange(4))
+    measure = listed_of(messages.World(2, 2, reward))
+    got = jax.device_get(measure(np.float32(probs), np.arange(4)))
     assert want < 1e-9
     np.testing.assert_allclose(got.expected[0], want, rtol=1e-4)
     np.testing.assert_allclose(got.realised, realised, rtol=1e-4)
-    none = measure(jnp.log(jnp.float32([1, 0, 0, 0])), jnp.arange(4))
+    none = jax.device_get(measure(np.float32([1, 0, 0, 0]), np.arange(4)))
     assert not none.expected.any()
     assert not none.realised.any()  # whatever is right: two guesses that are one are a tie
-    half = measure(jnp.log(jnp.float32([0.5, 0.5, 0, 0])), jnp.arange(2))
+    half = jax.device_get(measure(np.float32([0.5, 0.5, 0, 0]), np.arange(2)))
     np.testing.assert_allclose([*half.expected, *half.realised], 0.5, rtol=1e-6)
 
 
@@ -161,7 +176,7 @@ def test_what_duels_tell_together_is_what_the_posterior_gains(reward):
         laws, won = zip(*(laws_of_verdicts(scores, guesses) for guesses in duelling), strict=True)
         laws = np.array(laws)  # [cases, N, 2^D]
         want = np.log2(np.where(laws > 0, laws, 1) / np.where(laws > 0, (probs @ laws)[:, None], 1))
-        got = np.swapaxes(gain(duelling, won[0], np.arange(9)), 1, 2)
+        got = np.swapaxes(np.asarray(gain(duelling, won[0], np.arange(9))), 1, 2)
         np.testing.assert_allclose(np.where(laws > 0, got, 0), want, rtol=1e-5, atol=1e-6)
     assert want.max() > 0.5 > 0 > want.min()  # a coin may have misled
     told = np.sum(laws * np.where(laws > 0, got, 0), axis=-1)
@@ -193,14 +208,15 @@ def test_an_update_tells_of_its_prompts_apart(world):
     """Duels at one prompt in two groups add up; several right answers are one."""
     draw, trial = np.random.default_rng(5), build(world, simrl.SelfPlay(4, 3))
     trial, num = trial._replace(measures=("duel",)), world.num_prompts
-    known = observe.truth(trial, trial.environment.init(jax.random.key(2)))
+    truth = jax.jit(lambda key: observe.truth(trial, trial.environment.init(key)))
+    known = jax.device_get(truth(jax.random.key(2)))
     right = known.right if known.right is not None else known.answers @ np.array([[3], [1]])
     belief, prompts = draw.dirichlet(np.ones(3), size=(num, 2)), np.arange(3) % num
     made, coins = draw.integers(9, size=(3, 4)), draw.uniform(size=(3, 2)) < 0.5
     made[0, 0], made[1, 3] = right[0, 0], right[num - 1, -1]
     scores, won, want = listed_scores(2, 3, world.reward), coins.copy(), []
     for m in range(num):
-        own, paid, law = np.asarray(right[m]), scores, np.outer(*belief[m]).ravel()
+        own, paid, law = right[m], scores, np.outer(*belief[m]).ravel()
         if len(own) > 1:  # an answer is the first of them
             law[own[0]] += law[own[1:]].sum()
             law[own[1:]] = 0
@@ -211,15 +227,20 @@ def test_an_update_tells_of_its_prompts_apart(world):
             won[g, d] = lead[own[0]] > 0 or (lead[own[0]] == 0 and coins[g, d])
             after *= (1 + (1 if won[g, d] else -1) * lead) / 2
         want.append(np.log2(after[own[0]] / after.sum() / law[own[0]]))
-    info = simrl.Info(*(jnp.zeros(()),) * 6)._replace(
-        prompts=jnp.asarray(prompts),
-        answers=jnp.stack([made // 3, made % 3], axis=-1),
-        success=jnp.zeros((3, 4)),
-        won=jnp.asarray(won),
+    info = simrl.Info(*(np.zeros(()),) * 6)._replace(
+        prompts=prompts,
+        answers=np.stack([made // 3, made % 3], axis=-1),
+        success=np.zeros((3, 4)),
+        won=won,
     )
-    log_probs = observe.answers.beliefs(trial, jnp.log(jnp.float32(belief)))
-    given = log_probs if observe.answers.are_listed(trial) else jnp.log(jnp.float32(belief))
-    told = jax.jit(partial(observe.of_update, trial))(given, known, info)
+
+    @jax.jit
+    def told_of(law, known, info):
+        logs = jnp.log(law)
+        given = observe.answers.beliefs(trial, logs) if observe.answers.are_listed(trial) else logs
+        return observe.of_update(trial, given, known, info)
+
+    told = told_of(np.float32(belief), known, info)
     np.testing.assert_allclose(told["realised_update"], want, rtol=1e-5)
     assert "expected_update" not in told
     assert min(np.abs(want)) > 0.01
@@ -244,8 +265,9 @@ def measured():
 def test_duels_are_columns(measured):
     spec, data = measured
     base, scores = jax.random.key(spec.base_seed), listed_scores(2, 2, "fraction")
-    own = jax.vmap(lambda i: keys.streams(base, i).task)(jnp.arange(SEEDS))
-    right = np.asarray(jax.vmap(spec.environment.build().init)(own).answers) @ [2, 1]
+    init = spec.environment.build().init
+    tasks = jax.jit(jax.vmap(lambda i: init(keys.streams(base, i).task)))(np.arange(SEEDS))
+    right = np.asarray(tasks.answers) @ [2, 1]
     for seed, point in itertools.product(range(6), (0, 3, STEPS)):
         want = []
         for prompt, law in enumerate(np.exp(np.float64(data["belief"].values[seed, point]))):

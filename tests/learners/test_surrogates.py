@@ -1,6 +1,7 @@
 """What an update makes of its weighted guesses, against float64 NumPy."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,18 @@ from simrl.measures import gradients
 from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
 from tests.contracts.test_moments import assert_within, redraw
-from tests.contracts.worlds import build, some_logits, streams
+from tests.contracts.worlds import begun, build, some_logits, streams
 
 G, B, L, V, M = 2, 3, 2, 3, 2
 PENALTIES = {"entropy": {"entropy": 0.7}, "kl": {"kl_to_start": 0.4}}
 PENALTIES["both"] = {**PENALTIES["entropy"], **PENALTIES["kl"]}
 TABLE = simrl.Tabular().build(simrl.Shape(M, L, V))
+moments_of = jax.jit(gradients.batch_moments, static_argnums=(2, 3, 4))
+
+
+@cache
+def direction_of(surrogate):
+    return jax.jit(surrogate.build().direction, static_argnums=0)
 
 
 def log_softmax(logits):
@@ -36,11 +43,11 @@ def probs_of(logits):
 def drawn():
     """A batch: (policy that sampled, rollouts, weights of both signs)."""
     rng = np.random.default_rng(0)
-    old = jnp.asarray(some_logits((M, L, V), seed=1))
+    old = some_logits((M, L, V), seed=1)
     prompts, answers = np.array([1, 0], np.int32), rng.integers(V, size=(G, B, L), dtype=np.int32)
-    over = jax.vmap(jax.vmap(TABLE.log_prob, (None, None, 0)), (None, 0, 0))
-    log_prob = over(old, prompts, answers)
-    rollouts = simrl.Rollout(jnp.asarray(prompts), jnp.asarray(answers), None, None, log_prob)
+    over = jax.jit(jax.vmap(jax.vmap(TABLE.log_prob, (None, None, 0)), (None, 0, 0)))
+    log_prob = np.asarray(over(old, prompts, answers))
+    rollouts = simrl.Rollout(prompts, answers, None, None, log_prob)
     weights = np.float32(rng.normal(size=(G, B, L)))
     assert (weights > 0).any() and (weights < 0).any()  # noqa: PT018
     return old, rollouts, weights
@@ -79,42 +86,41 @@ def clipped_by_hand(old, new, rollouts, weights, clip):
 
 def test_ppo_is_the_clipped_gradient_by_hand(drawn):
     old, rollouts, weights = drawn
-    direction = jax.jit(simrl.PPO(clip=0.2).build().direction, static_argnums=0)
+    direction = direction_of(simrl.PPO(clip=0.2))
     new = old + some_logits(old.shape, 0.4, seed=2)
     wanted, clipped = clipped_by_hand(old, new, rollouts, weights, 0.2)
     for sign in (weights > 0, weights < 0):
         assert 0 < clipped[sign].sum() < sign.sum()  # each kind is met
     np.testing.assert_allclose(direction(TABLE, new, rollouts, weights, ()), wanted, atol=1e-6)
     # At the policy that sampled nothing is clipped, and it is the weighted score to the last bit.
-    score = jax.jit(Score().build().direction, static_argnums=0)
     first = direction(TABLE, old, rollouts, weights, ())
-    np.testing.assert_array_equal(first, score(TABLE, old, rollouts, weights, ()))
+    np.testing.assert_array_equal(first, direction_of(Score())(TABLE, old, rollouts, weights, ()))
     assert not clipped_by_hand(old, old, rollouts, weights, 0.2)[1].any()
 
 
 def test_the_ratio_of_the_whole_answer_by_finite_differences(drawn):
     """Of outcome rewards, one weight for all positions of an answer; then of others, by hand."""
     old, rollouts, weights = drawn
-    outcome, taken = weights[..., 0], np.asarray(rollouts.answers)[..., None]
+    outcome, taken = weights[..., 0], rollouts.answers[..., None]
 
     def ratio_of(logits):  # [G, B], of whole answers
         change = log_softmax(logits) - log_softmax(np.float64(old))
-        rows = change[np.asarray(rollouts.prompt)][:, None]
+        rows = change[rollouts.prompt][:, None]
         return np.exp(np.take_along_axis(rows, taken, axis=-1).sum(axis=(2, 3)))
 
     def value(logits):
         ratio = ratio_of(logits)
         return np.minimum(ratio * outcome, np.clip(ratio, 0.8, 1.2) * outcome).mean()
 
-    direction = jax.jit(simrl.PPO(0.2, ratio="answer").build().direction, static_argnums=0)
+    direction = direction_of(simrl.PPO(0.2, ratio="answer"))
     new = old + some_logits(old.shape, 0.4, seed=2)
     ratios = ratio_of(np.float64(new))
     far = np.where(outcome > 0, ratios > 1.2, ratios < 0.8)
     assert 0 < far.sum() < far.size  # clipped ones and others
     alike = np.broadcast_to(outcome[..., None], weights.shape)
-    found = direction(TABLE, new, rollouts, alike, ())
+    found = np.asarray(direction(TABLE, new, rollouts, alike, ()))
     np.testing.assert_allclose(found, finite_difference(value, np.float64(new)), atol=1e-6)
-    by_position = simrl.PPO(clip=0.2).build().direction(TABLE, new, rollouts, alike, ())
+    by_position = direction_of(simrl.PPO(clip=0.2))(TABLE, new, rollouts, alike, ())
     assert np.abs(found - by_position).max() > 0.01
     # Weights of their own: each position along its score, by the one ratio.
     after, wanted = log_softmax(np.float64(new)), np.zeros(new.shape)
@@ -125,9 +131,8 @@ def test_the_ratio_of_the_whole_answer_by_finite_differences(drawn):
     found = direction(TABLE, new, rollouts, weights, ())
     np.testing.assert_allclose(found, wanted / outcome.size, atol=1e-6)
     # At the policy that sampled it is the weighted score to the last bit.
-    score = jax.jit(Score().build().direction, static_argnums=0)
     first = direction(TABLE, old, rollouts, weights, ())
-    np.testing.assert_array_equal(first, score(TABLE, old, rollouts, weights, ()))
+    np.testing.assert_array_equal(first, direction_of(Score())(TABLE, old, rollouts, weights, ()))
 
 
 def test_an_answer_of_one_position_has_one_ratio(drawn):
@@ -138,7 +143,7 @@ def test_an_answer_of_one_position_has_one_ratio(drawn):
     )
     new, found = old[:, :1] + some_logits((M, 1, V), 0.4, seed=2), []
     for ratio in ("position", "answer"):
-        direction = jax.jit(simrl.PPO(0.2, ratio=ratio).build().direction, static_argnums=0)
+        direction = direction_of(simrl.PPO(0.2, ratio=ratio))
         found.append(np.asarray(direction(table, new, short, weights[..., :1], ())))
     np.testing.assert_array_equal(*found)
     assert np.abs(found[0]).max() > 0.01
@@ -148,33 +153,35 @@ def test_an_answer_of_one_position_has_one_ratio(drawn):
 def test_penalties_are_their_gradients(name, drawn):
     old, rollouts, weights = drawn
     new, coefficients = old + some_logits(old.shape, 0.4, seed=2), PENALTIES[name]
-    made = simrl.Penalised(**coefficients).build()
-    found = made.direction(TABLE, new, rollouts, np.zeros_like(weights), old)
-    prompts = np.asarray(rollouts.prompt)
+    surrogate, prompts = simrl.Penalised(**coefficients), rollouts.prompt
+    direction = direction_of(surrogate)
+    found = np.asarray(direction(TABLE, new, rollouts, np.zeros_like(weights), old))
     value = lambda x: penalised_value(x, np.float64(old), prompts, **coefficients)  # noqa: E731
     np.testing.assert_allclose(found, finite_difference(value, np.float64(new)), atol=1e-6)
-    closed = made.penalty(jax.nn.log_softmax(new[0]), jax.nn.log_softmax(old[0]))
+    penalty = surrogate.build().penalty
+    of_logits = jax.jit(lambda *logits: penalty(*map(jax.nn.log_softmax, logits)))
+    closed = np.asarray(of_logits(new[0], old[0]))
     np.testing.assert_allclose(closed / G, found[0], atol=1e-6)  # prompt 0 is one of G
     if name == "entropy":
         now = log_softmax(np.float64(new[0]))
         entropy = -(np.exp(now) * now).sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(closed, -0.7 * np.exp(now) * (now + entropy), atol=1e-6)
-    score = Score().build().direction(TABLE, new, rollouts, weights, ())
-    whole = made.direction(TABLE, new, rollouts, weights, old)
-    np.testing.assert_allclose(whole, score + found, atol=1e-6)
+    score = direction_of(Score())(TABLE, new, rollouts, weights, ())
+    whole = direction(TABLE, new, rollouts, weights, old)
+    np.testing.assert_allclose(whole, np.asarray(score) + found, atol=1e-6)
 
 
 def test_a_policy_that_reads_its_answer_is_followed_along_it(drawn):
     """The mean over the answers drawn of the entropy after what each began with."""
     _, rollouts, _ = drawn
-    params = jnp.asarray(some_logits((V, V), seed=3))  # of the second symbol, given the first
+    params = some_logits((V, V), seed=3)  # of the second symbol, given the first
 
     def log_probs(params, prompt, answer):
         return jax.nn.log_softmax(jnp.stack([jnp.zeros(V), params[answer[0]]]))
 
     policy = TABLE._replace(log_probs=log_probs, tabular=False)
-    climb = jax.grad(Penalties(1.0, None).objective(policy, rollouts, ()))(params)
-    first = np.asarray(rollouts.answers)[..., 0].ravel()
+    climb = jax.jit(jax.grad(Penalties(1.0, None).objective(policy, rollouts, ())))(params)
+    first = rollouts.answers[..., 0].ravel()
     now = log_softmax(np.float64(params))
     entropy = -(np.exp(now) * now).sum(axis=-1, keepdims=True)
     share = np.bincount(first, minlength=V)[:, None] / len(first)
@@ -193,23 +200,24 @@ def learner_of(surrogate, world=None, **changes):
 
 def test_weights_are_followed_by_their_ratios_unless_clipped():
     """Also sums of weights of one sign, and whatever ratio there is where nothing was guessed."""
-    reweigh = simrl.PPO(clip=0.2).build().reweigh
+    made = simrl.PPO(clip=0.2).build()
+    reweigh = jax.jit(lambda ratios, weights: made.reweigh(jnp.log(ratios), weights))
     ratios = np.array([0.5, 0.9, 1.1, 1.5, np.inf, np.nan])
     for weight, wanted in ((2.0, [1, 1.8, 2.2, 0]), (-2.0, [0, -1.8, -2.2, -3]), (0.0, [0] * 6)):
         num = len(wanted)
-        found = reweigh(jnp.log(jnp.asarray(ratios[:num])), jnp.full(num, weight))
+        found = reweigh(ratios[:num], np.full(num, weight))
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    assert reweigh(jnp.inf, jnp.ones(())) == 0
+    assert float(reweigh(np.inf, np.ones(()))) == 0
 
 
 def test_epochs_are_steps_over_the_same_guesses():
     """Two epochs by hand: the score, then the clipped gradient from where it led."""
     trial = learner_of(simrl.PPO(clip=0.02, num_epochs=2), group_size=8)
-    learner, task = trial.learner, trial.environment.init(streams(0).task)
+    learner, (task, start) = trial.learner, begun(trial)
     right = np.asarray(task.answers)
     logits = np.where(np.arange(V) == right[..., None], np.float32(1.0), np.float32(0.0))
-    start = learner.init(streams(0))._replace(params=jnp.asarray(logits))
-    after, info = jax.jit(learner.step)(streams(0), start, task)
+    start = start._replace(params=logits)
+    after, info = jax.device_get(jax.jit(learner.step)(streams(0), start, task))
     assert 0 < info.success.sum() < 8
     reward = np.asarray(info.success, np.float64)[..., None]
     weights = np.broadcast_to((reward - reward.mean()) * 8 / 7, (1, 8, L))
@@ -231,9 +239,8 @@ def test_one_epoch_is_the_step_of_the_score():
     ends = []
     for surrogate in (simrl.PPO(num_epochs=1), Score()):
         trial = learner_of(surrogate, group_size=8)
-        learner, task = trial.learner, trial.environment.init(streams(0).task)
-        start = learner.init(streams(0))
-        start = start._replace(params=jnp.asarray(some_logits(start.params.shape, seed=8)))
+        learner, (task, start) = trial.learner, begun(trial)
+        start = start._replace(params=some_logits(start.params.shape, seed=8))
         step = jax.jit(jax.vmap(lambda i: learner.step(streams(i), start, task)[0].params))  # noqa: B023
         ends.append(np.asarray(step(jnp.arange(100))))
     assert np.abs(ends[0] - start.params).max() > 0.1
@@ -265,19 +272,24 @@ def test_moments_are_exact_with_penalties(surrogate):
     """Away from the start, with two prompts: against redraws, and the bias by its definition."""
     world = simrl.Sequence(2, 2, "token", num_prompts=2)
     trial = learner_of(surrogate, world)
-    learner, task = trial.learner, trial.environment.init(streams(0).task)
-    state = learner.init(streams(0))
+    learner, (task, state) = trial.learner, begun(trial)
     state = state._replace(params=jnp.asarray(some_logits(state.params.shape, seed=5)))
-    trace, norm = learner.moments(state, task)
+    told = jax.jit(lambda *given: (learner.moments(*given), learner.squared_bias(*given)))
+    (trace, norm), bias = jax.device_get(told(state, task))
     assert_within(redraw(learner, state, task), trace, norm)
     if surrogate.entropy is None:
-        assert learner.squared_bias(state, task) < 1e-12
+        assert bias < 1e-12
         return
-    now, first = (jax.nn.log_softmax(x) for x in (state.params, state.start))
-    climb = jax.vmap(Penalties(0.7, 0.4).by_logits)(now, first) / 2
-    np.testing.assert_allclose(learner.squared_bias(state, task), jnp.sum(climb**2), rtol=1e-5)
+
+    @jax.jit
+    @jax.vmap
+    def climb_of(*logits):
+        return Penalties(0.7, 0.4).by_logits(*map(jax.nn.log_softmax, logits)) / 2
+
+    climb = np.asarray(climb_of(state.params, state.start))
+    np.testing.assert_allclose(bias, np.sum(climb**2), rtol=1e-5)
     means = [
-        gradients.batch_moments(jax.nn.softmax(row), answer, 2, "leave_one_out", "token").mean
+        moments_of(jax.nn.softmax(row), answer, 2, "leave_one_out", "token").mean
         for row, answer in zip(state.params, task.answers, strict=True)
     ]
     np.testing.assert_allclose(norm, np.sum((np.stack(means) / 2 + climb) ** 2), rtol=1e-4)
