@@ -2,7 +2,7 @@
 
 import itertools
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ ADVANTAGES = {
 happens = jax.jit(verifiers.happens)
 
 
+@cache
 def setting(world):
     """Task, logits [M, L, V], their law in float64, and the secrets [M, L]."""
     environment = WORLDS[world].build()
@@ -207,7 +208,7 @@ def test_what_long_answers_tell_is_sampled_but_for_the_right_one():
         wanted = reports.on_policy(belief(np.array(law)), (0, 0), "exact", None, alpha, BETA)
         given = jax.random.key(0), jnp.log(jnp.float32(law)), jnp.zeros(2, jnp.int32)
         rates = {"false_positive": alpha, "false_negative": BETA}
-        found = sampled(*given, "exact", 4000, **rates)
+        found = jax.device_get(sampled(*given, "exact", 4000, **rates))
         assert abs(found.expected - wanted[0]) < 4 * found.expected_standard_error
         assert abs(found.realised - wanted[1]) < 4 * found.realised_standard_error
     sizes = simrl.Sequence(17, 3, **NOISY), simrl.Sequence(16, 3, **NOISY)

@@ -1,6 +1,7 @@
 """Worlds where several answers are right: merged into one, by listing."""
 
 import collections
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +39,10 @@ def test_every_set_of_right_answers_is_as_likely():
     assert all(abs(count / SETS - 1 / 4) < 4 * error for count in counts.values())
 
 
-def drawn(environment):
+@cache
+def drawn(name):
     """A task, and the right answers to each prompt."""
+    environment = WORLDS[name].build()
     prompts = np.arange(environment.shape.num_prompts)
 
     @jax.jit
@@ -54,7 +57,7 @@ def drawn(environment):
 @pytest.mark.parametrize("name", WORLDS)
 def test_any_of_them_is_paid(name):
     environment = WORLDS[name].build()
-    task, rights = drawn(environment)
+    task, rights = drawn(name)
     _, length, size = environment.shape
     answers = list_answers(length, size)
     words, label = words_of(jax.random.key(2), (4000, length)), jax.jit(environment.label)
@@ -78,7 +81,7 @@ def test_measures_are_those_of_the_merged_policy(name):
     """Of a group of three guesses two are right, and not the first that is."""
     trial = build(WORLDS[name], simrl.PolicyGradient(group_size=3))
     environment, learner = trial.environment, trial.learner
-    (task, rights), logits = drawn(environment), some_logits(environment.shape, seed=4)
+    (task, rights), logits = drawn(name), some_logits(environment.shape, seed=4)
     wrong = next(a for a in list_answers(*environment.shape[1:]) if a not in rights[0])
     guesses = [rights[0][1], wrong, rights[0][-1]]
     prompts = np.arange(environment.shape.num_prompts)
@@ -123,7 +126,7 @@ def test_measures_are_those_of_the_merged_policy(name):
 @pytest.mark.parametrize("name", ["arms, noisy", "one token"])
 def test_moments_of_arms_are_those_of_every_batch(name):
     environment = WORLDS[name].build()
-    (task, (right,)), logits = drawn(environment), some_logits(environment.shape, seed=5)
+    (task, (right,)), logits = drawn(name), some_logits(environment.shape, seed=5)
     probs = np.exp(np.float64(logits[0, 0]))
     probs /= probs.sum()
     mean = np.array([float((arm,) in right) for arm in range(4)])
