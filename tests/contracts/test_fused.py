@@ -911,5 +911,5 @@ def test_prompts_that_a_task_hides_have_no_fused_path():
     policy = simrl.Tabular().build(world.shape)
     assert fused.obstacle(world, policy) is None
     assert "first axis" in fused.obstacle(world._replace(by_prompt=False), policy)
-    task = world.init(jax.random.key(0))
+    task = jax.jit(world.init)(jax.random.key(0))
     assert {len(leaf) for leaf in jax.tree.leaves(task)} == {PROMPTS}
