@@ -81,7 +81,7 @@ def beside() -> Iterator[Executor]:
     try:
         yield pool
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # what went wrong is told at once
 
 
 def _live_beside() -> None:

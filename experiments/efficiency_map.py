@@ -125,7 +125,8 @@ def main() -> None:
     console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.beside() as other:
-        lines = [other.submit(closed_forms, w) for w in efficiency_map_figure.CLEAN.values()]
+        worlds = efficiency_map_figure.CLEAN.items()
+        lines = {name: other.submit(closed_forms, world) for name, world in worlds}
         with command.Watch("learning rates", console, clock) as watch:
             compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
         chosen = best(compared)
@@ -136,14 +137,15 @@ def main() -> None:
             faint = meanwhile.submit(simrl.phase_table, compared)
             data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
         table, rates_table = simrl.phase_table(data), faint.result()
-        worlds = other.submit(efficiency_map_worlds.write, table, rates_table, arguments.out)
+        rest = other.submit(efficiency_map_worlds.write, table, rates_table, arguments.out)
         hits = simrl.hitting_table(data)
         show(table, hits, console)
         for name, frame in (("table", table), ("hitting", hits), ("rates", rates_table)):
             frame.to_csv(arguments.out / f"{name}.csv", index=False)
-        draw = efficiency_map_figure.figure(table, rates_table, hits, lines[0].result())
+        forms = lines[efficiency_map_figure.ONE_TOKEN].result()
+        draw = efficiency_map_figure.figure(table, rates_table, hits, forms)
         efficiency_map_figure.save(draw, arguments.out)
-        worlds.result()
+        rest.result()
     command.farewell(console, clock, arguments.out)
 
 
