@@ -15,7 +15,7 @@ from simrl.environments import verifiers
 from simrl.measures import feedback, guesses
 from simrl.sweeps import contracts
 from simrl.sweeps import spec as specs
-from tests.contracts.worlds import build, some_logits, streams, words_of
+from tests.contracts.worlds import build, drawn, some_logits, streams, words_of
 from tests.oracles import enumeration
 from tests.oracles import feedback as reports
 from tests.oracles.information import belief
@@ -43,14 +43,7 @@ def setting(world):
     environment = WORLDS[world].build()
     logits = some_logits(environment.shape, seed=4)
     probs = np.exp(np.float64(logits))
-    prompts = np.arange(environment.shape.num_prompts)
-
-    @jax.jit
-    def drawn(key):
-        task = environment.init(key)
-        return task, jax.vmap(environment.target, (None, 0))(task, prompts)
-
-    task, laws = drawn(jax.random.key(3))
+    task, laws = drawn(environment, jax.random.key(3))
     secrets = np.argmax(np.asarray(laws), axis=-1)
     return environment, task, logits, probs / probs.sum(axis=-1, keepdims=True), secrets
 

@@ -63,20 +63,27 @@ def begun(trial, key=None):
     return begin(now, now.task if key is None else key)
 
 
-@cache
-def _drawn(world):
-    """Task and laws of a named world; one program, where step by step it is dozens."""
-    environment = WORLDS[world].build()
+def drawn(environment, key, told="target"):
+    """A task, and what a function of the environment tells of each prompt [M, ...].
+
+    One program, where step by step it is dozens.
+    """
 
     @jax.jit
     def draw(key):
         task, prompts = environment.init(key), jnp.arange(environment.shape.num_prompts)
-        return task, jax.vmap(environment.target, (None, 0))(task, prompts)
+        return task, jax.vmap(getattr(environment, told), (None, 0))(task, prompts)
 
-    return draw(jax.random.key(3))
+    return draw(key)
+
+
+@cache
+def _drawn(world):
+    return drawn(WORLDS[world].build(), jax.random.key(3))
 
 
 def task_of(world):
+    """The task of a named world."""
     return _drawn(world)[0]
 
 

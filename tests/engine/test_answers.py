@@ -12,7 +12,7 @@ import simrl
 from simrl.engine import observe
 from simrl.sweeps import spec as specs
 from simrl.sweeps.spec import SpecError
-from tests.contracts.worlds import build, some_logits, streams, words_of
+from tests.contracts.worlds import build, drawn, some_logits, streams, words_of
 from tests.oracles import enumeration as oracle
 from tests.oracles import feedback as reports
 from tests.oracles.information import belief, list_answers
@@ -40,24 +40,16 @@ def test_every_set_of_right_answers_is_as_likely():
 
 
 @cache
-def drawn(name):
+def setting(name):
     """A task, and the right answers to each prompt."""
-    environment = WORLDS[name].build()
-    prompts = np.arange(environment.shape.num_prompts)
-
-    @jax.jit
-    def draw(key):
-        task = environment.init(key)
-        return task, jax.vmap(environment.right, (None, 0))(task, prompts)
-
-    task, rights = draw(jax.random.key(1))
+    task, rights = drawn(WORLDS[name].build(), jax.random.key(1), "right")
     return task, [[tuple(a) for a in right] for right in rights.tolist()]
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_any_of_them_is_paid(name):
     environment = WORLDS[name].build()
-    task, rights = drawn(name)
+    task, rights = setting(name)
     _, length, size = environment.shape
     answers = list_answers(length, size)
     words, label = words_of(jax.random.key(2), (4000, length)), jax.jit(environment.label)
@@ -81,7 +73,7 @@ def test_measures_are_those_of_the_merged_policy(name):
     """Of a group of three guesses two are right, and not the first that is."""
     trial = build(WORLDS[name], simrl.PolicyGradient(group_size=3))
     environment, learner = trial.environment, trial.learner
-    (task, rights), logits = drawn(name), some_logits(environment.shape, seed=4)
+    (task, rights), logits = setting(name), some_logits(environment.shape, seed=4)
     wrong = next(a for a in list_answers(*environment.shape[1:]) if a not in rights[0])
     guesses = [rights[0][1], wrong, rights[0][-1]]
     prompts = np.arange(environment.shape.num_prompts)
@@ -126,7 +118,7 @@ def test_measures_are_those_of_the_merged_policy(name):
 @pytest.mark.parametrize("name", ["arms, noisy", "one token"])
 def test_moments_of_arms_are_those_of_every_batch(name):
     environment = WORLDS[name].build()
-    (task, (right,)), logits = drawn(name), some_logits(environment.shape, seed=5)
+    (task, (right,)), logits = setting(name), some_logits(environment.shape, seed=5)
     probs = np.exp(np.float64(logits[0, 0]))
     probs /= probs.sum()
     mean = np.array([float((arm,) in right) for arm in range(4)])

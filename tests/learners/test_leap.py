@@ -16,6 +16,7 @@ from simrl.learners import leap as leaps
 from simrl.measures import groups, phases
 from simrl.policies.tabular import Tabular
 from simrl.types import Shape, Verifier
+from tests.contracts.worlds import words_of
 from tests.oracles import enumeration
 from tests.oracles.groups import advantage
 
@@ -28,7 +29,6 @@ draw_waits = jax.jit(jax.vmap(leaps.wait, (0, None)))
 draw_counts = jax.jit(jax.vmap(leaps.draw_count, (0, None, None, None)))
 live_probability = jax.jit(leaps.log_live_probability)
 reports_of = jax.jit(leaps.reports)
-words_of = jax.jit(keys.words, static_argnums=1)
 
 
 @jax.jit
