@@ -38,6 +38,7 @@ FUNCTIONS = {  # of x [3, 5] float, index [3] int and a scalar
     "products so far": lambda x, i, s: jnp.cumprod(x, axis=0),
     "shapes": lambda x, i, s: (x.T, x[None, :, ::2], jnp.pad(x, 1), x.reshape(5, 3), x[1:, :2]),
     "joined": lambda x, i, s: (jnp.concatenate([x, jnp.ones((1, SIZE))]), jnp.stack([s, 1.0])),
+    "spread": lambda x, i, s: (jnp.broadcast_to(x[0][:, None], (SIZE, 4)), jnp.tile(s, 3)),
     "picked": lambda x, i, s: (x[jnp.arange(LENGTH), i], jnp.take_along_axis(x, i[:, None], 1)),
     "one hot": lambda x, i, s: jax.nn.one_hot(i, SIZE) @ x.T,
     "products": lambda x, i, s: (x @ x.T, jnp.vdot(x, x)),

@@ -171,6 +171,8 @@ def test_choose_follows_its_probabilities():
     assert counts[1] == 0
     error = np.sqrt(probs * (1 - probs) / NUM_DRAWS)
     np.testing.assert_array_less(np.abs(counts / NUM_DRAWS - probs), 4 * error + 1e-12)
+    # An arm that is never chosen, at the end where the least word is.
+    np.testing.assert_array_equal(chosen(np.uint32([0]), table_of(probs[[1, 0, 2]])), [1])
 
 
 @pytest.mark.parametrize("rare_at", [0, 5, 9])
