@@ -1,8 +1,13 @@
 """How simrl refuses: one line that says what was wrong and what is allowed, and no other error."""
 
 import contextlib
+import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+
+# Whose lines say nothing to a user.
+LIBRARIES = {"simrl", "jax", "jaxlib", "numpy", "optax", "chex"} | sys.stdlib_module_names
 
 
 class SpecError(ValueError):
@@ -10,9 +15,19 @@ class SpecError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of what it says."""
+    """The kind of an error, the first line of what it says, and where it left the user's code."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return f"{type(error).__name__}: {lines[0] if lines else ''}{_place(error)}"
+
+
+def _place(error: Exception) -> str:
+    """The last line on its way that is not a library's, in brackets; empty where there is none."""
+    places = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
+    ]
+    return places[-1] if places else ""
 
 
 @contextlib.contextmanager

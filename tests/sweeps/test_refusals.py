@@ -41,6 +41,7 @@ def broken():
     raise KeyError("gone")
 
 
+BREAKS = f"(test_refusals.py, line {broken.__code__.co_firstlineno + 1})"
 MANY, HUGE = 10**9, 10**400
 GAUSSIAN = simrl.Bandit("gaussian")
 SPECS = {
@@ -56,7 +57,7 @@ SPECS = {
     "a sine": ({"environment": {"name": "math:sin", "version": "1"}}, ["math:sin fails", "argum"]),
     "own and more": ({"environment": {"name": "math:sin", "version": "1", "x": 2}}, ["x"]),
     "makes 3": ({"environment": lambda: 3}, ["simrl.Environment", "not 3"]),
-    "fails": ({"environment": broken}, ["broken fails", "KeyError"]),
+    "fails": ({"environment": broken}, ["broken fails", "KeyError", BREAKS]),
     "beliefs": ({"keep_beliefs": "yes"}, ["keep_beliefs", "true or false", "'yes'"]),
     "rewards": ({"environment": simrl.Bandit("given", rewards=3)}, ["rewards", "list", "not 3"]),
     "revealed": ({"environment": choosing(revealed=None)}, ["revealed", "whole numbers"]),
@@ -215,9 +216,13 @@ ADVANTAGES = {
     "new state": (own_advantage(lambda s, r: (r.success, r.credit)), ["of the form that init"]),
     "other state": (own_advantage(lambda s, r: (s[None], r.credit), lambda: 0.0), ["of the form"]),
     "fails": (own_advantage(lambda s, r: (s, r.reward)), ["advantage.weights fails", "reward"]),
-    "no init": (own_advantage(lambda s, r: (s, r.credit), broken), ["advantage.init fails"]),
+    "no init": (own_advantage(lambda s, r: (s, r.credit), broken), ["init fails", BREAKS]),
     "makes 3": (lambda batch_size, length: 3, ["simrl.Advantage", "not 3"]),
     "takes one": (lambda batch_size: 3, ["advantage", "fails: TypeError"]),
+    "in a library": (
+        own_advantage(lambda s, r: (s, jnp.reshape(r.credit, 5))),
+        ["weights fails", "(test_refusals.py, line "],
+    ),
 }
 
 
