@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gc
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -26,6 +27,7 @@ QUICK: dict[str, bool | int | str] = {
     PIECES: 1,  # they are for cores too
     PASSES: NEEDLESS,
 }
+MAPS, MOST_MAPS = Path("/proc/self/maps"), 30_000  # Linux allows a process 65,530
 simrl.use_cpu_cores(2)  # before any test touches JAX
 _mesh_of = lanes.mesh_of
 
@@ -72,6 +74,18 @@ def _optimise(patch):
     for options in (compiling.CPU_OPTIONS, compiling.START_OPTIONS):
         for name, value in USERS.items():
             patch.setitem(options, name, value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Let go of what earlier files compiled before a worker runs out of memory maps.
+
+    A program takes ten and more of them, and where there are none left LLVM ends the process.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
