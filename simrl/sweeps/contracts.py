@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simrl.sweeps.errors import first_line
+from simrl.sweeps.errors import in_one_line
 from simrl.types import Advantage, Environment, Rollout, Shape
 
 
@@ -31,7 +31,7 @@ def environment_problems(environment: Environment) -> list[str]:
     try:
         task = jax.eval_shape(environment.init, key)
     except Exception as error:  # the user's code may raise anything
-        return [f"environment.init fails: {first_line(error)}"]
+        return [f"environment.init fails: {in_one_line(error)}"]
     whole: tuple[int, ...] = (length,)
     calls: dict[str, tuple] = {
         "prompt": ((word, task), lambda found: found, [()]),
@@ -47,7 +47,7 @@ def environment_problems(environment: Environment) -> list[str]:
         try:
             shape = jnp.shape(part(jax.eval_shape(getattr(environment, name), *given)))
         except Exception as error:
-            found.append(f"environment.{name} fails: {first_line(error)}")
+            found.append(f"environment.{name} fails: {in_one_line(error)}")
             continue
         if shape not in allowed:
             found.append(f"environment.{name} must return shape {allowed[-1]}, not {shape}")
@@ -67,11 +67,11 @@ def advantage_problems(advantage: Advantage, batch_size: int, length: int) -> li
     try:
         state = jax.eval_shape(advantage.init)
     except Exception as error:  # the user's code may raise anything
-        return [f"advantage.init fails: {first_line(error)}"]
+        return [f"advantage.init fails: {in_one_line(error)}"]
     try:
         told = jax.eval_shape(advantage.weights, state, rollout)
     except Exception as error:
-        return [f"advantage.weights fails: {first_line(error)}"]
+        return [f"advantage.weights fails: {in_one_line(error)}"]
     if not isinstance(told, tuple | list) or len(told) != 2:
         return ["advantage.weights must return a pair: the state, then the weights"]
     if _form(told[0]) != _form(state):

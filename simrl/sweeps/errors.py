@@ -6,28 +6,28 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-# Whose lines say nothing to a user.
-LIBRARIES = {"simrl", "jax", "jaxlib", "numpy", "optax", "chex"} | sys.stdlib_module_names
+NOT_THE_USERS = {"simrl"} | sys.stdlib_module_names  # modules; nor what a package index gave
+INSTALLED = {"site-packages", "dist-packages"}  # folders
 
 
 class SpecError(ValueError):
     """What cannot be run, read or written; the message is one line, for a user to read."""
 
 
-def first_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """The kind of an error, the first line of what it says, and where it left the user's code."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}{_place(error)}"
 
 
 def _place(error: Exception) -> str:
-    """The last line on its way that is not a library's, in brackets; empty where there is none."""
-    places = [
-        f" ({Path(frame.f_code.co_filename).name}, line {line})"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
-    ]
-    return places[-1] if places else ""
+    """The last line of the user's on its way, in brackets; empty where there is none."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module, file = str(frame.f_globals.get("__name__")), Path(frame.f_code.co_filename)
+        if module.partition(".")[0] not in NOT_THE_USERS and not INSTALLED & {*file.parts}:
+            place = f" ({file.name}, line {line})"
+    return place
 
 
 @contextlib.contextmanager

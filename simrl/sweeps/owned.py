@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from simrl.sweeps.errors import SpecError, first_line
+from simrl.sweeps.errors import SpecError, in_one_line
 from simrl.types import Advantage, Environment, Learner, Policy, Surrogate
 
 KINDS: dict[str, Any] = {
@@ -46,7 +46,7 @@ class Own:
         except SpecError:
             raise
         except Exception as error:  # the user's code may raise anything
-            raise SpecError(f"{self._name} fails: {first_line(error)}") from None
+            raise SpecError(f"{self._name} fails: {in_one_line(error)}") from None
         if not isinstance(made, kind):
             raise SpecError(f"{_wanted(self.family)}, not {made!r}")
         return made

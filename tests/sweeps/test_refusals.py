@@ -41,7 +41,15 @@ def broken():
     raise KeyError("gone")
 
 
-BREAKS = f"(test_refusals.py, line {broken.__code__.co_firstlineno + 1})"
+def in_a_library(state, rollout):
+    return state, jnp.reshape(rollout.credit, 5)
+
+
+def breaks(function):
+    """Where a function of two lines does."""
+    return f"(test_refusals.py, line {function.__code__.co_firstlineno + 1})"
+
+
 MANY, HUGE = 10**9, 10**400
 GAUSSIAN = simrl.Bandit("gaussian")
 SPECS = {
@@ -57,7 +65,7 @@ SPECS = {
     "a sine": ({"environment": {"name": "math:sin", "version": "1"}}, ["math:sin fails", "argum"]),
     "own and more": ({"environment": {"name": "math:sin", "version": "1", "x": 2}}, ["x"]),
     "makes 3": ({"environment": lambda: 3}, ["simrl.Environment", "not 3"]),
-    "fails": ({"environment": broken}, ["broken fails", "KeyError", BREAKS]),
+    "fails": ({"environment": broken}, ["broken fails", "KeyError", breaks(broken)]),
     "beliefs": ({"keep_beliefs": "yes"}, ["keep_beliefs", "true or false", "'yes'"]),
     "rewards": ({"environment": simrl.Bandit("given", rewards=3)}, ["rewards", "list", "not 3"]),
     "revealed": ({"environment": choosing(revealed=None)}, ["revealed", "whole numbers"]),
@@ -216,12 +224,15 @@ ADVANTAGES = {
     "new state": (own_advantage(lambda s, r: (r.success, r.credit)), ["of the form that init"]),
     "other state": (own_advantage(lambda s, r: (s[None], r.credit), lambda: 0.0), ["of the form"]),
     "fails": (own_advantage(lambda s, r: (s, r.reward)), ["advantage.weights fails", "reward"]),
-    "no init": (own_advantage(lambda s, r: (s, r.credit), broken), ["init fails", BREAKS]),
+    "no init": (
+        own_advantage(lambda s, r: (s, r.credit), broken),
+        ["advantage.init fails", breaks(broken)],
+    ),
     "makes 3": (lambda batch_size, length: 3, ["simrl.Advantage", "not 3"]),
     "takes one": (lambda batch_size: 3, ["advantage", "fails: TypeError"]),
     "in a library": (
-        own_advantage(lambda s, r: (s, jnp.reshape(r.credit, 5))),
-        ["weights fails", "(test_refusals.py, line "],
+        own_advantage(in_a_library),
+        ["advantage.weights fails", breaks(in_a_library)],
     ),
 }
 
