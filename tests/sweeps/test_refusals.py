@@ -41,6 +41,10 @@ def broken():
     raise KeyError("gone")
 
 
+def calls_broken():
+    return broken()
+
+
 def in_a_library(state, rollout):
     return state, jnp.reshape(rollout.credit, 5)
 
@@ -225,7 +229,7 @@ ADVANTAGES = {
     "other state": (own_advantage(lambda s, r: (s[None], r.credit), lambda: 0.0), ["of the form"]),
     "fails": (own_advantage(lambda s, r: (s, r.reward)), ["advantage.weights fails", "reward"]),
     "no init": (
-        own_advantage(lambda s, r: (s, r.credit), broken),
+        own_advantage(lambda s, r: (s, r.credit), calls_broken),
         ["advantage.init fails", breaks(broken)],
     ),
     "makes 3": (lambda batch_size, length: 3, ["simrl.Advantage", "not 3"]),
@@ -242,6 +246,13 @@ def test_an_advantage_of_ones_own_keeps_its_contract(name):
     advantage, words = ADVANTAGES[name]
     spec = simrl.Spec(learner=simrl.PolicyGradient(advantage, group_size=4), max_steps=2)
     assert_refused(lambda: simrl.run(spec, 2), *words)
+
+
+def test_no_line_of_simrls_is_shown_for_the_users():
+    spec = simrl.Spec(learner=simrl.PolicyGradient(lambda batch_size: 3), max_steps=2)
+    with pytest.raises(simrl.SpecError, match="fails: TypeError") as caught:
+        simrl.run(spec, 2)
+    assert ", line " not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [simrl.Shape(1, 1, 1), simrl.Shape(0, 1, 2), (1, 1, 4), None])
