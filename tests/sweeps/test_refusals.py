@@ -1,6 +1,7 @@
 """What is handed over wrongly is refused in one line, before anything is compiled or written."""
 
 import json
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,10 @@ def calls_broken():
 
 def in_a_library(state, rollout):
     return state, jnp.reshape(rollout.credit, 5)
+
+
+def in_the_standard_library(state, rollout):
+    return state, statistics.mean(())
 
 
 def breaks(function):
@@ -237,6 +242,10 @@ ADVANTAGES = {
     "in a library": (
         own_advantage(in_a_library),
         ["advantage.weights fails", breaks(in_a_library)],
+    ),
+    "in Python's": (
+        own_advantage(in_the_standard_library),
+        ["advantage.weights fails", breaks(in_the_standard_library)],
     ),
 }
 
