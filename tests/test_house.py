@@ -31,7 +31,7 @@ FLOORS |= {"environments": 1, "policies": 1, "learners": 2}
 FLOORS |= {"engine": 3, "sweeps": 4, "plots": 5, "cli": 6, "experiments": 7}
 FLOORS |= {"": 5}  # `import simrl` itself, the public names: from within, only for the command
 PUBLIC_ROOMS = {"", "measures", "plots"}  # what experiments may import besides each other
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 300, 60, 3
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_NESTING = 400, 60, 3
 HEAVY = ("matplotlib", "xarray", "scipy.stats", "pandas", "rich")
 TOP_LEVEL = {"simrl", "experiments", "tests", "pyproject.toml", "README.md", "LICENSE"}
 TOP_LEVEL |= {"CITATION.cff", "CHANGELOG.md", "constraints.txt"}
@@ -266,7 +266,7 @@ def test_size_rule_can_fail():
 
     assert size_complaints("a.py", function(60) * 5) == []
     assert size_complaints("a.py", function(61)) == ["a.py: f has 61 lines"]
-    assert size_complaints("a.py", "x = 1\n" * 301) == ["a.py: 301 lines, more than 300"]
+    assert size_complaints("a.py", "x = 1\n" * 401) == ["a.py: 401 lines, more than 400"]
 
 
 @pytest.mark.parametrize(
