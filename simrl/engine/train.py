@@ -33,7 +33,7 @@ class Rules(NamedTuple):
 class Plan(NamedTuple):
     """What is static about a run beyond its trial."""
 
-    num_phases: int
+    num_phases: int  # bins, the two open-ended ones included
     coordinate: str  # "log_odds" of the pass rate, or "excess_loss": log2 of KL(labels || belief)
     counted: flops.FlopCount  # the learner's part of one update, counted from its program
     counted_world: flops.FlopCount  # the world's part

@@ -13,22 +13,28 @@ import numpy as np
 Array = jax.Array
 
 
+OPEN = 2  # bins beside the uniform ones: below `low`, and from `high` on
+
+
 class Bins(NamedTuple):
-    """Uniform bins of a coordinate between `low` and `high`; the end bins are open."""
+    """Uniform bins of a coordinate from `low` to `high`, between two that are open-ended."""
 
     low: Array | np.ndarray
     high: Array | np.ndarray
-    num: int
+    num: int  # with the two open ones
 
     def find(self, coordinate: Array) -> Array:
-        """The bin of each coordinate, int32, same shape; -inf and +inf go to the end bins."""
-        position = (coordinate - self.low) / (self.high - self.low) * self.num
-        return jnp.clip(jnp.floor(position), 0, self.num - 1).astype(jnp.int32)
+        """Returns the bin of each coordinate, int32, same shape; `num`, which is no bin, of NaN."""
+        position = (coordinate - self.low) / (self.high - self.low) * (self.num - OPEN)
+        index = jnp.clip(jnp.floor(position) + 1, 0, self.num - 1)
+        return jnp.where(index == index, index, self.num).astype(jnp.int32)
 
 
 def edges(low: float, high: float, num: int) -> np.ndarray:
-    """Bin edges [num + 1] in the units of the coordinate."""
-    return np.linspace(low, high, num + 1)
+    """Returns the edges [num + 3], in the units of the coordinate, of `num` uniform bins and two
+    open-ended ones, whose outer edges are -inf and inf.
+    """
+    return np.array([-np.inf, *np.linspace(low, high, num + 1), np.inf])
 
 
 def words_of(count: int) -> np.ndarray:

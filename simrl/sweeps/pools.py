@@ -10,6 +10,7 @@ import numpy as np
 
 from simrl.engine import compiling, lanes, pool, train
 from simrl.engine.lanes import Jobs, Setup
+from simrl.measures import phases
 from simrl.sweeps import checks, contracts
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
@@ -205,7 +206,8 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
     problems = checks.total_problems(spec, trial.learner, counted.total)
     if problems:
         raise SpecError("; ".join(problems))
-    return train.Plan(spec.phases.num, spec.phases.coordinate, counted, world, spec.num_redraws)
+    num_phases = spec.phases.num + phases.OPEN
+    return train.Plan(num_phases, spec.phases.coordinate, counted, world, spec.num_redraws)
 
 
 def rules_of(spec: Spec) -> train.Rules:

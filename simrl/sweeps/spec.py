@@ -67,7 +67,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Phases:
     """Bins of the state before an update: `log_odds` of the pass rate (nats), or `excess_loss`,
-    log2 of KL(labels || belief) in bits, for worlds with noisy labels.
+    log2 of KL(labels || belief) in bits, for worlds with noisy labels. `num` uniform bins from
+    `low` to `high`, and one on either side for what is below or above.
     """
 
     coordinate: str = "log_odds"

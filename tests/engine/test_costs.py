@@ -51,7 +51,7 @@ LUCK = {"filtering": {"samples", "tokens", "flops"}, "hints": {"tokens", "flops"
 def both(request):
     """What became of lanes in one stretch by either path, and the name of their learner."""
     world, learner = SPECS[request.param]
-    one_phase = simrl.Phases(num=1)  # no lane leaves it
+    one_phase = simrl.Phases(low=-1e6, high=1e6, num=1)  # no lane leaves it
     thresholds = (0.5, 0.8)
     spec = simrl.Spec(world, learner, phases=one_phase, thresholds=thresholds)
     setup, jobs = lanes_of(spec, LANES)

@@ -55,10 +55,21 @@ def test_scatter_adds_each_row_to_its_phase():
     assert totals[:, 0].tolist() == [np.inf, 1.0, 4.0]
 
 
-def test_bins_are_uniform_with_open_ends():
-    bins = phases.Bins(jnp.float32(-2.0), jnp.float32(2.0), 4)
-    coordinate = jnp.array([-jnp.inf, -2.5, -2.0, -1.5, -1.0, 0.0, 1.99, 2.0, jnp.inf])
-    index = bins.find(coordinate)
+def test_bins_are_uniform_between_two_that_are_open_ended():
+    edges = phases.edges(-2.0, 2.0, 4)
+    np.testing.assert_array_equal(edges, [-np.inf, -2, -1, 0, 1, 2, np.inf])
+    bins = phases.Bins(jnp.float32(-2.0), jnp.float32(2.0), len(edges) - 1)
+    coordinate = np.array([-np.inf, -2.5, -2.0, -1.5, -1.0, 0.0, 1.99, 2.0, 1e30, np.inf])
+    index = bins.find(jnp.array(coordinate, jnp.float32))
     assert index.dtype == jnp.int32
-    assert index.tolist() == [0, 0, 0, 0, 1, 2, 3, 3, 3]
-    np.testing.assert_array_equal(phases.edges(-2.0, 2.0, 4), [-2, -1, 0, 1, 2])
+    assert index.tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 5, 5]
+    assert (edges[index] <= coordinate).all()
+    assert (coordinate <= edges[np.array(index) + 1]).all()
+
+
+def test_what_is_not_a_number_is_in_no_bin():
+    index = phases.Bins(jnp.float32(-2.0), jnp.float32(2.0), 4).find(jnp.array([jnp.nan]))
+    sums = phases.scatter_sums(jnp.zeros((4, 1)), index, jnp.array([[jnp.nan]]))
+    counts = phases.scatter_words(jnp.zeros((4, 1, 2), jnp.uint32), index, words(7)[:, None])
+    assert not np.array(sums).any()
+    assert not np.array(counts).any()

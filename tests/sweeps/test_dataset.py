@@ -53,7 +53,7 @@ def test_exact_is_what_is_not_sampled(guessed, noisy):
 
 
 def test_dims_and_types(guessed):
-    sizes = {"seed": 192, "log_point": 61, "phase": 12, "threshold": 3}
+    sizes = {"seed": 192, "log_point": 61, "phase": 14, "threshold": 3}
     sizes |= {"prompt": 1, "position": 1, "symbol": 4}
     assert dict(guessed.sizes) == sizes
     assert guessed["belief"].dims == ("seed", "log_point", "prompt", "position", "symbol")

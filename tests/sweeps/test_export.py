@@ -117,7 +117,7 @@ def test_long_table_leaves_out_padding(padded):
     assert size["short", "step"] == 3 * 3
     assert size["long", "step"] == 5 * 3
     assert size["short", "phase_samples"] == padded.sizes["phase"] * 3
-    assert size["long", "phase_samples"] == 5 * 3
+    assert size["long", "phase_samples"] == (5 + 2) * 3
     assert set(table.loc[table["world"] == "short", "threshold"].dropna()) == {0.5}
     assert not table["value"].isna().any()
 

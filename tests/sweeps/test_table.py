@@ -1,5 +1,7 @@
 """Tables from a Dataset small enough to work out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -173,6 +175,23 @@ def test_phase_table_of_a_run_gives_the_noise_scale_of_its_phase(guessed):
     assert len(rows) >= 4
     assert (rows["mean"] >= 0.999 * np.exp(-rows["phase_high"])).all()  # (1 - p)/p
     assert (rows["mean"] <= 1.001 * np.exp(-rows["phase_low"])).all()
+
+
+def test_a_phase_holds_what_its_edges_say(small):
+    """A start below the lowest edge, and an end above the highest."""
+    learner = simrl.Supervised(optimizer=simrl.Optimizer("sgd", {"learning_rate": 2.0}))
+    changes = {"learner": learner, "phases": simrl.Phases(low=-0.5, high=2.5)}
+    data = simrl.run(dataclasses.replace(small, **changes), 4)
+    table = simrl.phase_table(data)
+    assert table["phase_low"].min() == -np.inf
+    assert table["phase_high"].max() == np.inf
+    rows = table[(table["quantity"] == "pass_rate") & (table["num_seeds"] > 0)]
+    odds = np.log(rows["mean"] / (1 - rows["mean"]))
+    assert (rows["phase_low"] <= odds).all()
+    assert (odds < rows["phase_high"]).all()
+    assert rows["phase"].tolist()[0] == 0
+    assert rows["phase"].tolist()[-1] == 13
+    assert data["phase_trajectories"].sum() == data["total_trajectories"].sum()
 
 
 def test_per_update_counts_updates():
