@@ -8,66 +8,25 @@ import pytest
 
 matplotlib.use("Agg")
 
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import efficiency_map
-from experiments import efficiency_map_figure as main_figure
-from experiments import efficiency_map_worlds as worlds
-from experiments.efficiency_map_forms import ADVANTAGES, GROUP, World, closed_forms
 from simrl import plots
-
-UNITS = {"pass_rate": "1", "excess_loss": "bit", "noise_scale": "trajectories"}
-UNITS |= dict.fromkeys(("nominal", "expected", "realised", "realised_joint"), "bit/sample")
-UNITS |= dict.fromkeys(("absorbed", "absorbed_label"), "bit/sample")
-UNITS |= dict.fromkeys(("absorbed_per_flop", "absorbed_per_flop_counted"), "bit/FLOP")
-EDGES = np.linspace(-6.0, 4.0, 6)
-HELD = {"pass_rate": [0.005, 0.04, 0.2, 0.6, 0.95], "excess_loss": [1.0, 0.3, 0.1, 0.01, 0.001]}
-
-
-def phases(world="one token", learner="none", rate=1.0, num_seeds=64, missing=3, **values):
-    """A phase table of five phases, of which one was not reached."""
-    rows = []
-    for quantity, units in UNITS.items():
-        for i in range(5):
-            mean = values.get(quantity, HELD.get(quantity, [0.1, 0.2, 0.3, 0.4, 0.5]))[i]
-            mean, seeds = (np.nan, 0) if i == missing else (mean, num_seeds)
-            place = [world, learner, rate, i, EDGES[i], EDGES[i + 1]]
-            rows.append([*place, quantity, units, mean, 0.9 * mean, 1.2 * mean, seeds])
-    names = ["world", "learner", "rate", "phase", "phase_low", "phase_high", "quantity", "units"]
-    return pd.DataFrame(rows, columns=[*names, "mean", "low", "high", "num_seeds"])
-
-
-def curves(*rates):
-    """A curve table of the pass rate, one curve per learning rate."""
-    step = np.arange(4)
-    parts = [
-        pd.DataFrame(
-            {"learning_rate": rate, "step": step, "samples": 8.0 * step, "quantity": "pass_rate"}
-        ).assign(units="1", mean=rate * step, low=rate * step - 0.1, high=rate * step + 0.2)
-        for rate in rates
-    ]
-    return pd.concat(parts).assign(num_seeds=1024)
-
-
-def everything(num_seeds=64, **values):
-    return pd.concat(
-        phases(world, learner, rate, num_seeds, **values)
-        for world in (*main_figure.CLEAN, main_figure.NOISY)
-        for learner in main_figure.LEARNERS
-        for rate in (0.5, 1.0)
-    )
-
-
-HITS = pd.DataFrame(
-    [["one token", learner, 1.0, 0.9, 1234.5, 3] for learner in main_figure.LEARNERS],
-    columns=["world", "learner", "rate", "pass_rate", "samples_mean", "num_censored"],
-)
+from tests.plots.tables import curves, phases
 
 
 @pytest.fixture
 def ax():
     return Figure().subplots()
+
+
+@pytest.fixture
+def current():
+    """The figure that pyplot draws on."""
+    with plots.paper():
+        yield plt.figure()
+    plt.close("all")
 
 
 def bars_of(ax):
@@ -77,12 +36,31 @@ def bars_of(ax):
 
 
 def title_of(ax):
-    return ax.get_legend().get_title().get_text()
+    """The title of the legend on one line."""
+    return " ".join(ax.get_legend().get_title().get_text().split())
+
+
+def labels_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def ticks_of(ax):
+    """The labels of the ticks of x that are drawn."""
+    low, high = ax.get_xlim()
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    return [label.get_text() for tick, label in ticks if low <= tick <= high]
+
+
+def boxes_of(ax):
+    """Bounding boxes of the panel and of what is written around it."""
+    ax.figure.draw_without_rendering()
+    parts = [ax.get_legend(), ax.xaxis.label, ax.yaxis.label]
+    return ax.get_window_extent(), [part.get_window_extent() for part in parts]
 
 
 def test_lines_are_the_table(ax):
     table = curves(0.5, 0.25)
-    assert plots.line(table, ax, x="samples", by="learning_rate") is ax
+    assert plots.line(table, ax, x="samples", by="learning_rate", xscale="linear") is ax
     for drawn, rate in zip(ax.lines, (0.5, 0.25), strict=True):
         part = table[table["learning_rate"] == rate]
         np.testing.assert_array_equal(drawn.get_xdata(), part["samples"])
@@ -92,32 +70,123 @@ def test_lines_are_the_table(ax):
 
 
 def test_lines_are_labelled(ax):
-    plots.line(curves(0.5, 0.25), ax, by="learning_rate")
+    plots.line(curves(0.5, 0.25), ax, by="learning_rate", xscale="linear")
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("samples", "pass rate")
-    assert title_of(ax) == "learning rate\nband: 95 % interval over n = 1,024 seeds"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0.5", "0.25"]
+    assert title_of(ax) == "learning rate; band: 95 % interval; n = 1,024 seeds"
+    assert labels_of(ax) == ["0.5", "0.25"]
 
 
-@pytest.mark.parametrize("num", [4, 5])
-def test_a_long_legend_stands_above_the_panel_and_nothing_is_cut_off(num, tmp_path):
-    with plots.paper():
-        figure = plt.figure()
-        ax = plots.line(curves(*(0.5**k for k in range(num))), figure.gca(), by="learning_rate")
-        plots.save(figure, tmp_path / "rates")
-        figure.draw_without_rendering()
+def test_what_is_no_mean_says_so(ax):
+    plots.line(curves(0.5, statistic="median"), ax, xscale="linear")
+    assert title_of(ax) == "band: 95 % interval of the median; n = 1,024 seeds"
+
+
+@pytest.mark.parametrize("x", ["samples", "step", "flops"])
+def test_counts_are_on_a_log_axis_that_says_what_it_leaves_out(ax, x):
+    table = curves(0.5, 0.25)
+    plots.line(table, ax, x=x)
+    assert ax.get_xscale() == "log"
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), table[x][:4].iloc[1:])
+    unit = {"samples": "samples", "step": "updates", "flops": "FLOPs"}[x]
+    assert title_of(ax).endswith(f"0 {unit} not shown")
+    assert not list(ax.texts)  # the start is no lost point
+
+
+def test_a_symlog_axis_keeps_the_start(ax):
+    table = curves(0.5)
+    plots.line(table, ax, xscale="symlog")
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), table["samples"])
+    assert "not shown" not in title_of(ax)
+
+
+def test_an_axis_that_holds_data_keeps_its_scale(ax):
+    ax.plot([0.0, 1.0], [0.0, 1.0])
+    plots.line(curves(0.5), ax)
+    assert ax.get_xscale() == "linear"
+
+
+def test_what_varies_tells_the_series_apart(ax):
+    named = [curves(rate, advantage=name) for rate in (0.5, 0.25) for name in ("none", "maxrl")]
+    table = pd.concat(named).assign(world="one token")
+    plots.line(table, ax)
+    assert labels_of(ax) == ["0.5, none", "0.5, maxrl", "0.25, none", "0.25, maxrl"]
+    looks = {(to_hex(drawn.get_color()), drawn.get_linestyle()) for drawn in ax.lines}
+    assert len(looks) == 4
+    assert len({colour for colour, _ in looks}) == 2  # of the first column
+
+
+def test_an_axis_that_follows_from_another_is_not_named(ax):
+    table = pd.concat([curves(0.5, setting="low"), curves(0.25, setting="high")])
+    plots.line(table, ax)
+    assert labels_of(ax) == ["0.5", "0.25"]
+
+
+@pytest.mark.parametrize("num", [2, 8])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_legend_lies_outside_the_data_and_nothing_is_cut_off(num, columns, tmp_path):
+    with plots.paper("icml", columns=columns, height=2.6):
+        figure, axes = plt.subplots(1, columns, squeeze=False)
+        for ax in axes.flat:
+            plots.line(curves(*(0.5**k for k in range(num))), ax)
+            ax.set_title("a title of the user's")
+    plots.save(figure, tmp_path / "rates.png")
     plt.close(figure)
-    legend, panel = ax.get_legend().get_window_extent(), ax.get_window_extent()
-    assert (legend.y0 >= panel.y1) == (num > 4)
-    whole, parts = figure.bbox, [legend, ax.xaxis.label.get_window_extent()]
-    for part in [*parts, ax.yaxis.label.get_window_extent()]:
-        assert whole.x0 <= part.x0 <= part.x1 <= whole.x1
-        assert whole.y0 <= part.y0 <= part.y1 <= whole.y1
+    everywhere = []
+    for ax in axes.flat:
+        panel, parts = boxes_of(ax)
+        legend, label = parts[:2]
+        assert legend.y1 <= label.y0
+        assert panel.width > 0.6 * figure.bbox.width / columns
+        assert panel.height > 0.3 * figure.bbox.height
+        everywhere.append([panel, *parts, ax.title.get_window_extent()])
+        for part in everywhere[-1]:
+            assert figure.bbox.x0 <= part.x0 <= part.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= part.y0 <= part.y1 <= figure.bbox.y1
+    for part in everywhere[0] if columns == 2 else []:
+        assert not any(part.overlaps(other) for other in everywhere[1])
+
+
+def test_a_layout_of_the_users_own_is_left_alone():
+    figure = Figure()
+    figure.subplots_adjust(bottom=0.5)
+    plots.line(curves(0.5), figure.subplots())
+    assert figure.get_layout_engine() is None
 
 
 def test_one_line_needs_no_by(ax):
-    plots.line(curves(0.5), ax, x="step", confidence=0.9)
+    plots.line(curves(0.5), ax, x="step", confidence=0.9, xscale="linear")
     assert ax.get_xlabel() == "updates"
-    assert title_of(ax) == "band: 90 % interval over n = 1,024 seeds"
+    assert title_of(ax) == "band: 90 % interval; n = 1,024 seeds"
+
+
+def test_without_axes_the_current_ones_are_drawn_on(current):
+    assert plots.line(curves(0.5, 0.25)) is current.axes[0]
+    assert plots.points(phases()) is current.axes[0]
+
+
+@pytest.mark.parametrize(
+    "colors", [{0.5: "#123456", 0.25: "#abcdef", 9: "red"}, ["#123456", "#abcdef"]]
+)
+def test_colours_of_the_users_own(ax, colors):
+    plots.line(curves(0.5, 0.25), ax, colors=colors)
+    assert [to_hex(drawn.get_color()) for drawn in ax.lines] == ["#123456", "#abcdef"]
+    bands = [to_hex(band.get_facecolor()[0]) for band in ax.collections]
+    assert bands == ["#123456", "#abcdef"]
+
+
+def test_colours_by_label(ax):
+    both = pd.concat([phases(learner="leave_one_out"), phases(learner="mine")])
+    plots.points(both, ax, by="learner", colors={"leave one out": "red", "mine": "blue"})
+    assert [drawn.get_color() for drawn in ax.lines] == ["red", "blue"]
+
+
+def test_no_two_series_share_a_colour(ax):
+    names = ("leave_one_out", "mine", "policy_gradient", "RLOO", "none")
+    plots.points(pd.concat([phases(learner=name) for name in names]), ax, by="learner")
+    colours = [drawn.get_color() for drawn in ax.lines]
+    assert len(set(colours)) == len(names)
+    assert colours[0] == plots.COLOURS["leave_one_out"]
+    assert len({drawn.get_marker() for drawn in ax.lines}) == len(names)  # in grey, too
 
 
 def test_points_and_bars_are_the_table(ax):
@@ -132,19 +201,29 @@ def test_points_and_bars_are_the_table(ax):
     np.testing.assert_array_equal(bars_of(ax), expected)
 
 
+def test_an_open_ended_bin_is_at_its_mean_pass_rate(ax):
+    table = phases()
+    table.loc[table["phase"] == 0, "phase_low"] = -np.inf
+    table.loc[table["phase"] == 4, "phase_high"] = np.inf
+    plots.points(table, ax)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0.005, 0.04, 0.2, 0.95])
+    plots.points(table, ax, x="phase_high")  # has no place for it, and says so
+    assert [text.get_text() for text in ax.texts] == ["1 point outside the axes not drawn"]
+
+
 def test_points_are_labelled_with_units_and_seeds(ax):
     both = pd.concat([phases(num_seeds=4096), phases(learner="supervised", num_seeds=30)])
     plots.points(both, ax, x="excess_loss", quantity="noise_scale")
     assert ax.get_xlabel() == "excess loss KL(labels‖policy) (bit)"
-    assert ax.get_ylabel() == "gradient noise scale (trajectories)"
-    assert title_of(ax) == "learner\nbars: 95 % interval over n = 30–4,096 seeds"
+    assert " ".join(ax.get_ylabel().split()) == "gradient noise scale (trajectories)"
+    assert title_of(ax) == "learner; bars: 95 % interval; n = 30–4,096 seeds"
     colours = [drawn.get_color() for drawn in ax.lines]
     assert colours == [plots.COLOURS["none"], plots.COLOURS["supervised"]]
 
 
 def test_phases_of_few_seeds_are_left_out(ax):
     both = pd.concat([phases(num_seeds=29), phases(learner="supervised", num_seeds=30)])
-    plots.points(both, ax, min_seeds=30)
+    plots.points(both, ax, by="learner", min_seeds=30)
     assert [drawn.get_label() for drawn in ax.lines] == ["supervised"]
 
 
@@ -162,35 +241,79 @@ def test_what_a_logarithmic_axis_cannot_show_is_said(ax):
     ax.set_yscale("log")
     plots.points(phases(absorbed=[-1.0, 0.0, 3.0, 4.0, 5.0]), ax)
     plots.points(phases(absorbed=[-1.0, 2.0, 3.0, 4.0, 5.0], learner="supervised"), ax)
-    assert [text.get_text() for text in ax.texts] == ["3 points ≤ 0 not drawn"]
+    assert [text.get_text() for text in ax.texts] == ["3 points outside the axes not drawn"]
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3.0, 5.0])
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda ax: plots.points(phases(), ax, quantity="joy"), "no quantity 'joy'"),
-        (lambda ax: plots.points(phases(), ax, x="joy"), "neither a column nor a quantity"),
-        (lambda ax: plots.points(phases(), ax, by="joy"), "no column 'joy'"),
-        (lambda ax: plots.points(pd.concat([phases()] * 2), ax), "several rows share one phase"),
-        (lambda ax: plots.line(curves(0.5, 0.25), ax), "say by which column"),
-        (lambda ax: plots.line(phases(), ax, x="phase"), "say which"),
-        (lambda ax: plots.paper(lines_width=1).__enter__(), "no such rcParam: lines_width"),
+        (lambda ax: plots.points(phases(), ax, quantity="joy"), "quantity: must be .*'joy'"),
+        (lambda ax: plots.points(phases(), ax, x="joy"), "x: must be a column or .*'joy'"),
+        (lambda ax: plots.points(phases(), ax, by="joy"), "by: must be of .*'joy'"),
+        (lambda ax: plots.points(pd.concat([phases()] * 2), ax), "by: must leave one row for each"),
+        (lambda ax: plots.line(curves(0.5, 0.25), ax, by="step"), "by: must leave one row for"),
+        (lambda ax: plots.line(phases(), ax, x="phase"), "quantity: must be one of .*, got None"),
+        (lambda ax: plots.line(curves(1).to_xarray(), ax), "curve_table.*got Dataset"),
+        (lambda ax: plots.points({}, ax), "phase_table.*got dict"),
+        (lambda ax: plots.line(curves(1).drop(columns="low"), ax), "must have a column 'low'"),
+        (lambda ax: plots.line(curves(1, 2), ax, colors={1: "red"}), "colour for 2"),
+        (lambda ax: plots.line(curves(1, 2), ax, colors=["red"]), "at least 2 colours, got 1"),
+        (lambda ax: plots.line(curves(1, 2), ax, colors="red"), "mapping or a sequence"),
+        (lambda ax: plots.paper(lines_width=1).__enter__(), "lines_width: .* lines_linewidth"),
+        (lambda ax: plots.paper("nature").__enter__(), "style: .* neurips, got 'nature'"),
+        (lambda ax: plots.paper(columns=3).__enter__(), "columns: must be 1 or 2, got 3"),
+        (lambda ax: plots.paper(width=0).__enter__(), "width: must be positive, got 0"),
     ],
 )
 def test_complaints(ax, call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         call(ax)
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) <= 300
 
 
 def test_log_odds_axis(ax):
-    plots.log_odds_axis(ax)
-    labels = [tick.get_text() for tick in ax.get_xticklabels()]
-    assert labels == [".001", ".01", ".1", ".5", ".9", ".99"]
+    plots.log_odds_axis(ax, 6e-4, 0.995)
+    assert ticks_of(ax) == [".001", ".01", ".1", ".5", ".9", ".99"]
     places = ax.transAxes.inverted().transform(
         [ax.transData.transform((p, 0.0)) for p in (0.1, 0.5, 0.9)]
     )
     assert places[2, 0] - places[1, 0] == pytest.approx(places[1, 0] - places[0, 0])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_log_odds_axis_reaches_the_last_point(ax, before):
+    if before:
+        plots.log_odds_axis(ax)
+    plots.points(phases(pass_rate=[1e-4, 0.04, 0.2, 0.6, 0.9995]), ax)
+    if not before:
+        plots.log_odds_axis(ax)
+    low, high = ax.get_xlim()
+    assert 0 < low < 1e-4 < 0.9995 < high < 1
+    assert {".0001", ".999"} <= set(ticks_of(ax))
+    plots.log_odds_axis(ax, high=0.9)  # unless another end is wished
+    assert ax.get_xlim() == pytest.approx((low, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ({}, (3.35, 2.4)),
+        ({"columns": 2}, (7.0, 2.4)),
+        ({"style": "neurips"}, (5.5, 2.4)),
+        ({"style": "icml"}, (3.25, 2.4)),
+        ({"style": "icml", "columns": 2, "height": 2.0}, (6.75, 2.0)),
+        ({"width": 6.75}, (6.75, 2.4)),
+        ({"style": "icml", "figure_figsize": (2.0, 1.0)}, (2.0, 1.0)),
+    ],
+)
+def test_widths_by_name(arguments, size):
+    with plots.paper(**arguments):
+        figure = plt.figure()
+    plt.close(figure)
+    assert tuple(figure.get_size_inches()) == size
 
 
 def test_paper_style_is_left_behind():
@@ -201,96 +324,26 @@ def test_paper_style_is_left_behind():
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("y", ["y.pdf", "y.png"]),
+        ("y.pdf", ["y.pdf"]),
+        ("y.PNG", ["y.PNG"]),
+        ("y.svg", ["y.svg"]),
+        ("rates.0.5", ["rates.0.5.pdf", "rates.0.5.png"]),
+    ],
+)
+def test_the_ending_says_which_file_is_written(ax, name, files, tmp_path):
+    paths = plots.save(ax.figure, tmp_path / "new" / name)
+    assert [path.name for path in paths] == files
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == files
+
+
 def test_a_run_becomes_a_labelled_figure(small, ax):
     sweep = simrl.Sweep(small, {"learner.optimizer.learning_rate": [0.1, 1.0]})
     table = simrl.curve_table(simrl.run(sweep, seeds=4), "pass_rate")
-    plots.line(table, ax, x="samples", by="learning_rate")
+    plots.line(table, ax, x="samples")
     assert ax.get_xlabel() == "samples"
-    assert title_of(ax).endswith("n = 4 seeds")
-
-
-@pytest.fixture(scope="module")
-def tables():
-    """The tables of the figure, which are short: (best, faint)."""
-    all_rates = everything()
-    return all_rates[all_rates["rate"] == 1.0], all_rates
-
-
-def texts_of(made):
-    return " ".join(text.get_text() for text in made.findobj(matplotlib.text.Text))
-
-
-def overlapping(made):
-    """Pairs of legends and panel texts that lie upon each other."""
-    made.draw_without_rendering()
-    boxes = [
-        (str(artist), artist.get_window_extent())
-        for ax in made.axes
-        for artist in [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label, ax.get_legend()]
-        if artist is not None and (not hasattr(artist, "get_text") or artist.get_text())
-    ]
-    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
-    return [(a[0], b[0]) for a, b in pairs if a[1].overlaps(b[1])]
-
-
-def test_the_figure_draws_all_panels_and_says_what_they_are(tables, tmp_path):
-    made = main_figure.figure(*tables, HITS)
-    assert len(made.axes) == 5
-    assert all(len(ax.lines) > 3 for ax in made.axes)
-    assert made.get_size_inches()[0] == plots.TWO_COLUMNS
-    told = " ".join(texts_of(made).split())
-    for words in (
-        "n ≤ 64",
-        "95 % t interval",
-        "1,234; 3 never",
-        "bit/sample",
-        "bit/FLOP",
-        "trajectories",
-    ):
-        assert words in told
-    assert "not drawn" not in told
-    assert overlapping(made) == []
-    engine = made.get_layout_engine()
-    for path in main_figure.save(made, tmp_path / "new"):
-        assert path.stat().st_size > 10_000
-    assert made.get_layout_engine() is engine  # what is drawn on it later is laid out again
-    assert b"/Type3" not in (tmp_path / "new" / "figure.pdf").read_bytes()
-
-
-def test_the_supplement_draws_means_below_zero(tables):
-    table = everything(absorbed=[1.0, 0.1, 0.01, 1.0, -1e-3])
-    made = worlds.supplement(table[table["rate"] == 1.0], tables[1])
-    assert len(made.axes) == 9
-    assert overlapping(made) == []
-    noisy = made.axes[6]
-    assert min(min(drawn.get_ydata(), default=0.0) for drawn in noisy.lines) < 0
-
-
-def test_closed_forms_meet_known_values():
-    forms = closed_forms(World(1000, 1, "exact"))
-    p = forms.pass_rates
-    np.testing.assert_allclose(forms.noise["none"], (1 - p) / p, rtol=1e-4)
-    np.testing.assert_allclose(forms.noise["batch_mean"], forms.noise["leave_one_out"], rtol=1e-4)
-    bits = forms.bits
-    np.testing.assert_allclose(
-        bits["supervised", "realised"], bits["supervised", "nominal"], rtol=1e-5
-    )
-    assert np.all(bits["supervised", "expected"] > bits["leave_one_out", "expected"])
-    assert np.all(bits["supervised", "realised"] > bits["leave_one_out", "realised"])
-
-
-def test_the_figure_is_of_the_worlds_that_were_run():
-    worlds_run = {name: world["environment"] for name, world in efficiency_map.WORLDS.items()}
-    noisy = worlds_run.pop(main_figure.NOISY)
-    assert (noisy["vocab_size"], noisy["length"]) == (main_figure.NOISY_SYMBOLS, 1)
-    told = {
-        name: World(
-            run.get("num_arms", run.get("vocab_size")),
-            run.get("length", 1),
-            run.get("reward", "exact"),
-        )
-        for name, run in worlds_run.items()
-    }
-    assert told == main_figure.CLEAN
-    assert set(main_figure.LEARNERS) == set(efficiency_map.LEARNERS) == {"supervised", *ADVANTAGES}
-    assert efficiency_map.GROUP == GROUP
+    assert "n = 4 seeds" in title_of(ax)
+    assert labels_of(ax) == ["0.1", "1"]
