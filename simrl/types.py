@@ -109,6 +109,14 @@ class Policy(NamedTuple):
     # None: positions are independent, and one `log_probs` tells all
 
 
+class TeacherForced(Policy):
+    """A policy whose positions depend on each other, over more answers than can be enumerated.
+
+    Of its distribution only the probability of a given answer is known: `log_probs` at position t
+    is the law of symbol t after the symbols of that answer before it.
+    """
+
+
 class Rollout(NamedTuple):
     """What one group of B answers to one prompt has produced."""
 
@@ -258,8 +266,9 @@ class Learner(NamedTuple):
 
     init: Callable[[Any], State]  # keys -> state
     step: Callable[[Any, State, Task], tuple[State, Info]]
-    belief: Callable[[State, Array], Array]
-    # (state, prompt) -> log-probabilities [L, V], nats; [1, N] of whole answers if `listed`
+    belief: Callable[..., Array]
+    # (state, prompt) -> log-probabilities [L, V], nats; [1, N] of whole answers if `listed`; by a
+    # `TeacherForced` policy (state, prompt, answer [L]) -> [L, V], each position after those before
     estimate: Callable[[Any, State, Task], Params]  # one draw of the gradient estimate (ascent)
     moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
     kind: str  # "supervised" | "policy_gradient": which column of the information table applies

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from simrl import keys, listing
 from simrl.measures import guesses, information, listed, together, told
 from simrl.measures.messages import World, log_passes
-from simrl.types import Array, Entries, State, Task, Trial
+from simrl.types import Array, Entries, State, Task, TeacherForced, Trial
 
 
 class Truth(NamedTuple):
@@ -33,6 +33,11 @@ class Truth(NamedTuple):
 def are_listed(trial: Trial) -> bool:
     """Whether whole answers stand for symbols in what is measured."""
     return trial.learner.listed or trial.environment.right is not None
+
+
+def are_teacher_forced(trial: Trial) -> bool:
+    """Whether nothing is known of the belief but the probability of a given answer."""
+    return isinstance(trial.policy, TeacherForced) and not trial.learner.listed
 
 
 def truth(trial: Trial, task: Task) -> Truth:

@@ -11,7 +11,18 @@ from simrl.engine.answers import Truth
 from simrl.measures import duels, regret
 from simrl.measures.listed import MAX_JOINT
 from simrl.measures.messages import World
-from simrl.types import Array, Environment, Heard, Info, Learner, Policy, State, Task, Trial
+from simrl.types import (
+    Array,
+    Environment,
+    Heard,
+    Info,
+    Learner,
+    Policy,
+    State,
+    Task,
+    TeacherForced,
+    Trial,
+)
 
 ASKED = {
     "bias": "squared bias of the update's gradient estimate, phase by phase",
@@ -60,7 +71,8 @@ def problems(
     if "cosine" in measures and environment.right is not None:
         found.append("measures cosine needs one right answer, whose score it compares with")
     if "known_channel" in measures and environment.noisy:
-        if policy.listed is not None or learner.listed:
+        forced = isinstance(policy, TeacherForced)
+        if policy.listed is not None or learner.listed or forced:
             found.append("measures known_channel needs beliefs whose positions are independent")
         if learner.kind == "supervised" and (learner.ledger or {}).get("reference"):
             found.append("measures known_channel is about labels; a teacher tells their whole law")

@@ -30,10 +30,17 @@ def truth(trial: Trial, task: Task) -> Truth:
     return Truth(jnp.argmax(laws, axis=-1).astype(jnp.int32), laws)
 
 
-def beliefs(trial: Trial, state: State) -> Array:
-    """Log-probabilities [M, L, V], nats; of one answer where they are lumped; [M, 1, N] listed."""
+def beliefs(trial: Trial, state: State, known: Truth | None = None) -> Array:
+    """Log-probabilities [M, L, V], nats; of one answer where they are lumped; [M, 1, N] listed.
+
+    Of a `TeacherForced` policy those along the right answers, which must then be `known`.
+    """
     if trial.learner.lumps is not None:
         return trial.learner.lumps.log_probs(state)[None, None]
+    if answers.are_teacher_forced(trial):
+        assert known is not None
+        prompts = jnp.arange(trial.environment.shape.num_prompts)
+        return jax.vmap(trial.learner.belief, (None, 0, 0))(state, prompts, known.answers)
     whole = whole_beliefs(trial, state)
     return answers.beliefs(trial, whole) if answers.are_listed(trial) else whole
 
@@ -68,7 +75,7 @@ def verifier_of(trial: Trial) -> Verifier | None:
 def channel_of(trial: Trial) -> str | None:
     """The information channel of the learner's feedback, None where it has no closed form."""
     environment = trial.environment
-    unknown = trial.learner.partial or trial.learner.compares
+    unknown = trial.learner.partial or trial.learner.compares or answers.are_teacher_forced(trial)
     if environment.noisy or verifier_of(trial) is not None or unknown:
         return None
     if trial.learner.kind == "supervised":
@@ -88,7 +95,7 @@ def information_form(trial: Trial) -> str | None:
     the log points.
     """
     environment = trial.environment
-    if trial.learner.partial:
+    if trial.learner.partial or answers.are_teacher_forced(trial):
         return None
     if answers.are_listed(trial):
         return answers.information_form(trial)
@@ -124,18 +131,34 @@ def joint_channel(trial: Trial) -> str | None:
 
 def quantities(trial: Trial) -> tuple[str, ...]:
     """The names of the real-valued phase sums of this trial, in order."""
-    names = ["pass_rate", *(("nominal", "absorbed") if trial.learner.has_belief else ())]
+    names = ["pass_rate"]
+    if trial.learner.has_belief:
+        names += [*(("nominal",) if _has_nominal(trial) else ()), "absorbed"]
     names += [*told(trial), *(("updates",) if trial.learner.discards else ())]
     if information_form(trial) is not None:
         names += ["expected", "realised"]
-    if trial.environment.noisy:
+    if trial.environment.noisy and not answers.are_teacher_forced(trial):
         names += ["gap", "observed_pass_rate"]
         names += ["absorbed_label"] if trial.learner.kind == "supervised" else []
-    elif trial.environment.verifier is not None:
+    elif _has_verdicts(trial):
         names += ["observed_pass_rate"]
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
     return tuple(names + asked.quantities(trial))
+
+
+def _has_verdicts(trial: Trial) -> bool:
+    """Whether a verifier errs, at a rate that is known of a guess."""
+    by_position = trial.environment.channel == "token" and answers.are_teacher_forced(trial)
+    return trial.environment.verifier is not None and not by_position
+
+
+def _has_nominal(trial: Trial) -> bool:
+    """Whether the essay's curve is known: of one answer alone it is where nothing else is right."""
+    if not answers.are_teacher_forced(trial) or trial.learner.compares:
+        return True
+    sure = verifier_of(trial) is None or _has_verdicts(trial)
+    return sure and not trial.environment.noisy
 
 
 def told(trial: Trial) -> tuple[str, ...]:
@@ -158,21 +181,22 @@ def of_state(
     `key` and `num_draws` serve what has no closed form; a name that ends in `_error` is a standard
     error over the draws. `odds` [M]: the state's `log_odds`, where they are known.
     """
-    log_probs = beliefs(trial, state)
+    log_probs = beliefs(trial, state, known)
     odds = log_odds(log_probs, known) if odds is None else odds
     whole = log_probs
     log_probs = answers.merged(log_probs, known)
     values = {"pass_rate": jax.nn.sigmoid(odds)}
-    if trial.learner.has_belief:
+    names = quantities(trial)
+    if "nominal" in names:
         values["nominal"] = _nominal(trial, log_probs, known, odds)
     if information_form(trial) is not None:
         listed = answers.are_listed(trial)
         about = partial(answers.informed, trial, state) if listed else partial(_of_one, trial, task)
         values |= about(log_probs, known, (key, num_draws))
-    if trial.environment.noisy:
+    if "gap" in names:
         values["gap"] = jax.vmap(information.label_gap)(known.laws, log_probs)
         values["observed_pass_rate"] = _observed_pass_rate(log_probs, known)
-    elif trial.environment.verifier is not None:
+    elif "observed_pass_rate" in names:
         values["observed_pass_rate"] = jax.nn.sigmoid(_observed_log_odds(trial, log_probs, known))
     if trial.learner.moments is not None:
         trace, norm = trial.learner.moments(state, task)

@@ -116,7 +116,8 @@ def start(trial: Trial, rules: Rules, seed_streams: keys.Streams) -> Run:
     """A seed before its first update."""
     task = trial.environment.init(seed_streams.task)
     state = trial.learner.init(seed_streams)
-    odds = observe.log_odds(observe.beliefs(trial, state), observe.truth(trial, task))
+    known = observe.truth(trial, task)
+    odds = observe.log_odds(observe.beliefs(trial, state, known), known)
     spent = jnp.zeros((odds.shape[0], len(COUNTERS), 2), jnp.uint32)
     overall = observe.mean_log_odds(odds)
     reached = overall >= rules.thresholds
@@ -133,7 +134,7 @@ def phases_of(trial: Trial, plan: Plan, rules: Rules, known: observe.Truth, run:
     """The phase [M] int32 each prompt is in."""
     coordinate = run.odds
     if plan.coordinate == "excess_loss":
-        log_probs = observe.beliefs(trial, run.state)
+        log_probs = observe.beliefs(trial, run.state, known)
         coordinate = jnp.log2(jax.vmap(information.label_gap)(known.laws, log_probs))
     return phases.Bins(rules.phase_low, rules.phase_high, plan.num_phases).find(coordinate)
 
@@ -168,11 +169,11 @@ def _updates(
     def update(carry: tuple[Run, dict[str, Array], Array]) -> tuple[Run, dict[str, Array], Array]:
         run, told, _ = carry
         now = keys.at_step(given.streams, run.step)
-        belief = observe.beliefs(trial, run.state)
+        belief = observe.beliefs(trial, run.state, known)
         state, info = trial.learner.step(now, run.state, run.task)
         told = jax.tree.map(jnp.add, told, observe.of_update(trial, belief, known, info))
         spent = spend(run.spent, info, plan.counted.total)
-        odds = observe.log_odds(observe.beliefs(trial, state), known)
+        odds = observe.log_odds(observe.beliefs(trial, state, known), known)
         hits = hit(run, rules, odds, spent, run.step + 1)
         done = observe.mean_log_odds(odds) >= rules.stop
         after = Run(state, run.task, run.step + 1, done, odds, spent, hits)

@@ -22,7 +22,16 @@ from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
 from simrl.learners import draws, updates
 from simrl.measures import information
-from simrl.types import Array, Curriculum, Environment, Policy, Rollout, State, Task
+from simrl.types import (
+    Array,
+    Curriculum,
+    Environment,
+    Policy,
+    Rollout,
+    State,
+    Task,
+    TeacherForced,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -101,7 +110,8 @@ class Band:
             return "a curriculum needs fixed labels: of fresh ones none tells what is right"
         if not self.oracle and not tells_success(environment):
             return "curriculum band needs rewards that tell what is right"
-        if self.oracle and (environment.right is not None or policy.listed is not None):
+        dependent = policy.listed is not None or isinstance(policy, TeacherForced)
+        if self.oracle and (environment.right is not None or dependent):
             return "curriculum oracle_band needs one right answer and independent positions"
         return None
 

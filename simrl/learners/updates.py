@@ -11,7 +11,7 @@ import optax
 from simrl import keys
 from simrl.learners import schedules
 from simrl.measures import phases
-from simrl.types import Array, Environment, Info, Params, Policy, State, Task
+from simrl.types import Array, Environment, Info, Params, Policy, State, Task, TeacherForced
 
 
 @jax.tree_util.register_dataclass
@@ -157,8 +157,13 @@ def ascend(
     return state._replace(params=params, optimizer=opt_state, advantage=advantage)
 
 
-def belief(policy: Policy, length: int) -> Callable[[Learning, Array], Array]:
-    """The learner's log-probabilities over answers to a prompt: [L, V], or [1, N] if listed."""
+def belief(policy: Policy, length: int) -> Callable[..., Array]:
+    """The learner's log-probabilities over answers to a prompt: [L, V], or [1, N] if listed.
+
+    A `TeacherForced` policy also takes the answer [L] that it is given to go on from.
+    """
+    if isinstance(policy, TeacherForced):
+        return lambda state, prompt, answer: policy.log_probs(state.params, prompt, answer)
     by_answer = policy.listed
     if by_answer is not None:
         return lambda state, prompt: by_answer(state.params, prompt)[None]

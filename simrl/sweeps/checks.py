@@ -7,8 +7,9 @@ import numpy as np
 from simrl.engine import asked, clock
 from simrl.learners import curricula, exact, jumping, lumping, updates
 from simrl.learners.policy_gradient import PolicyGradient
+from simrl.policies.dependence import MAX_ENUMERATED
 from simrl.policies.tabular import Tabular
-from simrl.types import Environment, Learner
+from simrl.types import Environment, Learner, TeacherForced
 
 MOST_PATHS = 4096
 _PATHS: dict[int, tuple[Any, str]] = {}  # by the identity of specs, which are kept with them
@@ -53,6 +54,10 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
         return [f"learner: {reason}"]
     if policy.pretrain is not None and environment.right is not None:
         return ["policy: the start pretrained needs one right answer"]
+    if isinstance(policy, TeacherForced):
+        unknown = teacher_forced_problems(spec, environment)
+        if unknown:
+            return unknown
     if not spec.measures:
         return []
     learner = spec.learner.build(environment, policy)
@@ -62,6 +67,23 @@ def fit_problems(spec: Any, environment: Environment) -> list[str]:
     if "known_channel" in spec.measures and channel is None and learner.kind != "supervised":
         found.append("measures known_channel needs labels or rewards that tell of a right answer")
     return found
+
+
+def teacher_forced_problems(spec: Any, environment: Environment) -> list[str]:
+    """What needs the distribution over all answers of a policy that only tells that of one."""
+    wanted = {
+        "keep_beliefs": spec.keep_beliefs,
+        "phases.coordinate excess_loss": spec.phases.coordinate == "excess_loss",
+        "several right answers": environment.right is not None,
+        "measure regret of noisy labels": environment.noisy and "regret" in spec.measures,
+    }
+    most = f"vocab_size^length must be at most {MAX_ENUMERATED} to enumerate its answers"
+    reason = f"its positions depend on each other, and {most}, got {environment.shape}"
+    return [
+        f"{name} cannot be combined with this policy: {reason}"
+        for name, asked in wanted.items()
+        if asked
+    ]
 
 
 def surrogate_problems(spec: Any) -> list[str]:

@@ -1,13 +1,16 @@
 """Things of a user's own: what a family takes for one, and what it says of what is none."""
 
+import functools
 import importlib
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
+from simrl.policies import dependence
 from simrl.sweeps.errors import SpecError, in_one_line
-from simrl.types import Advantage, Environment, Learner, Policy, Surrogate
+from simrl.types import Advantage, Environment, Learner, Policy, Shape, Surrogate
 
 KINDS: dict[str, Any] = {
     "environment": Environment,
@@ -16,6 +19,13 @@ KINDS: dict[str, Any] = {
     "advantage": Advantage,
     "surrogate": Surrogate,
 }  # by family; a curriculum is one of simrl's
+BUILT_FROM: dict[str, tuple[str, ...]] = {
+    "environment": (),
+    "policy": ("shape",),
+    "learner": ("environment", "policy"),
+    "advantage": ("batch_size", "length"),
+    "surrogate": (),
+}  # by family: the arguments of a function that makes one
 
 
 @jax.tree_util.register_dataclass
@@ -38,26 +48,68 @@ class Own:
 
     def build(self, *given: Any) -> Any:
         """The thing, made from what the family gives if it is a function."""
+        made = self._made(given)
+        if self.family == "policy" and _is_dependent(self, *given):
+            return dependence.completed(made, *given)
+        return made
+
+    def _made(self, given: tuple[Any, ...]) -> Any:
         kind = KINDS[self.family]
         if isinstance(self.thing, kind):
             return self.thing
+        if not accepts(self.thing, len(given)):
+            raise SpecError(f"{_wanted(self.family)}, got {self._called}{_signature(self.thing)}")
         try:
             made = self.thing(*given)
         except SpecError:
             raise
         except Exception as error:  # the user's code may raise anything
-            raise SpecError(f"{self._name} fails: {in_one_line(error)}") from None
+            raise SpecError(f"{self.family} {self._called} fails: {in_one_line(error)}") from None
         if not isinstance(made, kind):
-            raise SpecError(f"{_wanted(self.family)}, not {made!r}")
+            returned = f"{self._called}({', '.join(BUILT_FROM[self.family])}) returned"
+            raise SpecError(f"{_wanted(self.family)}; {returned} {short(made)}")
         return made
 
     @property
-    def _name(self) -> str:
-        return f"{self.family} {self.source or getattr(self.thing, '__name__', self.thing)}"
+    def _called(self) -> str:
+        kind = type(self.thing).__name__
+        return self.source or getattr(self.thing, "__name__", f"the {kind} object")
+
+
+@functools.lru_cache(maxsize=256)
+def _is_dependent(own: Own, shape: Shape) -> bool:
+    """Whether a policy's positions depend on each other: traced once, built anew in each trace."""
+    try:
+        return dependence.is_dependent(own._made((shape,)), shape)
+    except Exception:  # the user's code may raise anything; `contracts` says what
+        return False
+
+
+def accepts(function: Any, num_arguments: int) -> bool:
+    """Whether a function can be called with so many arguments; True where that is not known."""
+    try:
+        inspect.signature(function).bind(*range(num_arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not say
+        return True
+    return True
+
+
+def _signature(function: Any) -> str:
+    """The arguments of a function that `accepts` others, in brackets."""
+    return str(inspect.signature(function))
+
+
+def short(value: Any) -> str:
+    """What a value is, in at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _wanted(family: str) -> str:
-    return f"{family} must be a simrl.{KINDS[family].__name__} or a function that makes one"
+    makes = f"function ({', '.join(BUILT_FROM[family])}) -> simrl.{KINDS[family].__name__}"
+    return f"{family} must be a simrl.{KINDS[family].__name__} or a {makes}"
 
 
 def of_family(family: str, thing: Any, source: str = "", version: str = "") -> Own:
