@@ -56,7 +56,7 @@ SWEEP = simrl.Sweep(
 GROUPS = simrl.Sweep(
     simrl.Spec(
         simrl.Bandit("one_right", ARMS),
-        simrl.PolicyGradient("none", GROUP),
+        simrl.PolicyGradient("none", GROUP, optimizer=simrl.Optimizer()),
         max_steps=1,
         log_points=1,
         phases=simrl.Phases(num=1),

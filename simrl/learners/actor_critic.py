@@ -61,7 +61,7 @@ class ActorCritic:
     num_groups: int = field(default=1, metadata={"static": True})
     features: str = field(default="prefix", metadata={"static": True})
     trace_decay: float = 1.0
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
     critic_optimizer: Optimizer = field(
         default_factory=lambda: Optimizer("sgd", {"learning_rate": 0.1})
     )

@@ -26,7 +26,7 @@ from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Policy,
 class ExactGradient:
     """Each update: one optimiser step along the exact gradient of the mean over contexts of J."""
 
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

@@ -56,7 +56,7 @@ class FilteredPolicyGradient:
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     max_groups: int = field(default=4, metadata={"static": True})  # drawn in an update at most
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

@@ -27,10 +27,10 @@ from simrl.types import (
 class PolicyGradient:
     """Each update: `num_groups` prompts, `group_size` answers to each, one optimiser step."""
 
-    advantage: Any = field(default_factory=Affine)
+    advantage: Any = field(default_factory=lambda: Affine(1.0, 1.0))
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
     surrogate: Any = field(default_factory=Score)
     curriculum: Any = field(default_factory=curricula.Uniform)
 

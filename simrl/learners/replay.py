@@ -61,7 +61,7 @@ class PrefixReplay:
     hint: float = 0.5  # probability that a rollout starts from a prefix, once there is an answer
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

@@ -42,7 +42,7 @@ class SelfPlay:
 
     group_size: int = field(default=32, metadata={"static": True})  # guesses: two a duel
     num_groups: int = field(default=1, metadata={"static": True})
-    optimizer: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

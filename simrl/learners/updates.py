@@ -71,6 +71,15 @@ class Optimizer:
         return schedules.build(self.name, self.schedule, self.clip, numbers)
 
 
+def reward_optimizer() -> Optimizer:
+    """Returns the default of the learners that climb a reward: SGD at rate 8.
+
+    That is .25 for each of 32 samples. Of the rates 1, 2, ... 32 on stock worlds it needs at most
+    twice the samples of the best one; the default of 1 needed 12 times as many (`Spec()`).
+    """
+    return Optimizer("sgd", {"learning_rate": 8.0})
+
+
 RULED_OUT = -1e4  # logit, nats: its power is 0 in float32 and in float64
 KEEPING = ("sgd", "adam", "adagrad", "amsgrad", "nadam", "rmsprop")
 # optax optimisers that leave alone what has no gradient

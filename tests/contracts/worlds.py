@@ -93,9 +93,11 @@ def laws_of(world):
 
 
 def learner_spec(name, advantage="none", **changes):
-    """A registered learner with small batches."""
+    """A registered learner with small batches, at a rate of 1: changes of params are gradients."""
     size = {"supervised": "batch_size", "exact_gradient": ""}.get(name, "group_size")
     value = {"name": name, **({size: 2} if size else {}), **changes}
+    if "optimizer" in specs.LEARNERS[name].__dataclass_fields__:
+        value.setdefault("optimizer", simrl.Optimizer())
     if name == "filtered_policy_gradient":
         value["max_groups"] = 1
     if name == "policy_gradient":

@@ -31,7 +31,7 @@ def assert_within(drawn, wanted, num_errors=4):
 @pytest.fixture(scope="module")
 def asked(guessing):
     """Own group mean, which is biased, with every measure of the gradient."""
-    learner = simrl.PolicyGradient("batch_mean", group_size=SIZE)
+    learner = simrl.PolicyGradient("batch_mean", SIZE, optimizer=simrl.Optimizer())
     measures = ("two_batch", "bias", "redraws", "cosine")
     spec = change(guessing, learner=learner, log_points=2, num_redraws=32, measures=measures)
     return simrl.run(spec, 512).isel(cell=0)
@@ -135,7 +135,7 @@ def fraction_bits(probs, answer, guess):
 
 def test_fraction_beyond_the_list_is_sampled(guessing):
     world = simrl.Sequence(vocab_size=5, length=6, reward="fraction")
-    learner = simrl.PolicyGradient(group_size=8)
+    learner = simrl.PolicyGradient("none", 8, optimizer=simrl.Optimizer())
     spec = change(guessing, environment=world, learner=learner, log_points=2, num_redraws=256)
     data = simrl.run(spec, 4).isel(cell=0)
     closed = float(jax.jit(partial(information.channel_information, 5, 6, "fraction"))())

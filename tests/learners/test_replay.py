@@ -11,7 +11,8 @@ from tests.contracts.worlds import build, some_logits, streams
 from tests.oracles import enumeration
 
 SIZE, HINT, NUM = 2, 0.75, 6000
-SPEC = simrl.PrefixReplay(specs.ADVANTAGES["none"], HINT, SIZE)
+SGD = simrl.Optimizer()  # at a rate of 1: a change of the params is a gradient
+SPEC = simrl.PrefixReplay(specs.ADVANTAGES["none"], HINT, SIZE, optimizer=SGD)
 
 
 def made(known, spec=SPEC):
@@ -57,7 +58,8 @@ def test_the_mean_is_that_of_listed_prefixes():
 def test_before_a_success_it_is_policy_gradient():
     trial, task, state = made(known=False)
     plain = build(
-        simrl.Sequence(2, 3, "exact"), simrl.PolicyGradient(specs.ADVANTAGES["none"], SIZE)
+        simrl.Sequence(2, 3, "exact"),
+        simrl.PolicyGradient(specs.ADVANTAGES["none"], SIZE, optimizer=SGD),
     )
     other = plain.learner.init(streams(0))._replace(params=state.params)
     step, reference = jax.jit(trial.learner.step), jax.jit(plain.learner.step)

@@ -36,7 +36,8 @@ def listed_of(world):
 
 
 def test_the_mean_is_the_gradient_of_the_chance_to_win():
-    trial = build(simrl.Sequence(2, 2, "fraction"), simrl.SelfPlay(group_size=2))
+    spec = simrl.SelfPlay(group_size=2, optimizer=simrl.Optimizer())
+    trial = build(simrl.Sequence(2, 2, "fraction"), spec)
     task, state = begun(trial, jax.random.key(2))
     state = state._replace(params=jnp.asarray(some_logits(state.params.shape)))
 

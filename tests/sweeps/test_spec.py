@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import simrl
+from simrl import keys
 from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
 
@@ -170,7 +171,7 @@ def test_product_zip_and_list():
     ]
     pairs = [({"size": "small"}, {"max_steps": 5}), ({"size": "large"}, {"max_steps": 9, RATE: 3})]
     listed = paths(Sweep(Spec(), pairs, mode="list"), "max_steps", NUMBER)
-    assert listed == [({"size": "small"}, 5, 1.0), ({"size": "large"}, 9, 3)]
+    assert listed == [({"size": "small"}, 5, 8.0), ({"size": "large"}, 9, 3)]
     assert paths(Sweep(Spec(max_steps=7)), "max_steps") == [({}, 7)]
 
 
@@ -290,15 +291,38 @@ def test_hashes_know_what_a_cell_is_and_not_how_it_was_written():
         name(base_seed=1),
         name(keep_beliefs=True),
         name(environment=simrl.Sequence(zipf_exponent=2.0)),
-        name(learner=simrl.PolicyGradient(simrl.Affine(1.0, 0.0))),
+        name(learner=simrl.PolicyGradient(simrl.Affine(0.0, 0.0))),
         name(learner=simrl.PolicyGradient(simrl.Constant())),
         name(learner=simrl.PolicyGradient(optimizer=simrl.Optimizer("adam"))),
     ]
     assert len({name(), *others}) == len(others) + 1
 
 
+def test_the_default_learns_in_about_twice_the_samples_of_one_success():
+    """A guess is right with 8^-3: 16 updates of 32 for one success. In 80, nearly all have it."""
+    spec = specs.resolved(Spec())
+    assert spec.learner.advantage == specs.ADVANTAGES["leave_one_out"]
+    trial = specs.build(specs.parts(spec))
+
+    @jax.jit
+    @jax.vmap
+    def final(seed):
+        streams = keys.streams(jax.random.key(0), seed)
+        task = trial.environment.init(streams.task)
+        state = trial.learner.init(keys.at_step(streams, 0))
+
+        def step(state, i):
+            return trial.learner.step(keys.at_step(streams, i), state, task)[0], None
+
+        state, _ = jax.lax.scan(step, state, np.arange(80))
+        right = np.arange(3), task.answers[0]
+        return trial.learner.belief(state, np.int32(0))[right].sum()
+
+    assert np.mean(np.exp(final(np.arange(64))) > 0.5) > 0.8
+
+
 def test_numbers_are_leaves_and_structure_is_not():
     leaves = jax.tree.leaves(simrl.Bandit("gaussian", num_arms=7, mean=4.0))
     assert sorted(leaves) == [0.0, 0.0, 1.0, 1.0, 4.0]  # the rates of a verifier, too
     learner = simrl.PolicyGradient(simrl.Constant(0.5), group_size=9)
-    assert sorted(jax.tree.leaves(learner)) == [0.5, 1.0]
+    assert sorted(jax.tree.leaves(learner)) == [0.5, 8.0]

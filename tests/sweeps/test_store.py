@@ -219,7 +219,7 @@ FASTER = simrl.Optimizer("sgd", {"learning_rate": 3.0, "momentum": 0.0})
 CHANGES = {
     "max_steps": ({"max_steps": 9}, ["max_steps", "8 there", "9 here"]),
     "rate": (
-        {"learner": simrl.PolicyGradient(group_size=4, optimizer=FASTER)},
+        {"learner": simrl.PolicyGradient("none", 4, optimizer=FASTER)},
         ["learner.optimizer.learning_rate", "0.5 there", "3.0 here"],
     ),
     "world": ({"environment": simrl.Bandit(num_arms=5)}, ["environment.num_arms", "4 there"]),
