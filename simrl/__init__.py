@@ -56,8 +56,9 @@ from simrl.types import (
 if TYPE_CHECKING:
     from simrl import plots
     from simrl.sweeps.export import export, long_table, score_arrays
-    from simrl.sweeps.run import Progress, run, use_cpu_cores
+    from simrl.sweeps.progress import Progress, ProgressBar
     from simrl.sweeps.run import open_results as open
+    from simrl.sweeps.run import run, use_cpu_cores
     from simrl.sweeps.statistics import interval, pooled_ratio
     from simrl.sweeps.table import (
         curve_table,
@@ -73,7 +74,8 @@ _LAZY = {
     "run": ("simrl.sweeps.run", "run"),
     "open": ("simrl.sweeps.run", "open_results"),
     "use_cpu_cores": ("simrl.sweeps.run", "use_cpu_cores"),
-    "Progress": ("simrl.sweeps.run", "Progress"),
+    "Progress": ("simrl.sweeps.progress", "Progress"),
+    "ProgressBar": ("simrl.sweeps.progress", "ProgressBar"),
     "phase_table": ("simrl.sweeps.table", "phase_table"),
     "pooled_ratio": ("simrl.sweeps.statistics", "pooled_ratio"),
     "hitting_table": ("simrl.sweeps.table", "hitting_table"),
@@ -116,6 +118,7 @@ __all__ = [
     "PrefixReplay",
     "Prior",
     "Progress",
+    "ProgressBar",
     "Rollout",
     "RunningMean",
     "SelfPlay",

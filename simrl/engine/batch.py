@@ -6,6 +6,8 @@ small program, leaf after leaf, and comes at once.
 """
 
 import math
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from simrl.engine import stretches, train
 from simrl.engine.lanes import Jobs
 from simrl.types import Array
 
+PAUSE = 2e-4  # seconds between two looks at an array that is not there yet
 LEAST_ROWS = 256  # in a transfer: sizes are powers of two, so that few programs serve all
 
 
@@ -55,10 +58,16 @@ class Batch(NamedTuple):
         words = _packed(size, num_looks, leaves)
         words.copy_to_host_async()
         forms = [(_of_seed(leaf, num_looks), np.dtype(leaf.dtype)) for leaf in leaves]
-        return lambda: jax.tree.unflatten(structure, _unpacked(np.asarray(words), num, size, forms))
+
+        def fetched() -> Any:
+            wait_for(words)
+            return jax.tree.unflatten(structure, _unpacked(np.asarray(words), num, size, forms))
+
+        return fetched
 
     def _taken(self, leaf: Any, num_looks: int | None) -> np.ndarray:
         """Block after block of each device in turn, as `pool` lays seeds out: copied once."""
+        wait_for(leaf)
         shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         used = [np.asarray(shard.data)[: self.num_blocks] for shard in shards]
         shape, width = _of_seed(leaf, num_looks), leaf.shape[-1]
@@ -67,6 +76,21 @@ class Batch(NamedTuple):
             asked = blocks if num_looks is None else blocks[:, :num_looks]
             whole[:, device] = np.moveaxis(asked, -1, 1)
         return whole.reshape(-1, *shape)[: len(self.places)]
+
+
+def wait_for(array: Any) -> None:
+    """Waits until an array is computed, in Python.
+
+    numpy.asarray waits in C++: no Ctrl-C is noticed there, and a thread that waits there aborts the
+    process if the array arrives while the interpreter shuts down. After Ctrl-C another thread holds
+    the array, without which JAX would not let the process end before the device is done.
+    """
+    try:
+        while not array.is_ready():
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        threading.Thread(target=wait_for, args=(array,), daemon=True).start()
+        raise
 
 
 def _of_seed(leaf: Any, num_looks: int | None) -> tuple[int, ...]:

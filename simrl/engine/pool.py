@@ -6,7 +6,7 @@ last measures of the others are theirs for good. Where no seed can stop there is
 between log points, and a launch reaches several.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from simrl import keys
 from simrl.engine import clock, lanes, probes, stretches
-from simrl.engine.batch import Batch
+from simrl.engine.batch import Batch, wait_for
+from simrl.engine.compiling import platform_of
 from simrl.engine.lanes import Jobs, Setup
 from simrl.engine.record import Observed, Record, Schedule
 from simrl.types import Array, Trial
@@ -57,13 +58,17 @@ def _first_state(trial: Trial) -> Any:
 
 
 def launch(
-    setup: Setup, key: Array, jobs: Jobs, schedule: Schedule
+    setup: Setup,
+    key: Array,
+    jobs: Jobs,
+    schedule: Schedule,
+    reach: Callable[[int], None] = lambda step: None,
 ) -> Generator[None, None, Observed]:
     """Train all jobs [S], at most `size_for`, from the start to the last log point.
 
     It gives way twice, so that a device need not wait for the host between two pools: when its
     first launch is on its way, and when its last is. Ctrl-C between chunks leaves nothing half
-    done.
+    done. `reach` is called with the updates done at the last log point of each launch.
     """
     trial, num = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec)), len(jobs.seed)
     record, room = Record(setup, trial, num, schedule), room_for(setup, jobs)
@@ -79,6 +84,7 @@ def launch(
         if batch.num_blocks > 0:
             batch, seen = _trained(key, points, batch, record, endless)
             record.look(key, batch, seen, points.num)
+            reach(points.after[points.num - 1])
         if points.since == points.after[0]:  # the look at the start
             yield
     record.end(batch)
@@ -216,6 +222,8 @@ def _trained(
     limits = *_limits(record.trial, points), np.int32(batch.num_blocks)
     # Then nothing has to be waited for: all lanes go on, and one chunk takes them there.
     sure = endless and points.apart <= stretches.MAX_STRETCHES
+    if sure and points.since > 0 and platform_of(setup.mesh) == "cpu":
+        wait_for(batch.run.step)  # JAX would wait in C++ to send a third launch, deaf to Ctrl-C
     while True:
         course, sums, seen = lanes.chunk(setup, keep, key, *limits, batch.jobs, batch.course)
         batch = batch._replace(course=course)

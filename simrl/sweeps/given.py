@@ -63,10 +63,10 @@ def path(value: Any, what: str) -> Path:
     return Path(value)
 
 
-def function(value: Any, what: str) -> None:
+def function(value: Any, what: str, allowed: str = "a function") -> None:
     """Something to call, or None."""
     if value is not None and not callable(value):
-        raise SpecError(f"{what} must be a function, not {told(value)}")
+        raise SpecError(f"{what}: must be {allowed}, got {told(value)}")
 
 
 def _is_whole(value: Any) -> bool:

@@ -1,7 +1,11 @@
 """Pools: pieces of cells that one compiled program runs together."""
 
+import contextlib
+import queue
+import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +20,7 @@ from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.owned import Own
+from simrl.sweeps.progress import COMPILING, RUNNING, Report
 from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block
 
@@ -23,30 +28,32 @@ Piece = tuple[int, int, int]  # position of a cell, its first and its last seed
 _PREPARED: set[Any] = set()  # `_programs` that this process has compiled
 
 
-def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[list[Block]]:
+def run(
+    cells: list[Cell], groups: list[list[Piece]], mesh: Any, report: Report
+) -> Iterator[list[Block]]:
     """The blocks of each pool in turn; programs of later pools are compiled meanwhile.
 
     While the last launch of a pool runs, the next pool is sent after it; what comes of the one
-    before is written down by another thread.
+    before is written down by another thread. Left early (Ctrl-C), nothing under way is waited for.
     """
-    compiler, writer = ThreadPoolExecutor(max_workers=2), ThreadPoolExecutor(max_workers=1)
-    waiting = {}
-    made = {i: _kind(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
-    kinds = [made[group[0][0]] for group in groups]
+    compiler, writer = ThreadPoolExecutor(max_workers=2), Background()
+    kinds_of = {i: _kind(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
+    kinds = [kinds_of[group[0][0]] for group in groups]
+    waiting: dict[Any, Future] = {}
     try:
-        for group, kind in zip(groups, kinds, strict=True) if len(groups) > 1 else ():
+        for group, kind in zip(groups, kinds, strict=True):
             if kind not in waiting and _programs(kind) not in _PREPARED:
                 spec = cells[group[0][0]].spec
-                given = (*kind[:1], streams_of(0), _one_job(spec), kind[2])
-                waiting[kind] = compiler.submit(pool.prepare, *given)
+                arguments = kind[0], streams_of(0), _one_job(spec), kind[2]
+                waiting[kind] = compiler.submit(pool.prepare, *arguments)
         sent: deque[Future] = deque()
         for group, kind in zip(groups, kinds, strict=True):
             while sent and kind in waiting and not waiting[kind].done():
                 yield sent.popleft().result()
             if kind in waiting:
-                waiting[kind].result()
+                _await(waiting, kind, report)
                 _PREPARED.add(_programs(kind))
-            following = run_pool(cells, group, mesh)
+            following = run_pool(cells, group, mesh, report)
             next(following)
             if len(sent) > 1:
                 yield sent.popleft().result()
@@ -55,8 +62,51 @@ def run(cells: list[Cell], groups: list[list[Piece]], mesh: Any) -> Iterator[lis
         while sent:
             yield sent.popleft().result()
     finally:
-        for threads in (compiler, writer):
-            threads.shutdown(wait=False, cancel_futures=True)
+        writer.close()
+        compiler.shutdown(wait=False, cancel_futures=True)
+
+
+def _await(waiting: dict[Any, Future], kind: Any, report: Report) -> None:
+    """Waits for the programs of a kind; says how many are compiled of those that are wanted."""
+
+    def change(stage: str) -> None:
+        done = sum(future.done() for future in waiting.values())
+        report.change(stage=stage, programs_done=done, programs_total=len(waiting))
+
+    while not waiting[kind].done():
+        change(COMPILING)
+        futures.wait([waiting[kind]], timeout=1.0)
+    change(RUNNING)
+    waiting[kind].result()
+
+
+class Background:
+    """One thread that works while the caller goes on, and that the process does not wait for."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Returns the future result of `function(*arguments)`, after all that came before."""
+        future: Future = Future()
+        self._jobs.put((future, function, arguments))
+        return future
+
+    def close(self) -> None:
+        """Ends the thread after the call that is under way; later ones are dropped."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._jobs.get_nowait()
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, function, arguments = job
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:  # raised by result()
+                future.set_exception(error)
 
 
 def _result(work: Generator[None, None, Any]) -> Any:
@@ -136,7 +186,7 @@ def _repeated(numbers: Sequence[tuple], seeds: Sequence[range]) -> Jobs:
 
 
 def run_pool(
-    cells: list[Cell], pieces: list[Piece], mesh: Any
+    cells: list[Cell], pieces: list[Piece], mesh: Any, report: Report
 ) -> Generator[None, None, list[Block]]:
     """Train the seeds of several pieces together; a block for each. Gives way as `launch` does.
 
@@ -147,7 +197,12 @@ def run_pool(
     setup, base_seed, schedule = _setup(spec, mesh)
     key = streams_of(base_seed)
     sizes = checks.lump_sizes(spec) or (0,)
-    observed = yield from pool.launch(setup, key, _joined(cells, pieces, sizes[0]), schedule)
+
+    def reach(step: int) -> None:
+        report.change(step=step, max_steps=spec.max_steps)
+
+    jobs = _joined(cells, pieces, sizes[0])
+    observed = yield from pool.launch(setup, key, jobs, schedule, reach)
     full = observed.pop("full", np.zeros(len(observed["stopped"]), bool))
     for entries in sizes[1:]:
         if not full.any():

@@ -5,9 +5,10 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,21 +18,11 @@ from simrl.sweeps import dataset as datasets
 from simrl.sweeps import given, identity, pools
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell, Sweep
+from simrl.sweeps.progress import Progress, ProgressBar, Report
 from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block, Store, Writer
 
 BLOCK = pool.MIN_SEEDS  # seeds in a stored block
-
-
-class Progress(NamedTuple):
-    """What a progress function is told after each launch."""
-
-    cell: int
-    num_cells: int
-    coordinates: dict[str, Any]
-    seeds_done: int  # of all cells, those found on disk not counted
-    seeds_total: int
-    updates_done: int  # summed over seeds
 
 
 def use_cpu_cores(num_devices: int | None = None) -> None:
@@ -66,26 +57,36 @@ def run(
     *,
     devices: int | None = None,
     only: Iterable[int] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Any:
     """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
 
     `seeds`: how many, or which (`range(300, 400)`). `out`: the result folder; blocks that are there
     are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
-    positions of the cells to run, all by default. `progress`: called after each launch. Raises
+    positions of the cells to run, all by default. `progress`: True shows a bar, or lines
+    where stderr is no terminal; a function is called with a `Progress` after each block. Raises
     SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
     """
+    use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
+    function: Any = progress
+    if isinstance(progress, bool):
+        function = ProgressBar() if progress else None
+    with function if isinstance(function, ProgressBar) else nullcontext():
+        return _run(sweep, seeds, out, devices, only, function)
+
+
+def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: Any) -> Any:
+    """Runs a sweep; see `run`."""
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
         raise SpecError(f"simrl.run takes a Sweep or a Spec, not {sweep!r}")
-    use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
     cells = sweep.cells()
     taken = set(datasets.MEANINGS).intersection(cells[0].coordinates)
     if taken:
         raise SpecError(f"an axis may not be called {sorted(taken)[0]!r}: a variable is")
     positions, wanted = given.cells(only, len(cells)), given.seeds(seeds)
     num_devices = given.devices(devices)
-    given.function(progress, "progress")
+    given.function(progress, "progress", "True or a function")
     folder = None if out is None else given.path(out, "out")
     try:
         mesh = lanes.mesh_of(num_devices)
@@ -101,18 +102,14 @@ def run(
         store.open(session(mesh) | {"lane_widths": sorted(widths)})
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
-    done = updates = 0
-    with Writer() as writer:
-        for (i, first, last), block in _trained(cells, groups, mesh):
+    report = Report(progress, len(positions), total)
+    with Writer() as writer, closing(_trained(cells, groups, mesh, report)) as trained:
+        for (i, first, last), block in trained:
             fresh[i].append(block)
             if store is not None:
                 writer.save(store, identity.cell_hash(cells[i].spec), first, last, block)
-            done += last - first + 1
-            updates += int(block["total.step"].sum())
-            if progress is not None:
-                order = positions.index(i)
-                told = (order, len(positions), cells[i].coordinates, done, total, updates)
-                progress(Progress(*told))
+            num_updates = int(block["total.step"].sum())
+            report.block(positions.index(i), cells[i].coordinates, last - first + 1, num_updates)
     found = [
         (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i]))
         for i in positions
@@ -122,10 +119,10 @@ def run(
 
 
 def _trained(
-    cells: list[Cell], groups: list[list[pools.Piece]], mesh: Any
-) -> Iterator[tuple[pools.Piece, Block]]:
+    cells: list[Cell], groups: list[list[pools.Piece]], mesh: Any, report: Report
+) -> Generator[tuple[pools.Piece, Block], None, None]:
     """Every piece with its block, as pools are done."""
-    for group, blocks in zip(groups, pools.run(cells, groups, mesh), strict=True):
+    for group, blocks in zip(groups, pools.run(cells, groups, mesh, report), strict=True):
         yield from zip(group, blocks, strict=True)
 
 

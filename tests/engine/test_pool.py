@@ -148,9 +148,9 @@ def pools(monkeypatch):
     """How many seeds each pool holds."""
     seen, launch = [], pool.launch
 
-    def watched(setup, key, jobs, schedule):
+    def watched(setup, key, jobs, *rest):
         seen.append(len(jobs.seed))
-        return launch(setup, key, jobs, schedule)
+        return launch(setup, key, jobs, *rest)
 
     monkeypatch.setattr(pool, "launch", watched)
     return seen

@@ -166,7 +166,7 @@ def test_seeds_that_are_none_are_refused(seeds, small):
 )
 def test_other_arguments_of_run_are_refused(name, value, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_refused(lambda: simrl.run(small, 2, **{name: value}), f"{name} ")
+    assert_refused(lambda: simrl.run(small, 2, **{name: value}), name)
     assert list(tmp_path.iterdir()) == []
 
 

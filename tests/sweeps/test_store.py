@@ -29,9 +29,9 @@ def launched(monkeypatch):
     seen = []
     original = pools.run_pool
 
-    def counted(cells, pieces, mesh):
+    def counted(cells, pieces, *rest):
         seen.extend((first, last) for _, first, last in pieces)
-        return original(cells, pieces, mesh)
+        return original(cells, pieces, *rest)
 
     monkeypatch.setattr(pools, "run_pool", counted)
     return seen
