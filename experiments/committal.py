@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import simrl
-from experiments import command, committal_check
+from experiments import captions, command, committal_check
 from experiments.verdicts import ERRORS, told, verdict
 from simrl import plots
 
@@ -137,7 +137,7 @@ def points(table: pd.DataFrame, ax: Axes, update: str) -> None:
         ax.plot([low, high], [place, place], color=colour, linewidth=1)
         ax.plot(wrong / n, place, marker="o", color=colour, markersize=4)
     ax.set_xscale("log")
-    ax.set(xlim=(1e-4, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share that commits to a wrong arm")
+    ax.set(xlim=(1e-4, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="fraction of runs that commit")
     ax.set_yticks(np.arange(len(rows)), [name.replace("-", "−") for name in rows.index])
     ax.grid(axis="x", linewidth=0.3)
 
@@ -151,12 +151,21 @@ def figure(table: pd.DataFrame) -> Figure:
             points(table, ax, update)
             plots.panel_letter(ax, letter, f"{NAMES[update].capitalize()}, {STEPS[update]:,} steps")
             ax.set_ylabel("baseline")
-        most = f"{int(table['num_seeds'].max()):,}"
-        note = f"Share of n = {most} runs that end with a probability above {SURE} of a wrong arm; "
-        note += "lines: exact 95 % interval,\nopen triangles: its upper end where no run did. "
-        note += f"Rewards 1, 0.7, 0; η = {RATE}, uniform start, one pull a step."
-        made.supxlabel(note, x=0.01, ha="left", fontsize=7)
+        text = (
+            f"Runs of n = {int(table['num_seeds'].max()):,} that end with a probability above "
+            f"{SURE} of a suboptimal arm, with exact 95 % intervals; open triangles: upper end of "
+            "the interval where no run does."
+        )
+        captions.note(made, text)
     return made
+
+
+CAPTION = f"""
+Fraction of runs that commit to a suboptimal arm with each baseline, by natural (a) and vanilla (b)
+policy gradient; b* is the baseline of least variance, value that of the policy. Three arms with
+rewards 1, 0.7 and 0, learning rate {RATE}, uniform start, one sample an update. Bars: exact
+(Clopper-Pearson) 95 % intervals.
+"""
 
 
 def main() -> None:
@@ -172,8 +181,7 @@ def main() -> None:
     found.to_csv(arguments.out / "verdicts.csv", index=False)
     title = f"share of runs that commit to a wrong arm (probability above {SURE}); the independent "
     command.show(found, f"{title}program makes {min(seeds, CHECKED):,} runs", console)
-    with plots.paper():
-        plots.save(figure(table), arguments.out / "figure")
+    captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 
 

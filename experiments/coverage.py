@@ -221,7 +221,7 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     number = f"{int(rows['repetitions'].min()):,}"
     ax.figure.supxlabel(  # wider than the panel, whose labels take the room
         f"coverage of nominal 95 % intervals\nbars: 95 % Wilson interval of {number} repetitions\n"
-        f"grey: what is asked, {LEAST} to {MOST}",
+        f"grey: accepted, {LEAST} to {MOST}",
         fontsize=8,
     )
     return ax

@@ -22,11 +22,11 @@ TASKS: dict[str, dict[str, Any]] = {
     PREFIX: {"environment.reward": "prefix"},
     GRADED: {"environment.num_prompts": 8, "environment.revealed": (3, 3, 2, 2, 1, 1, 0, 0)},
 }
-# By what the learner was told or by the exact pass rates; the share of draws that are uniform.
+# By estimated or by exact pass rates; the share of prompts that are sampled uniformly.
 BANDS = (
-    ("own rates, floor .1", "band", 0.1),
-    ("own rates, floor .5", "band", 0.5),
-    ("exact rates, floor .1", "oracle_band", 0.1),
+    ("estimated p, 10 % uniform", "band", 0.1),
+    ("estimated p, 50 % uniform", "band", 0.5),
+    ("exact p, 10 % uniform", "oracle_band", 0.1),
 )
 
 
@@ -44,13 +44,13 @@ def learners(task: str) -> dict[str, dict[str, Any]]:
     if task == GRADED:
         for name, curriculum, floor in BANDS:
             chosen = {"name": curriculum, "floor": floor}
-            made[f"band, {name}"] = {**made[PLAIN], "curriculum": chosen}
-    made["dead groups redrawn"] = {**filtered, **drawn(task, most=4)}
+            made[f"curriculum p(1−p), {name}"] = {**made[PLAIN], "curriculum": chosen}
+    made["dynamic sampling"] = {**filtered, **drawn(task, most=4)}
     if task != PREFIX:
         for hint in (0.5, 0.9):
             replay = {"name": "prefix_replay", "hint": hint, **drawn(task)}
-            made[f"hints, {hint:.0%} of guesses"] = replay
-    made["self-play"] = {"name": "self_play", **drawn(task)}
+            made[f"prefix hints, {100 * hint:.0f} % of answers"] = replay
+    made["self-play (duels)"] = {"name": "self_play", **drawn(task)}
     return made
 
 
@@ -62,7 +62,7 @@ def listed() -> list[Remedy]:
             made.append(Remedy(task, name, {**world, "learner": learner}, BATCH))
         # A second answer to a prompt is told what the first was.
         teacher = {"name": "distillation", "group_size": 1, "num_groups": 1}
-        made.append(Remedy(task, "distillation", {**world, "learner": teacher}, 1))
+        made.append(Remedy(task, "on-policy distillation", {**world, "learner": teacher}, 1))
     return made
 
 

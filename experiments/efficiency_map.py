@@ -14,7 +14,7 @@ import xarray as xr
 from rich.console import Console
 
 import simrl
-from experiments import command, efficiency_map_figure, efficiency_map_worlds
+from experiments import captions, command, efficiency_map_figure, efficiency_map_worlds
 from experiments.efficiency_map_forms import closed_forms
 
 SEEDS, RATE_SEEDS = 4096, 256
@@ -143,8 +143,8 @@ def main() -> None:
         for name, frame in (("table", table), ("hitting", hits), ("rates", rates_table)):
             frame.to_csv(arguments.out / f"{name}.csv", index=False)
         forms = lines[efficiency_map_figure.ONE_TOKEN].result()
-        draw = efficiency_map_figure.figure(table, rates_table, hits, forms)
-        efficiency_map_figure.save(draw, arguments.out)
+        draw = efficiency_map_figure.figure(table, rates_table, forms)
+        captions.save(draw, arguments.out, efficiency_map_figure.caption(hits))
         rest.result()
     command.farewell(console, clock, arguments.out)
 

@@ -1,13 +1,11 @@
-"""The figure of the efficiency map: bits, gradient noise and bits per FLOP, phase by phase.
+"""The figure of the efficiency map: bits, gradient noise and bits per FLOP, by pass rate.
 
 `figure` draws the world of one token and the noise of all four worlds, `supplement` the other
 worlds, one a row. Points are measured; lines are closed forms of `simrl.measures` at a policy of
 the same pass rate whose positions are alike and whose wrong answers are alike. A measured point is
-a ratio of sums over its phase, so where a curve bends within a phase it lies a little off the line.
+a ratio of sums over its bin, so where a curve bends within a bin it lies a little off the line.
 """
 
-import textwrap
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments import captions
 from experiments.efficiency_map_forms import (
     ADVANTAGES,
     GROUP,
@@ -31,13 +30,14 @@ MIN_SEEDS = 30  # fewer tell little, and their t intervals would fill the panel
 ONE_TOKEN, EXACT, TOKEN, NOISY = "one token", "sequence, exact", "sequence, token", "noisy labels"
 LEARNERS = {
     "supervised": "supervised",
-    "leave_one_out": "PG, leave-one-out",
-    "batch_mean": "PG, batch mean",
-    "none": "PG, no baseline",
+    "leave_one_out": "RLOO",
+    "batch_mean": "REINFORCE, batch-mean baseline",
+    "none": "REINFORCE, no baseline",
 }
+PASS_RATE = "pass rate p (log-odds scale)"
 MARKERS = {"supervised": "o", "leave_one_out": "o", "batch_mean": "D", "none": "s"}
 Look = dict[str, Any]
-# Realised is small: for supervised learning it lies inside the ring of nominal.
+# Pointwise information is small: for supervised learning it lies inside the ring of nominal bits.
 MEASURES: dict[str, Look] = {
     "nominal": {"marker": "o", "filled": False, "markersize": 4.8},
     "expected": {"marker": "s", "filled": False, "markersize": 3.2},
@@ -46,9 +46,15 @@ MEASURES: dict[str, Look] = {
 }
 DASHES: dict[str, Any] = {"nominal": "-", "expected": (0, (5, 2)), "realised": (0, (1, 1.2))}
 JOINT = (0, (4, 1.2, 1, 1.2))
-TELLS = {"nominal": "the essay", "expected": "truth ~ policy", "realised": "truth given"}
-TELLS["absorbed"] = "what is kept"
+NAMES = {
+    "nominal": "essay's nominal bits",
+    "expected": "mutual information",
+    "realised": "pointwise information",
+    "absorbed": "learned bits",
+}
+JOINED: Look = {"marker": "", "linestyle": "-", "linewidth": 0.7}
 NOISY_SYMBOLS = 10
+LOSSES = (10, 1, 0.1, 0.01, 0.001, 0.0001)  # ticks
 CLEAN = {ONE_TOKEN: World(1000, 1, "exact"), EXACT: World(8, 3, "exact")}
 CLEAN[TOKEN] = World(8, 3, "token")
 
@@ -60,8 +66,9 @@ def select(table: pd.DataFrame, world: str, *learners: str) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate", **look: Any) -> None:
     """Points of the phases that enough seeds visited; the legend is the figure's."""
+    look = {"by": "learner", "min_seeds": MIN_SEEDS, "legend": False, **look}
     if (rows["quantity"] == quantity).any():
-        plots.points(rows, ax, x, quantity, min_seeds=MIN_SEEDS, legend=False, **look)
+        plots.points(rows, ax, x, quantity, **look)
 
 
 def draw_faint(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate") -> None:
@@ -78,8 +85,10 @@ def draw_measures(table: pd.DataFrame, ax: Axes, world: str, forms: Forms) -> No
             "linewidth": 0.9,
         }
         ax.plot(forms.pass_rates, values, **line)
+    rows = select(table, world, SUPERVISED, GUESSING)
+    draw(rows, ax, "absorbed", **JOINED)
     for quantity, look in MEASURES.items():
-        draw(select(table, world, SUPERVISED, GUESSING), ax, quantity, **look)
+        draw(rows, ax, quantity, **look)
 
 
 def linear_bits(ax: Axes, table: pd.DataFrame, forms: Forms) -> None:
@@ -92,8 +101,8 @@ def linear_bits(ax: Axes, table: pd.DataFrame, forms: Forms) -> None:
     draw_measures(table, ax, ONE_TOKEN, forms)
     ax.plot([0.5], [1.0], marker="o", markersize=9, color="black", fillstyle="none")
     line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkB": 4}
-    told = "nominal: cross at p = ½\nexpected, realised:\nnever cross"
-    ax.annotate(told, (0.5, 1), (0.31, 1.95), fontsize=7, arrowprops=line)
+    text = "nominal bits cross at\np = ½, mutual and point-\nwise information never"
+    ax.annotate(text, (0.5, 1), (0.3, 1.95), fontsize=7, arrowprops=line)
     ax.set(xlabel="pass rate p", ylabel="information (bit/sample)")
 
 
@@ -101,22 +110,16 @@ def bits(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str, forms: 
     """Bits in all phases: up to five orders of magnitude, so both axes are stretched."""
     plots.log_odds_axis(ax)
     ax.set_yscale("log")
-    ax.set_ylim(1e-5, 30)
+    ax.set_ylim(3e-6, 30)
     draw_faint(select(faint, world, SUPERVISED, GUESSING), ax, "absorbed")
     draw(select(table, world, GUESSING), ax, "realised_joint", marker="", linestyle=JOINT)
-    joined: Look = {"marker": "", "linestyle": "-", "linewidth": 0.7}
-    draw(select(table, world, *LEARNERS), ax, "absorbed", **joined)
+    draw(select(table, world, *ADVANTAGES), ax, "absorbed", **JOINED)
     draw_measures(table, ax, world, forms)
-    ax.set(xlabel="pass rate p, by log-odds", ylabel="information (bit/sample)")
+    ax.set(xlabel=PASS_RATE, ylabel="information (bit/sample)")
+    joint: Look = {"color": plots.COLOURS[GUESSING], "linestyle": JOINT}
     handles = [
-        Line2D(
-            [],
-            [],
-            color=plots.COLOURS[GUESSING],
-            linestyle=JOINT,
-            label="realised by the 32 jointly",
-        ),
-        Line2D([], [], color="grey", linewidth=0.5, label="absorbed, other rates"),
+        Line2D([], [], label=f"pointwise, {GROUP} answers jointly", **joint),
+        Line2D([], [], color="grey", linewidth=0.5, label="learned bits, other rates"),
     ]
     ax.legend(handles=handles, loc="lower left", borderaxespad=0.2)
 
@@ -130,38 +133,48 @@ def noise(ax: Axes, table: pd.DataFrame, world: str, forms: Forms) -> None:
         ax.plot(forms.pass_rates, forms.noise[learner], color=plots.COLOURS[learner], linewidth=0.8)
         look: Look = {"marker": MARKERS[learner], "markersize": 3.0, "filled": learner == GUESSING}
         draw(select(table, world, learner), ax, "noise_scale", **look)
-    ax.set(xlabel="pass rate p, by log-odds", ylabel="noise scale (trajectories)")
-    told = "supervised: exactly 0\n(clean labels, one prompt)"
-    ax.text(0.03, 0.03, told, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[SUPERVISED])
+    ax.set(xlabel=PASS_RATE, ylabel="noise scale (trajectories)")
+    text = "supervised: exactly 0\n(clean labels, one prompt)"
+    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[SUPERVISED])
 
 
 def noisy_noise(ax: Axes, table: pd.DataFrame) -> None:
-    """Noise scale over what is left to learn, which falls to the right as supervised training runs.
+    """Noise scale over excess loss, which falls to the right as supervised training proceeds.
 
-    Policy gradient comes closest to the labels' law on its way and then leaves it for the likeliest
-    answer, so that it passes most phases twice.
+    Policy gradient comes closest to the distribution of labels on its way and then leaves it for
+    the most frequent label, so that it passes most bins twice.
     """
-    ax.set(xscale="log", yscale="log", xlim=(16, 2e-4), ylim=(1e-3, 5e4))
+    ax.set(xscale="log", yscale="log", ylim=(1e-3, 5e4))
     for learner in reversed(LEARNERS):
         look: Look = {"marker": MARKERS[learner], "markersize": 3.0}
         look["filled"] = learner in (SUPERVISED, GUESSING)
         draw(select(table, NOISY, learner), ax, "noise_scale", "excess_loss", **look)
+    excess_axis(ax)
+    ax.set_ylabel("noise scale (trajectories)")
+    text = "policy gradients collapse onto\nthe most frequent label (left)"
+    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[GUESSING])
+
+
+def excess_axis(ax: Axes) -> None:
+    """Turn the excess loss on x from right to left, and mark where training starts."""
+    low, high = sorted(ax.get_xlim())
+    ax.set_xlim(max(high, 16), low)
+    shown = [tick for tick in LOSSES if low <= tick <= max(high, 16)]
+    ax.set_xticks(shown, [f"{tick:.4f}".strip("0").rstrip(".") for tick in shown])
+    ax.minorticks_off()
+    ax.set_xlabel("excess loss (bit)")
     start_line(ax)
-    ax.set(xlabel="excess loss (bit)", ylabel="noise scale (trajectories)")
-    ax.set_xticks([10, 1, 0.1, 0.01, 0.001], ["10", "1", ".1", ".01", ".001"])
-    told = "policy gradients: first right,\nthen left, to the top label"
-    ax.text(0.03, 0.03, told, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[GUESSING])
 
 
 def label_noise(ax: Axes) -> None:
     """Names at the lines of one token."""
     look: Look = {"transform": ax.transAxes, "fontsize": 7}
-    ax.text(1.0, 0.73, "leave-one-out\n= batch mean", ha="right", **look)
+    ax.text(1.0, 0.73, "RLOO = batch-mean\nbaseline", ha="right", **look)
     ax.text(0.5, 0.29, "no baseline:\n(1 − p)/p", ha="right", **look)
 
 
 def start_line(ax: Axes) -> None:
-    """Where training on noisy labels begins: a uniform policy, labels by Zipf's law."""
+    """Mark the start of training on noisy labels: a uniform policy, labels by Zipf's law."""
     start = zipf_gap(NOISY_SYMBOLS)
     ax.axvline(start, ymin=0.15, color="grey", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
     look: Look = {
@@ -173,7 +186,7 @@ def start_line(ax: Axes) -> None:
 
 
 def per_flop(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str) -> None:
-    """Absorbed bits per FLOP by both ledgers."""
+    """Learned bits per FLOP by both conventions."""
     plots.log_odds_axis(ax)
     ax.set_yscale("log")
     draw_faint(select(faint, world, SUPERVISED, GUESSING), ax, "absorbed_per_flop")
@@ -182,9 +195,7 @@ def per_flop(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str) -> 
         for learner in (*ADVANTAGES, SUPERVISED):
             marker = "o" if learner in (SUPERVISED, GUESSING) else ""
             draw(select(table, world, learner), ax, quantity, marker=marker, **look)
-    ax.set(xlabel="pass rate p, by log-odds", ylabel="absorbed (bit/FLOP)")
-    low, high = ax.get_ylim()
-    ax.set_ylim(low / 10, high)  # room for the legend
+    ax.set(xlabel=PASS_RATE, ylabel="learned bits (bit/FLOP)")
     dot: Look = {"color": "black", "marker": "o", "linestyle": "none"}
     handles = [
         Line2D([], [], label="2N/4N convention", **dot),
@@ -193,20 +204,18 @@ def per_flop(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str) -> 
     ax.legend(handles=handles, loc="lower left", borderaxespad=0.2)
 
 
-def figure(
-    table: pd.DataFrame, faint: pd.DataFrame, hits: pd.DataFrame, forms: Forms | None = None
-) -> Figure:
-    """The paper's figure, two columns wide.
+def figure(table: pd.DataFrame, faint: pd.DataFrame, forms: Forms | None = None) -> Figure:
+    """Draw the paper's figure, two columns wide.
 
-    `table` and `hits` are the phase and hitting tables of each learner's best rate, `faint` the
-    phase table of all rates; `forms` the lines of one token, computed if they are not given.
+    `table` is the phase table of each learner's best rate, `faint` that of all rates; `forms` are
+    the lines of one token, computed if they are not given.
     """
     forms = forms or closed_forms(CLEAN[ONE_TOKEN])
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 6.3), layout="constrained")
+        made = Figure(figsize=(plots.TWO_COLUMNS, 5.8), layout="constrained")
         grid = made.add_gridspec(2, 1)
         upper = grid[0].subgridspec(1, 2, width_ratios=(5, 7))
-        lower = grid[1].subgridspec(1, 3, width_ratios=(8, 7, 10))
+        lower = grid[1].subgridspec(1, 3, width_ratios=(8, 8, 9))
         axes = [made.add_subplot(row[0, i]) for row in (upper, lower) for i in range(row.ncols)]
         linear_bits(axes[0], table, forms)
         bits(axes[1], table, faint, ONE_TOKEN, forms)
@@ -216,56 +225,63 @@ def figure(
         axes[3].set_ylabel("")
         axes[3].tick_params(labelleft=False)
         per_flop(axes[4], table, faint, ONE_TOKEN)
-        titles = ["Bits per sample, linear", "Bits per sample, all phases"]
-        titles += ["Noise, one token", "Noise, noisy labels", "Bits per FLOP"]
+        low, high = axes[4].get_ylim()
+        axes[4].set_ylim(low / 10, high)  # room for the legend
+        titles = ["Information per sample, linear scale", "Information per sample, log-odds scale"]
+        titles += ["Noise, one token", "Noise, noisy labels", "Learned bits per FLOP"]
         for ax, letter, title in zip(axes, ("a", "b", "c", "", "d"), titles, strict=True):
             plots.panel_letter(ax, letter, title)
-        legend(made, hits)
-        made.supxlabel(note(table, faint), x=0.01, ha="left", fontsize=7, linespacing=1.3)
+        legend(made)
+        captions.note(made, note(table, faint))
     return made
 
 
-def legend(made: Figure, hits: pd.DataFrame | None = None) -> None:
-    """Learners above, measures below: one legend for all panels; samples where `hits` are given."""
-    samples = {} if hits is None else samples_of(hits)
+def legend(made: Figure) -> None:
+    """Draw one legend for all panels: methods above, measures of information below."""
     entries = []
     for (learner, name), (measure, look) in zip(LEARNERS.items(), MEASURES.items(), strict=True):
-        label = f"{name} ({samples[learner]})" if learner in samples else name
-        entries.append(Line2D([], [], color=plots.COLOURS[learner], linewidth=2.5, label=label))
+        entries.append(Line2D([], [], color=plots.COLOURS[learner], linewidth=2.5, label=name))
         marks = {k: v for k, v in look.items() if k != "filled"}
         marks |= {"linestyle": DASHES.get(measure, "-"), "color": "black", "linewidth": 0.9}
         marks["markerfacecolor"] = "black" if look["filled"] else "white"
-        entries.append(Line2D([], [], label=f"{measure} ({TELLS[measure]})", **marks))
-    who = "learner (mean samples to p ≥ .9, one token)" if samples else "learner"
-    place: Look = {"loc": "outside upper left", "alignment": "left"}
-    made.legend(handles=entries, ncols=4, title=f"{who}; measure of information", **place)
+        entries.append(Line2D([], [], label=NAMES[measure], **marks))
+    made.legend(handles=entries, ncols=4, loc="outside upper left", alignment="left")
 
 
-def samples_of(hits: pd.DataFrame) -> dict[str, str]:
-    """Mean samples to p >= .9 by learner; the seeds that never got there are counted beside it."""
-    rows = hits[(hits["world"] == ONE_TOKEN) & (hits["pass_rate"] == 0.9)]
-    told = {}
-    for row in rows.itertuples():
-        late = f"; {row.num_censored:,} never" if row.num_censored else ""
-        told[str(row.learner)] = f"{row.samples_mean:,.0f}{late}"
-    return told
-
-
-def note(table: pd.DataFrame, faint: pd.DataFrame, more: str = "") -> str:
-    """What bars, lines and pale lines mean, with the numbers of seeds."""
-    most, fewer = int(table["num_seeds"].max()), int(faint["num_seeds"].max())
-    rates = int(faint.groupby(["world", "learner"])["rate"].nunique().max())
-    text = (
-        f"Bars: 95 % t interval over the seeds that visited the phase, n ≤ {most:,} per condition, "
-        f"mostly within the marker; phases visited by fewer than {MIN_SEEDS} seeds are left out. "
-        f"PG: policy gradient told right or wrong, batches of {GROUP}. Each learner at its best of "
-        f"{rates} learning rates; pale: all of them, n ≤ {fewer:,}. Lines of nominal, expected, "
-        "realised and noise: closed forms. Supervised: realised = nominal. Counted: the guesses "
-        f"of a batch share one softmax, which the convention charges to each. {more}"
+def note(table: pd.DataFrame, faint: pd.DataFrame) -> str:
+    """Return what points, bars and lines are, in two lines."""
+    return (
+        f"Points: 95 % t intervals over n ≤ {int(table['num_seeds'].max()):,} seeds, mostly "
+        "smaller than the marker. Lines: closed forms; of learned bits they join the points. "
+        f"Each method at its best of {num_rates(faint)} learning rates; pale: all rates."
     )
-    return textwrap.fill(text, 130)
 
 
-def save(made: Figure, folder: Path | str, name: str = "figure") -> list[Path]:
-    """Write <name>.pdf and <name>.png (300 dpi) in the folder."""
-    return plots.save(made, Path(folder) / name)
+def num_rates(faint: pd.DataFrame) -> int:
+    """Return how many learning rates a method is compared at."""
+    return int(faint.groupby(["world", "learner"])["rate"].nunique().max())
+
+
+MEANING = f"""
+Nominal bits: -log2 p of a labelled sample, the binary entropy of p of a right/wrong reward
+(Patel 2025). Mutual information: between the feedback on one sample and the correct answer, under
+the policy's own distribution. Pointwise information: the log ratio of posterior and prior
+probability of the actual correct answer; for supervised learning it equals the nominal bits.
+Learned bits: the gain in log2 probability of the correct answer that an update keeps, per sample.
+Noise scale: tr Cov of the gradient of one trajectory over its squared mean. Policy gradients
+(RLOO, REINFORCE) see right/wrong rewards, in batches of {GROUP}. FLOPs by the 2N/4N convention,
+which charges each answer of a batch, and as counted from the program, where the answers of a batch
+share one softmax. Points are ratios of sums over seeds within a pass-rate bin; bins visited by
+fewer than {MIN_SEEDS} seeds are left out.
+"""
+
+
+def caption(hits: pd.DataFrame) -> str:
+    """Return the whole caption, with the samples each method takes."""
+    rows = hits[(hits["world"] == ONE_TOKEN) & (hits["pass_rate"] == 0.9)]
+    samples = []
+    for row in rows.itertuples():
+        late = f" ({row.num_censored:,} seeds never reach it)" if row.num_censored else ""
+        samples.append(f"{LEARNERS[str(row.learner)]} {row.samples_mean:,.0f}{late}")
+    means = "; ".join(samples)
+    return f"One token of 1,000 answers. Mean samples to a pass rate of .9: {means}. {MEANING}"

@@ -7,6 +7,8 @@ lost falls as 1 / t from every start: eta t (pi* - pi_t) . r goes to (K - 1) / K
 with one best arm (THEORY.md, section 4).
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -14,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import command, plateaus_check
+from experiments import captions, command, plateaus_check
 from experiments.verdicts import verdict
 from simrl import plots
 
@@ -126,7 +128,8 @@ def tail(table: pd.DataFrame, ax: Axes) -> None:
         by_hand = RATE * rows["step"] * rows["lost_by_hand"]
         ax.plot(rows["step"], by_hand, color="black", linestyle=":", linewidth=0.8)
     ax.axhline(TAIL, color="grey", linewidth=0.5)
-    ax.text(6e4, TAIL / 1.3, "(K − 1) / K", fontsize=7, color="grey", ha="right", va="top")
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    ax.annotate("(K − 1) / K", (1, TAIL), (-2, -9), fontsize=7, ha="right", va="top", **place)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set(xlabel="step t", ylabel="η t (π* − π) · r")
@@ -138,10 +141,19 @@ def figure(table: pd.DataFrame) -> Figure:
         made = Figure(figsize=(plots.TWO_COLUMNS, 2.6), layout="constrained")
         for ax, letter, draw in zip(made.subplots(1, 2), "ab", (best, tail), strict=True):
             draw(table, ax)
-            plots.panel_letter(ax, letter, "Plateaus" if draw is best else "The tail")
-        note = f"Exact gradient, no noise: n = 1 run a start. Rewards 1, 0.9, 0.1; η = {RATE}. "
-        made.supxlabel(f"{note}Dotted: by hand in float64.", x=0.01, ha="left", fontsize=7)
+            what = "Probability of the best arm" if draw is best else "Suboptimality times η t"
+            plots.panel_letter(ax, letter, what)
+        text = f"Exact gradient (n = 1 run per start), rewards 1, 0.9 and 0.1, η = {RATE}; dotted: "
+        captions.note(made, f"{text}independent recursion in float64.")
     return made
+
+
+CAPTION = f"""
+a, probability of the best arm under the exact policy gradient from three starts; a start that
+favours a worse arm stays on a plateau. b, expected loss against the best arm times learning rate
+and step, which goes to (K - 1) / K from every start. Rewards 1, 0.9 and 0.1, learning rate {RATE};
+dotted: an independent recursion in float64.
+"""
 
 
 def main() -> None:
@@ -162,8 +174,7 @@ def main() -> None:
     found = judged(data, table)
     found.to_csv(arguments.out / "verdicts.csv", index=False)
     command.show(found, "steps to a probability of 1/2 of the best arm, and the tail", console)
-    with plots.paper():
-        plots.save(figure(table), arguments.out / "figure")
+    captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 
 

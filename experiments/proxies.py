@@ -47,13 +47,17 @@ def listed() -> list[Remedy]:
         made.append(Remedy(task, PLAIN, {**paid, "learner": PLAIN_LEARNER}, GROUP))
         for features in ("prompt", "position", "prefix"):
             for decay in (1.0, 0.95):
-                made.append(critic(task, f"critic by {features}, λ = {decay:g}", features, decay))
+                made.append(
+                    critic(
+                        task, f"actor-critic, value per {features}, λ = {decay:g}", features, decay
+                    )
+                )
         for stops in STOPS[task]:
-            name = f"value stopping after {stops['stop_after']:g}"
+            name = f"actor-critic, value stopping after {stops['stop_after']:g} visits"
             made.append(critic(task, name, "prefix", 1.0, **stops))
-        for name, process in (("local", "token"), ("to go", "reward_to_go")):
+        for name, process in (("per token", "token"), ("to go", "reward_to_go")):
             paid_each = {"environment.reward": process, "learner": PLAIN_LEARNER}
-            made.append(Remedy(task, f"process rewards, {name}", paid_each, GROUP))
+            made.append(Remedy(task, f"process rewards {name}", paid_each, GROUP))
     return made
 
 

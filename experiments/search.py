@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 import simrl
-from experiments import command, search_figure
+from experiments import captions, command, search_figure
 from experiments.search_runs import (
     ARMS,
     GROUP,
@@ -31,7 +31,6 @@ from experiments.search_runs import (
     searches,
 )
 from experiments.verdicts import ERRORS, error_of, told, verdict
-from simrl import plots
 from simrl.measures import gradients
 
 SEEDS, QUICK = 10_000, 256
@@ -149,8 +148,7 @@ def main() -> None:
         f"groups of {GROUP}: share that is dead, and c in: mean update = c times the gradient of p"
     )
     command.show(shown(groups), title, console)
-    with plots.paper():
-        plots.save(search_figure.figure(found, groups), arguments.out / "figure")
+    captions.save(search_figure.figure(found, groups), arguments.out, search_figure.CAPTION)
     command.farewell(console, clock, arguments.out)
 
 

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import command, testbed_check
+from experiments import captions, command, testbed_check
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
 
@@ -150,6 +150,7 @@ def curves(table: pd.DataFrame, ax: Axes, mean: float) -> None:
             style: dict[str, Any] = {
                 "color": colour,
                 "linestyle": "-" if rate < 0.2 else (0, (4, 1.5)),
+                "marker": "",
             }
             plots.line(rows, ax, "choice", legend=False, **style)
             ends[f"α = {rate:g}, {name}"] = float(rows["mean"].iloc[-1]), colour
@@ -174,14 +175,20 @@ def figure(table: pd.DataFrame) -> Figure:
         axes = made.subplots(1, 2, sharey=True)
         for ax, letter, mean in zip(axes, "ab", reversed(MEANS), strict=True):
             curves(table, ax, mean)
-            more = "as in the book" if mean else "the same runs, 4 taken off every reward"
-            plots.panel_letter(ax, letter, f"q* ~ N({mean:g}, 1): {more}")
+            more = "" if mean else ": all rewards 4 lower"
+            plots.panel_letter(ax, letter, f"Arm means from N({mean:g}, 1){more}")
         axes[0].set_ylabel("probability of the best arm")
         axes[1].set_ylabel("")
-        note = f"Mean over n = {int(table['num_seeds'].max()):,} runs; bands: 95 % t interval over "
-        note += "runs. Both panels: the same arms but for the shift, and random numbers."
-        made.supxlabel(note, x=0.01, ha="left", fontsize=7)
+        runs = int(table["num_seeds"].max())
+        captions.note(made, f"Mean over n = {runs:,} runs; bands: 95 % t interval over runs.")
     return made
+
+
+CAPTION = """
+Gradient bandit on the 10-armed testbed with and without a baseline (mean of earlier rewards), after
+Sutton and Barto (2018), figure 2.5, whose share of optimal actions is here its expectation: the
+probability of the best arm. b: the same arms and random numbers, every reward 4 lower.
+"""
 
 
 def main() -> None:
@@ -205,8 +212,7 @@ def main() -> None:
     table = simrl.curve_table(data, "pass_rate")
     table = table.assign(choice=table["step"] + 1)
     table.to_csv(arguments.out / "table.csv", index=False)
-    with plots.paper():
-        plots.save(figure(table), arguments.out / "figure")
+    captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 
 

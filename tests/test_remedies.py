@@ -66,7 +66,7 @@ def test_every_remedy_is_run_at_every_rate_and_setting(listing):
 
 
 def test_the_rate_of_a_critic_is_chosen_as_that_of_its_actor():
-    cells = [cell for cell in proxies.SWEEP.cells() if "critic by" in cell.coordinates["remedy"]]
+    cells = [cell for cell in proxies.SWEEP.cells() if "value per" in cell.coordinates["remedy"]]
     kept = {
         (cell.coordinates["setting"], cell.spec.learner.critic_optimizer.numbers["learning_rate"])
         for cell in cells
