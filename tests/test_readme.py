@@ -1,41 +1,69 @@
-"""The README's code runs as printed and is as short as it promises."""
+"""The documents' code runs, or is checked, as printed; the README is as short as it promises."""
 
+import importlib.util
+import itertools
 import re
+import shlex
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import matplotlib
+import numpy as np
 import pytest
 
 import simrl
-from simrl.engine import observe
+from simrl.engine import observe, train
+from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-SWEEP, OWN, MEASURES = BLOCKS
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "experiments/README.md", "experiments/SPEED.md", "simrl/README.md")
+THEORY = (ROOT / "simrl/measures/THEORY.md").read_text("utf-8")
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in DOCUMENTS}
+README = TEXTS["README.md"]
 
 
-def lines(block: str) -> int:
+def blocks(language, *names):
+    """The code blocks of a language, in order, by document and number."""
+    found = {}
+    for name in names or DOCUMENTS:
+        texts = re.findall(rf"```{language}\n(.*?)```", TEXTS[name], flags=re.DOTALL)
+        found |= {f"{name}-{number}": text for number, text in enumerate(texts)}
+    return found
+
+
+def block_with(text):
+    (found,) = (block for block in blocks("python").values() if text in block)
+    return found
+
+
+def lines(block):
     return sum(bool(line.strip()) for line in block.splitlines())
 
 
+SWEEP, OWN, NETWORK = map(block_with, ("plots.paper", "def hot_cold", "def network"))
+LIBRARIES, JOB = map(block_with, ("import equinox", "SLURM_ARRAY_TASK"))
+RUN = (SWEEP, OWN)  # for their results
 # Loops that run longer than they compile.
-pytestmark = pytest.mark.usefixtures("optimised")
+optimised = pytest.mark.usefixtures("optimised")
 
 
-def test_the_examples_are_short():
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
     assert lines(SWEEP) <= 12
     assert lines(OWN) <= 25
 
 
-def test_sweep_plots_eight_rates(tmp_path, monkeypatch):
+@optimised
+def test_sweep_plots_every_rate(tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     space: dict = {}
     exec(SWEEP, space)
     space["plt"].close("all")
-    assert space["data"].sizes["learning_rate"] == 8
-    assert space["data"].sizes["seed"] == 1024
+    assert space["data"].sizes["learning_rate"] == 5
+    assert space["data"].sizes["seed"] == 256
     assert (tmp_path / "rates.pdf").stat().st_size > 0
     # The claim of the figure: every rate learns from the uniform start, 8^-3.
     final = space["data"]["pass_rate"].isel(log_point=-1).mean("seed")
@@ -43,6 +71,7 @@ def test_sweep_plots_eight_rates(tmp_path, monkeypatch):
     assert (final > 0.5).all()
 
 
+@optimised
 def test_own_environment_and_advantage_learn():
     space: dict = {}
     exec(OWN, space)
@@ -53,14 +82,141 @@ def test_own_environment_and_advantage_learn():
     assert float(rate.isel(log_point=-1).mean()) > 10 * float(rate.isel(log_point=0).mean())
 
 
-def test_measures_stand_alone():
+def traced(sweep, seeds=None, **options):
+    """Check a sweep as `simrl.run` does, and trace its first condition: nothing is compiled."""
+    sweep = sweep if isinstance(sweep, simrl.Sweep) else simrl.Sweep(sweep)
+    spec = sweep.cells()[0].spec
+    parts, rules = specs.traced(specs.parts(spec)), pools.rules_of(spec)
+    streams = simrl.keys.streams(jax.random.key(0), 0)
+
+    def once(parts):
+        trial = specs.build(parts)
+        begun = train.start(trial, rules, streams)
+        state, info = trial.learner.step(streams, begun.state, begun.task)
+        known = observe.truth(trial, begun.task)
+        seen = observe.of_state(trial, state, begun.task, known, jax.random.key(1))
+        told = observe.of_update(trial, observe.beliefs(trial, state), known, info)
+        return begun.state, state, seen, told
+
+    before, after, seen, _ = jax.eval_shape(once, parts)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert seen["pass_rate"].shape == (1,)
+
+
+@pytest.fixture
+def checked_only(monkeypatch):
+    """`simrl.run` traces; what it was asked to run is remembered."""
+    asked = []
+
+    def run(sweep, seeds=None, **options):
+        asked.append((sweep, seeds, options))
+        traced(sweep)
+
+    monkeypatch.setattr(simrl, "run", run)
+    return asked
+
+
+REST = {name: text for name, text in blocks("python").items() if text not in (*RUN, LIBRARIES, JOB)}
+
+
+@pytest.mark.parametrize("name", REST)
+def test_other_python_is_accepted(name, checked_only):
+    exec(REST[name], {})
+    assert len(checked_only) == 1
+
+
+def network_space(checked_only):
     space: dict = {}
-    exec(MEASURES.replace("flops.count", "counted = flops.count"), space)
-    assert space["counted"] == 2 * 8 * 16 * 4 == 1024
+    exec(NETWORK, space)
+    return space
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own, at import
+def test_networks_of_flax_and_equinox_are_policies(checked_only):
+    pytest.importorskip("flax")
+    pytest.importorskip("equinox")
+    space = network_space(checked_only)
+    exec(LIBRARIES, space)
+    shape = simrl.Shape(1, 3, 4)
+    for name in ("linear", "flax_policy", "equinox_policy"):
+        policy = space[name](shape)
+        params = policy.init(jax.random.key(1))
+        leaves = jax.tree.leaves(params)
+        hidden = 4 * 3 if name == "linear" else (3 + 1) * 16 + (16 + 1) * 4
+        assert policy.num_active_params == sum(x.size for x in leaves) == hidden
+        prompt, answer = jnp.int32(0), jnp.array([3, 0, 1])
+        log_probs = np.asarray(policy.log_probs(params, prompt, answer))
+        np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-5)
+        assert np.ptp(log_probs) > 0.01  # not the uniform policy
+        log_prob = policy.log_prob(params, prompt, answer)
+        np.testing.assert_allclose(log_prob, log_probs[np.arange(3), answer], rtol=1e-6)
+        # A word w picks the symbol whose stretch of the cumulative distribution w / 2^32 is in.
+        words = jnp.array([0, 2**31, 2**32 - 1], jnp.uint32)
+        below = np.cumsum(np.exp(log_probs), axis=-1)
+        drawn = [
+            np.searchsorted(row, at) for row, at in zip(below, (0, 0.5, 1 - 1e-6), strict=True)
+        ]
+        assert policy.sample(words, params, prompt).tolist() == drawn
+        if name != "linear":  # which was traced with its own block
+            traced(simrl.Spec(simrl.Sequence(4, 3, "fraction"), space["learner"], space[name]))
+
+
+@pytest.mark.parametrize("name", blocks("toml"))
+def test_toml_is_a_sweep(name, tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(blocks("toml")[name])
+    assert len(simrl.load(path).cells()) > 1
+
+
+def test_the_toml_is_the_sweep_that_is_shown(tmp_path):
+    path = tmp_path / "rates.toml"
+    path.write_text(blocks("toml", "README.md")["README.md-0"])
+    space: dict = {}
+    exec(SWEEP.split("data =")[0], space)
+    shown, loaded = space["sweep"].describe()["cells"], simrl.load(path).describe()["cells"]
+    assert [cell["hash"] for cell in shown] == [cell["hash"] for cell in loaded]
+
+
+def test_jobs_of_an_array_share_the_conditions(tmp_path, monkeypatch, checked_only):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.toml").write_text(blocks("toml", "README.md")["README.md-0"])
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    for task in range(2):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        exec(JOB, {})
+    chosen = [list(options["only"]) for _, _, options in checked_only]
+    assert chosen == [[0, 2, 4], [1, 3]]
+
+
+COMMANDS = [line for text in blocks("bash").values() for line in text.splitlines() if line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_name_modules_that_exist(command):
+    words = shlex.split(command)
+    modules = [name for flag, name in itertools.pairwise(words) if flag == "-m"]
+    assert modules or "pytest" in words or words[0] == "sbatch"
+    for name in modules:
+        assert importlib.util.find_spec(name) is not None, name
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "simrl/measures/THEORY.md"])
+def test_links_lead_somewhere(name):
+    document = ROOT / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), flags=re.MULTILINE)
+            named = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings]
+            assert anchor in named, link
 
 
 def test_the_functions_behind_the_numbers_exist():
-    table = README.split("## What each number means")[1].split("\n\n")[2]
+    table = THEORY.split("## 8. Table of quantities")[1].split("\n\n")[2]
     rows = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()[2:]]
     assert len(rows) > 20
     named = [name for row in rows for name in re.findall(r"`([a-z_.]+)`", row[-1])]
@@ -75,9 +231,9 @@ def test_the_functions_behind_the_numbers_exist():
         assert callable(getattr(room, function)), name
 
 
-def test_the_registered_names_are_told():
-    told = README.split("Things that come with simrl")[1].split("## What")[0]
-    families = {**specs.ENVIRONMENTS, **specs.POLICIES, **specs.LEARNERS, **observe.ASKED}
-    for name in (*families, *specs.ADVANTAGES):
-        parts = (name, name.removesuffix("_leave_one_out"), name.removesuffix("_sample"))
-        assert any(f"`{part.removesuffix('_centred')}`" in told for part in parts), name
+def test_the_registered_names_are_listed():
+    listed = TEXTS["simrl/README.md"].split("## What is included")[1].split("## Extending")[0]
+    families = (specs.ENVIRONMENTS, specs.POLICIES, specs.LEARNERS, specs.ADVANTAGES)
+    families += (specs.CURRICULA, specs.SURROGATES, observe.ASKED)
+    for name in (name for family in families for name in family):
+        assert f"`{name}`" in listed, name
