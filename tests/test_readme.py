@@ -231,6 +231,17 @@ def test_the_functions_behind_the_numbers_exist():
         assert callable(getattr(room, function)), name
 
 
+def test_sections_that_code_cites_exist():
+    sections = {text[0]: text for text in re.split(r"^## ", THEORY, flags=re.MULTILINE)[1:]}
+    cited = r'THEORY\.md, sections? (\d)(?: and (\d))?(?:(?:, |; )"([^"]+)")?'
+    sources = [path.read_text("utf-8") for path in (ROOT / "simrl").rglob("*.py")]
+    found = [place for text in sources for place in re.findall(cited, " ".join(text.split()))]
+    assert len(found) > 30
+    for number, other, title in found:
+        assert {number, other or number} <= set(sections), (number, other)
+        assert title in sections[number], (number, title)
+
+
 def test_the_registered_names_are_listed():
     listed = TEXTS["simrl/README.md"].split("## What is included")[1].split("## Extending")[0]
     families = (specs.ENVIRONMENTS, specs.POLICIES, specs.LEARNERS, specs.ADVANTAGES)

@@ -14,7 +14,7 @@ def assert_same_bits(one, other):
 
 
 def assert_jumps_keep_their_bits(spec):
-    """Alone and in company; the exception that the README names holds to rounding."""
+    """Alone and in company; the exception that simrl/README.md names holds to rounding."""
     alone = simrl.run(spec, range(300, 340), devices=2)
     company = simrl.run(spec, range(250, 410), devices=1).sel(seed=list(range(300, 340)))
     for name in alone.data_vars:
