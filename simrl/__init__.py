@@ -9,11 +9,13 @@ The heavy rooms (xarray, scipy.stats, matplotlib) are opened at their first use.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from simrl import keys, measures
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
+from simrl.errors import SpecError, meant
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.advantages import Affine, Constant, RunningMean
 from simrl.learners.bayesian import Bayesian
@@ -34,7 +36,6 @@ from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
-from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Sweep, load
 from simrl.sweeps.owned import own
 from simrl.sweeps.spec import Phases, Spec
@@ -153,13 +154,34 @@ __all__ = [
 ]
 
 
+_SPELLINGS = {"Optimiser": "Optimizer", "Penalized": "Penalised"}
+_POINTERS = {
+    "A2C": "simrl.ActorCritic()",
+    "Adam": 'simrl.Optimizer("adam", learning_rate=0.001)',
+    "Config": "simrl.Spec()",
+    "DAPO": "simrl.FilteredPolicyGradient(), which draws groups without signal again",
+    "DrGRPO": 'simrl.PolicyGradient("dr_grpo")',
+    "GRPO": 'simrl.PolicyGradient("grpo")',
+    "REINFORCE": 'simrl.PolicyGradient("reinforce")',
+    "RLOO": 'simrl.PolicyGradient("rloo")',
+    "SFT": "simrl.Supervised()",
+    "SGD": 'simrl.Optimizer("sgd", learning_rate=1.0)',
+    "train": "simrl.run(sweep, seeds)",
+}  # what is tried first -> how it is written
+
+
 def __getattr__(name: str) -> Any:
+    if name in _SPELLINGS:
+        return globals()[_SPELLINGS[name]]
     if name not in _LAZY:
-        raise AttributeError(f"module 'simrl' has no attribute {name!r}")
+        hint = f"; write {_POINTERS[name]}" if name in _POINTERS else meant(name, __all__)
+        line = f"module 'simrl' has no attribute {name!r}{hint}"
+        raise AttributeError(line, name=name, obj=sys.modules[__name__])
     module, attribute = _LAZY[name]
     found = importlib.import_module(module)
     return found if attribute is None else getattr(found, attribute)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names: what is imported here on the way is not for users."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

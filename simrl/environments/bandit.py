@@ -19,12 +19,14 @@ import jax.numpy as jnp
 
 from simrl import columns, keys
 from simrl.environments import verifiers
+from simrl.records import readable
 from simrl.types import Array, Environment, Outcome, Prior, Shape, Verifier
 
 KINDS = ("one_right", "gaussian", "bernoulli", "given")
 DRAWN = ("gaussian", "bernoulli")  # kinds whose arms are drawn, context by context
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bandit:

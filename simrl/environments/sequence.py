@@ -30,6 +30,7 @@ import jax.numpy as jnp
 
 from simrl import choices, keys, listing
 from simrl.environments import verifiers
+from simrl.records import readable
 from simrl.types import Array, Environment, Outcome, Shape
 
 REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
@@ -47,6 +48,7 @@ class Secrets(NamedTuple):
     frequencies: Array | None = None  # [M] int32, inverse-CDF table of prompts not drawn uniformly
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Sequence:

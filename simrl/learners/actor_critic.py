@@ -18,6 +18,7 @@ from simrl.learners.draws import Batch
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import phases
+from simrl.records import readable
 from simrl.types import (
     Array,
     Environment,
@@ -33,6 +34,7 @@ from simrl.types import (
 )
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ActorCritic:

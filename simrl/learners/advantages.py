@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl.measures import gradients
+from simrl.records import readable
 from simrl.types import Advantage, Array, Rollout
 
 Table = np.ndarray | Array
@@ -41,6 +42,7 @@ def sum_of(values: Array, times: Times) -> Array:
     return jnp.sum(values if times is None else times * values, axis=0)
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Affine:
@@ -91,6 +93,7 @@ class Affine:
         return batch_size / (batch_size - self.correction)
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Constant:
@@ -123,6 +126,7 @@ class Running(NamedTuple):
     num_rewards: Array  # [] float32
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RunningMean:

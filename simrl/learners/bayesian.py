@@ -23,6 +23,7 @@ from simrl import keys as streams
 from simrl import listing
 from simrl.learners import rollouts, updates
 from simrl.measures import messages, phases
+from simrl.records import readable
 from simrl.types import Array, Environment, Info, Learner, Policy, Task
 
 GUESSES = ("best", "posterior")
@@ -35,6 +36,7 @@ class Posterior(NamedTuple):
     log_probs: Array
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bayesian:

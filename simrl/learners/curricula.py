@@ -22,6 +22,7 @@ from simrl import columns, columnwise, keys
 from simrl.columns import Fence, Law
 from simrl.learners import draws, updates
 from simrl.measures import information
+from simrl.records import readable
 from simrl.types import (
     Array,
     Curriculum,
@@ -34,6 +35,7 @@ from simrl.types import (
 )
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Uniform:
@@ -52,6 +54,7 @@ class Uniform:
         return None
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Band:

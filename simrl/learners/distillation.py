@@ -20,11 +20,13 @@ from simrl.learners import draws, fused, updates
 from simrl.learners.draws import Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, gradients
+from simrl.records import readable
 from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Params, Policy, Task
 
 DIVERGENCES = ("forward", "reverse")
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Distillation:

@@ -18,9 +18,11 @@ from simrl.learners import draws, exact, fused, updates
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
+from simrl.records import readable
 from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Policy, Task
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ExactGradient:

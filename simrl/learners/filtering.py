@@ -23,6 +23,7 @@ from simrl.learners.advantages import Affine
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, phases
+from simrl.records import readable
 from simrl.types import (
     Advantage,
     Array,
@@ -47,6 +48,7 @@ class _Sieve(NamedTuple):
     kept: Array  # [G] bool
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FilteredPolicyGradient:

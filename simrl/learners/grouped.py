@@ -17,6 +17,7 @@ import numpy as np
 
 from simrl.learners.advantages import Times, all_equal, sum_of, tallied
 from simrl.measures import gradients
+from simrl.records import readable
 from simrl.types import Advantage, Array
 
 
@@ -45,6 +46,7 @@ COMPARING = ("group_normalised", "group_normalised_sample", "maxrl_centred")
 COUNTING = ("pass_at_k", "pass_at_k_leave_one_out")  # need rewards of 0 or 1
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Grouped:

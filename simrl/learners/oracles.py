@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl.measures import gradients
+from simrl.records import readable
 from simrl.types import Advantage, Array, Rollout
 
 
@@ -30,6 +31,7 @@ RULES: dict[str, Callable[[gradients.ScoreStatistics], Array]] = {
 }
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Oracle:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from simrl import columns
 from simrl.columns import Fence, Law
 from simrl.learners.surrogates import Score
+from simrl.records import readable
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 
@@ -116,6 +117,7 @@ def with_penalties(surrogate: Surrogate, penalties: Penalties) -> Surrogate:
     )
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Penalised:

@@ -9,6 +9,7 @@ from simrl.learners import curricula, exact, fused, jumping, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
+from simrl.records import readable
 from simrl.types import (
     Array,
     Environment,
@@ -22,6 +23,7 @@ from simrl.types import (
 )
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PolicyGradient:

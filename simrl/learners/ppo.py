@@ -12,11 +12,13 @@ import jax.numpy as jnp
 
 from simrl.learners.penalised import Penalties, with_penalties
 from simrl.learners.surrogates import Score
+from simrl.records import readable
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 RATIOS = ("position", "answer")
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PPO:

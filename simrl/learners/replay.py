@@ -26,6 +26,7 @@ from simrl.learners.advantages import Affine
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Optimizer
 from simrl.measures import flops, phases
+from simrl.records import readable
 from simrl.types import (
     Advantage,
     Array,
@@ -52,6 +53,7 @@ class Replaying(NamedTuple):
     known: Array  # [M] bool
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PrefixReplay:

@@ -7,40 +7,49 @@ the optimiser takes its own, then the clipping. `learning_rate` is the schedule'
 A schedule counts the steps of the optimiser: several an update where there are several epochs.
 """
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import optax
 
+from simrl.learners.optimizers import parameters, public
+
 HORIZONS = ("decay_steps", "warmup_steps", "transition_steps", "transition_begin")
 # What optax looks at when it makes a schedule, and so cannot be traced.
 SHAPES = ("staircase", "decay_rate", "pct_start", "pct_final", "div_factor", "final_div_factor")
-FIXED = (*HORIZONS, "peak_value", *SHAPES)
+FIXED = (*HORIZONS, *SHAPES)
+ENDINGS = ("schedule", "decay")  # of the names of optax's schedules
 STARTS = ("init_value", "value")  # what a learning rate may stand for
-MEMORIES = ("b1", "b2", "b3", "decay", "momentum")  # shares of what was kept so far
+LEVELS = ("init_value", "end_value")  # besides the peak
 
 
 def arguments(name: str) -> set[str]:
     """The names of the arguments of what optax calls `name`."""
-    return set(inspect.signature(getattr(optax, name)).parameters)
+    return set(parameters(public(name)))
 
 
-def parted(numbers: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
-    """The numbers that may be traced, and those that a schedule needs to know, sorted."""
-    free = {name: number for name, number in numbers.items() if name not in FIXED}
-    return free, tuple(sorted((n, x) for n, x in numbers.items() if n in FIXED))
+def parted(
+    numbers: Mapping[str, Any], schedule: str
+) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
+    """The numbers that may be traced, and those that cannot be, sorted: switches and `FIXED`."""
+
+    def is_fixed(name: str, number: Any) -> bool:
+        return isinstance(number, bool) or (bool(schedule) and name in FIXED)
+
+    fixed = sorted((name, x) for name, x in numbers.items() if is_fixed(name, x))
+    return {name: x for name, x in numbers.items() if not is_fixed(name, x)}, tuple(fixed)
 
 
 def problems(schedule: str, clip: str, numbers: Mapping[str, Any]) -> list[str]:
     """What is wrong with the names, or with the numbers that a schedule needs, one line each."""
     found = []
-    if schedule and not callable(_public(schedule)):
+    if schedule != "" and not (callable(public(schedule)) and schedule.endswith(ENDINGS)):
         found.append(f"schedule must name an optax schedule, not {schedule!r}")
-    if clip and not ("clip" in clip and callable(_public(clip))):
-        found.append(f"clip must name an optax transform such as clip_by_global_norm, not {clip!r}")
+    if clip != "" and not (callable(public(clip)) and "clip" in clip):
+        example = 'clip="clip_by_global_norm", max_norm=1.0'
+        found.append(f"clip must name an optax transform, such as {example}; not {clip!r}")
     for name in FIXED if schedule else ():
         number: Any = numbers.get(name, 1)
         real: bool = isinstance(number, Real)
@@ -58,36 +67,36 @@ def problems(schedule: str, clip: str, numbers: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def range_problems(numbers: Mapping[str, Any]) -> list[str]:
-    """Numbers with which any optimiser would blow up; a rate below 0 unlearns, and may be meant."""
-    return [
-        f"{name} must lie in [0, 1], not {numbers[name]}"
-        for name in MEMORIES
-        if not 0 <= numbers.get(name, 0) <= 1
-    ]
-
-
-def _public(name: str) -> Any:
-    return None if name.startswith("_") else getattr(optax, name, None)
-
-
 def build(
     name: str, schedule: str, clip: str, numbers: Mapping[str, Any]
 ) -> optax.GradientTransformation:
     """The optimiser; TypeError or ValueError where optax refuses a number or misses one."""
-    left = dict(numbers)
+    left, make = dict(numbers), public(name)
     if schedule:
         taken = arguments(schedule)
         start = next((s for s in STARTS if s in taken and s not in left), None)
         if start and "learning_rate" in left:
             left[start] = left.pop("learning_rate")
         mine = {n: left.pop(n) for n in list(left) if n in taken}
-        mine = {n: int(x) if n in HORIZONS else x for n, x in mine.items()}
-        left["learning_rate"] = getattr(optax, schedule)(**mine)
-        if not callable(left["learning_rate"]) or isinstance(left["learning_rate"], tuple):
-            raise ValueError(f"optax.{schedule} is not a schedule")
+        left["learning_rate"] = _rate(schedule, mine)
     if not clip:
-        return getattr(optax, name)(**left)
+        return make(**left)
     taken = arguments(clip) - arguments(name)
-    first = getattr(optax, clip)(**{n: left.pop(n) for n in list(left) if n in taken})
-    return optax.chain(first, getattr(optax, name)(**left))
+    first = public(clip)(**{n: left.pop(n) for n in list(left) if n in taken})
+    return optax.chain(first, make(**left))
+
+
+def _rate(schedule: str, numbers: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """The learning rate by the number of steps so far.
+
+    optax compares a peak with 0, and so it would have to be static. A schedule that has one is
+    linear in its values: it is made with a peak of 1 and multiplied by the peak.
+    """
+    values = {n: int(x) if n in HORIZONS else x for n, x in numbers.items()}
+    peak = values.get("peak_value")
+    if peak is not None:
+        values |= {n: values[n] / peak for n in LEVELS if n in values} | {"peak_value": 1.0}
+    shape: Any = public(schedule)(**values)
+    if not callable(shape) or isinstance(shape, tuple):
+        raise ValueError(f"optax.{schedule} is not a schedule")
+    return shape if peak is None else lambda count: peak * shape(count)

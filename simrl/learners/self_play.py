@@ -21,6 +21,7 @@ from simrl.learners import draws, fused, rollouts, updates
 from simrl.learners.draws import Batch
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops
+from simrl.records import readable
 from simrl.types import (
     Array,
     Environment,
@@ -35,6 +36,7 @@ from simrl.types import (
 )
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SelfPlay:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from simrl.learners import fused, updates
 from simrl.learners.updates import Learning, Optimizer
 from simrl.measures import flops, gradients
+from simrl.records import readable
 from simrl.types import Array, Environment, Info, Learner, Params, Policy, Task
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Supervised:

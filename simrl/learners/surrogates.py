@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from simrl import columns
 from simrl.columns import Fence, Law
 from simrl.learners import updates
+from simrl.records import readable
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Score:
@@ -41,6 +43,7 @@ class Score:
         return Surrogate(direction, score=True, on_columns=on_columns)
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Natural:

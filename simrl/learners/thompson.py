@@ -13,9 +13,11 @@ import jax
 from simrl.learners import arms, chances
 from simrl.learners.arms import Pulls
 from simrl.measures import best_arm
+from simrl.records import readable
 from simrl.types import Array, Environment, Learner, Policy
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Thompson:

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 
 from simrl import columns
 from simrl.learners import arms
+from simrl.records import readable
 from simrl.types import Array, Environment, Learner, Policy
 
 SURE = 40.0  # nats by which the choice is above the others: none of them is ever drawn
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class UCB1:

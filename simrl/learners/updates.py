@@ -1,7 +1,8 @@
 """What the learners share: the optimiser, the draw of groups and the weighted score."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -9,64 +10,109 @@ import jax.numpy as jnp
 import optax
 
 from simrl import keys
-from simrl.learners import schedules
+from simrl.learners import optimizers, schedules
 from simrl.measures import phases
 from simrl.types import Array, Environment, Info, Params, Policy, State, Task, TeacherForced
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Optimizer:
-    """Any optax optimiser by its name, with its arguments as traced numbers.
+    """An optimiser of optax or optax.contrib by its name, with its arguments as traced numbers.
 
-    Its learning rate may follow a `schedule` and its gradients be clipped first by `clip`, both by
-    optax's names; their numbers stand among the others (simrl.learners.schedules). What a schedule
-    cannot have traced, horizons above all, is `fixed` when a spec is resolved.
+        Optimizer("adam", learning_rate=1e-3, b1=0.8)
+        Optimizer("sgd", learning_rate=0.1, schedule="cosine_decay_schedule", decay_steps=1000)
+        Optimizer("sgd", learning_rate=0.1, clip="clip_by_global_norm", max_norm=1.0)
+
+    Plain SGD steps at a rate of 1 unless one is given; no other optimiser has a default rate.
+
+    Attributes:
+        name: what optax calls it, or an `optax.GradientTransformation`, whose numbers are then
+            static and whose results cannot be stored.
+        numbers: its arguments, and those of `schedule` and `clip`, by optax's names. Traced:
+            conditions that differ in these alone share one compiled program.
+        schedule: optax's name of the schedule of the learning rate, or "". `learning_rate` is its
+            `init_value`; warm-ups take `init_value` and `peak_value` themselves.
+        clip: optax's name of what clips the gradients first, or "".
+        fixed: arguments that cannot be traced (horizons of schedules, switches), put here when a
+            spec is resolved.
     """
 
-    name: str = field(default="sgd", metadata={"static": True})
+    name: Any = field(default="sgd", metadata={"static": True})
     numbers: dict[str, float] = field(default_factory=lambda: {"learning_rate": 1.0})
     schedule: str = field(default="", metadata={"static": True})
     clip: str = field(default="", metadata={"static": True})
     fixed: tuple[tuple[str, float], ...] = field(default=(), metadata={"static": True})
 
+    def __init__(
+        self,
+        name: Any = "sgd",
+        numbers: Any = None,
+        schedule: str = "",
+        clip: str = "",
+        fixed: tuple[tuple[str, float], ...] = (),
+        **arguments: Any,
+    ) -> None:
+        if isinstance(numbers, Real):
+            numbers = {"learning_rate": numbers}
+        if arguments:
+            numbers = {**(numbers or {}), **arguments}
+        if numbers is None:
+            numbers = {"learning_rate": 1.0} if name == "sgd" else {}
+        values = optimizers.known_name(name), numbers, schedule, clip, fixed
+        for f, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, f.name, value)
+
+    def __repr__(self) -> str:
+        named = {"schedule": self.schedule, "clip": self.clip}
+        shown = {**self.numbers, **dict(self.fixed), **{k: x for k, x in named.items() if x}}
+        return f"Optimizer({', '.join([self.label, *(f'{k}={x!r}' for k, x in shown.items())])})"
+
+    @property
+    def label(self) -> str:
+        """The name as it is written in code; of an optax object, what it is."""
+        made = isinstance(self.name, optax.GradientTransformation)
+        return f"<{type(self.name).__name__}>" if made else repr(self.name)
+
     @property
     def plain(self) -> bool:
-        """Neither schedule nor clipping."""
-        return not (self.schedule or self.clip)
+        """Neither schedule nor clipping nor arguments that cannot be traced."""
+        return not (self.schedule or self.clip or self.fixed)
 
     def resolved(self) -> "Optimizer":
-        """The same, with the numbers that its schedule needs to know made static."""
-        if not self.schedule:
-            return self
-        numbers, fixed = schedules.parted({**dict(self.fixed), **self.numbers})
+        """The same, with the arguments that cannot be traced made static."""
+        numbers, fixed = schedules.parted({**dict(self.fixed), **self.numbers}, self.schedule)
         return replace(self, numbers=numbers, fixed=fixed)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
-        make = getattr(optax, self.name, None)
-        if self.name.startswith("_") or not callable(make):
-            return [
-                f"optimizer must name an optax optimiser such as sgd or adam, not {self.name!r}"
-            ]
-        if not self.plain:
-            given = {**self.numbers, **dict(self.fixed)}
-            found = schedules.problems(self.schedule, self.clip, given)
-            if found:
-                return found
+        if isinstance(self.name, optax.GradientTransformation):
+            given = bool(self.numbers) or not self.plain
+            alone = ["an optax object takes no more arguments: chain them with optax.chain"]
+            return alone if given else optimizers.update_problems("given as an object", self)
+        numbers = {**self.numbers, **dict(self.fixed)}
+        others = tuple(name for name in (self.schedule, self.clip) if name)
+        found = (
+            optimizers.name_problems(self.name)
+            or schedules.problems(self.schedule, self.clip, numbers)
+            or optimizers.argument_problems(self.name, others, numbers)
+            or optimizers.range_problems(self.name, numbers)
+        )
+        if found:
+            return found
         try:
-            made = self.build()
+            with optimizers.quiet():
+                made = self.build()
         except (TypeError, ValueError) as error:
-            names = [name for name in (self.name, self.schedule, self.clip) if name]
-            return [f"optax.{', optax.'.join(names)} refuses its numbers: {error}"]
+            return [f"optax.{', optax.'.join((self.name, *others))} refuses its arguments: {error}"]
         if not isinstance(made, optax.GradientTransformation):
             return [f"optax.{self.name} is not an optimiser"]
-        return schedules.range_problems({**self.numbers, **dict(self.fixed)})
+        return optimizers.update_problems(self.name, self)
 
     def build(self) -> optax.GradientTransformation:
         """The optimiser; built inside the trace, so its numbers may be traced."""
-        if self.plain:
-            return getattr(optax, self.name)(**self.numbers)
+        if not isinstance(self.name, str):
+            return self.name
         numbers = {**self.numbers, **dict(self.fixed)}
         return schedules.build(self.name, self.schedule, self.clip, numbers)
 

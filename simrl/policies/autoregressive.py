@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys, listing
+from simrl.records import readable
 from simrl.types import Array, Policy, Shape
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Autoregressive:

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from simrl import keys
+from simrl.records import readable
 from simrl.types import Array, Policy, Shape
 
 STARTS = ("uniform", "random", "given", "pretrained")
 
 
+@readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tabular:

@@ -6,12 +6,10 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from simrl.errors import SpecError as SpecError
+
 NOT_THE_USERS = {"simrl"} | sys.stdlib_module_names  # modules; nor what a package index gave
 INSTALLED = {"site-packages", "dist-packages"}  # folders
-
-
-class SpecError(ValueError):
-    """What cannot be run, read or written; the message is one line, for a user to read."""
 
 
 def in_one_line(error: Exception) -> str:

@@ -26,10 +26,7 @@ def describe(thing: Any) -> Any:
             )
         return {"name": thing.source, "version": thing.version}
     if isinstance(thing, Optimizer):
-        numbers = {**thing.numbers, **dict(thing.fixed)}
-        found = {"name": thing.name, **{key: float(numbers[key]) for key in sorted(numbers)}}
-        added = {"schedule": thing.schedule, "clip": thing.clip}
-        return found | {key: name for key, name in added.items() if name}
+        return _described(thing)
     if dataclasses.is_dataclass(thing):
         # None is what is not there, and is not told: a cell keeps its name when more may be there.
         values = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
@@ -49,6 +46,20 @@ def describe(thing: Any) -> Any:
     if isinstance(thing, tuple | list):
         return [describe(item) for item in thing]
     return thing.item() if isinstance(thing, np.generic) else thing
+
+
+def _described(optimizer: Optimizer) -> dict[str, Any]:
+    """An optimiser as plain JSON values."""
+    if not isinstance(optimizer.name, str):
+        raise SpecError(
+            "an optimizer given as an object cannot be stored; name it, as in "
+            'simrl.Optimizer("adam", learning_rate=0.001), or run with out=None'
+        )
+    numbers = {name: float(x) for name, x in optimizer.numbers.items()}
+    numbers |= {name: x if isinstance(x, bool) else float(x) for name, x in optimizer.fixed}
+    added = {"schedule": optimizer.schedule, "clip": optimizer.clip}
+    names = {name: text for name, text in added.items() if text}
+    return {"name": optimizer.name, **dict(sorted(numbers.items())), **names}
 
 
 def hash_of(description: Any) -> str:

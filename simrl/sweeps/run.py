@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import xarray as xr
 
 from simrl.engine import lanes, pool
 from simrl.sweeps import dataset as datasets
@@ -58,7 +59,7 @@ def run(
     devices: int | None = None,
     only: Iterable[int] | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
-) -> Any:
+) -> xr.Dataset:
     """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
 
     `seeds`: how many, or which (`range(300, 400)`). `out`: the result folder; blocks that are there
@@ -126,7 +127,7 @@ def _trained(
         yield from zip(group, blocks, strict=True)
 
 
-def open_results(path: str | Path, seeds: int | None = None) -> Any:
+def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
     """The `xarray.Dataset` of what is stored at `path`.
 
     The cells that have the most seeds; with `seeds`, every cell that has seeds 0 ... seeds - 1.

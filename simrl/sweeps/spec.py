@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from simrl import records
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
+from simrl.errors import LONGEST, MEANT, SpecError, spelling
 from simrl.learners import advantages, curricula, grouped, lumping, oracles, surrogates
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.bayesian import Bayesian
@@ -31,8 +33,8 @@ from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
-from simrl.sweeps import checks, contracts, memory, owned, ranges
-from simrl.sweeps.errors import SpecError
+from simrl.sweeps import aliases, checks, contracts, memory, owned, ranges
+from simrl.sweeps.given import told
 from simrl.sweeps.owned import Own
 from simrl.types import Trial
 
@@ -62,8 +64,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "surrogate": SURROGATES,
     "curriculum": CURRICULA,
 }
+_OF_SPEC = ("environment", "policy", "learner")
 
 
+@records.readable
 @dataclass(frozen=True)
 class Phases:
     """Bins of the state before an update: `log_odds` of the pass rate (nats), or `excess_loss`,
@@ -77,6 +81,7 @@ class Phases:
     num: int = 12
 
 
+@records.readable
 @dataclass(frozen=True)
 class Spec:
     """One condition: a world, a policy, a learner, and how long to train and when to look."""
@@ -98,6 +103,12 @@ class Spec:
     # reference, one seed's code; "jump": over updates that change nothing; "auto": the fastest
     base_seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuses names that nothing has, before anything is built or run."""
+        for family in _OF_SPEC:
+            resolve(family, getattr(self, family))
+        _learner_resolved(self.learner)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -110,8 +121,13 @@ class Asked:
 
 
 def resolve(family: str, value: Any) -> Any:
-    """A name, a dict with a `name`, or a thing of the user's own, as a frozen dataclass."""
+    """A name, a dict with a `name`, or a thing of the user's own, as a frozen dataclass.
+
+    None is the advantage without a baseline.
+    """
     known = FAMILIES[family]
+    if value is None and family == "advantage":
+        value = "none"
     if isinstance(value, str):
         value = {"name": value}
     if isinstance(value, dict):
@@ -122,39 +138,59 @@ def resolve(family: str, value: Any) -> Any:
         callable(value) and not isinstance(value, type)
     ):
         return owned.of_family(family, value)
-    other = _is_of_another(family, value)
+    homes = _homes(value)
+    other = bool(homes) and family not in homes
     if isinstance(value, type) or not hasattr(value, "build") or other:
-        told = type(value).__name__ if other else repr(value)
-        raise SpecError(
-            f"{family} must be one of {', '.join(known)} or a thing of your own, not {told}"
-        )
+        allowed = f"{family} must be one of {', '.join(known)} or a thing of your own"
+        if not other:
+            raise SpecError(f"{allowed}, not {told(value)}")
+        kind = type(value).__name__
+        raise SpecError(f"{allowed}, not {kind}, which is {_place(kind, homes)}")
     return value
 
 
-def _is_of_another(family: str, value: Any) -> bool:
-    """Whether simrl has this kind of thing, but not in this family."""
-    homes = {
-        home
+def _homes(value: Any) -> list[str]:
+    """The families that have this kind of thing."""
+    kinds = {
+        home: [kind if isinstance(kind, type) else type(kind) for kind in known.values()]
         for home, known in FAMILIES.items()
-        for kind in known.values()
-        if type(value) is (kind if isinstance(kind, type) else type(kind))
     }
-    return bool(homes) and family not in homes
+    return [home for home in kinds if type(value) in kinds[home]]
+
+
+def _place(kind: str, homes: list[str]) -> str:
+    """What something is, and where it is passed."""
+    home = homes[0]
+    article = "an" if home[0] in "ae" else "a"
+    keyword = f"{home}=simrl.{kind}(...)"
+    where = keyword if home in _OF_SPEC else f"learner=simrl.PolicyGradient({keyword})"
+    return f"{article} {home}: pass it as {where}"
 
 
 def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any:
-    name = value.pop("name", None)
+    name = value.get("name")
+    if name is None:
+        raise SpecError(f"{family} needs a name: one of {', '.join(known)}; got {told(value)}")
     if isinstance(name, str) and ":" in name:
-        named = owned.own(name, str(value.pop("version", "")))
-        if value:
-            raise SpecError(f"{name} takes a version alone, not {', '.join(map(str, value))}")
-        return resolve(family, named)
-    if name not in known:
-        raise SpecError(f"{family} must be one of {', '.join(known)}, not {name!r}")
-    base = known[name]() if isinstance(known[name], type) else known[name]
+        return _imported(family, **value)
+    if isinstance(name, str) and name not in known:
+        value = aliases.without_alias(family, {**value, "name": spelling(name)})
+    found = value.pop("name", None)
+    if found not in known:
+        hint = aliases.hint(family, found, known) if isinstance(found, str) else ""
+        line = f"{family} must be one of {', '.join(known)}, not {name!r}{hint}"
+        raise SpecError(line if len(line) <= LONGEST else f"no {family} is called {name!r}{hint}")
+    base = known[found]() if isinstance(known[found], type) else known[found]
     for key, item in value.items():
         base = put(base, key, item)
     return base
+
+
+def _imported(family: str, name: str, version: Any = "", **rest: Any) -> Any:
+    """A thing of the user's own by its "module:attribute"."""
+    if rest:
+        raise SpecError(f"{name} takes a version alone, not {', '.join(map(str, rest))}")
+    return resolve(family, owned.own(name, str(version)))
 
 
 def put(thing: Any, path: str, value: Any) -> Any:
@@ -167,10 +203,9 @@ def put(thing: Any, path: str, value: Any) -> Any:
         return dataclasses.replace(thing, numbers={**thing.numbers, head: value})
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
     if head not in names:
-        kind = type(thing).__name__
-        paths = _paths_to(thing, head) if names else []
-        meant = f"; did you mean {' or '.join(paths)}?" if paths else ""
-        raise SpecError(f"{kind} has no field {head!r}; it has {', '.join(names) or 'none'}{meant}")
+        paths = records.paths(thing, head) or records.paths(thing, MEANT.get(head, head))
+        hint = f"; did you mean {' or '.join(paths)}?" if paths else ""
+        raise SpecError(records.said(type(thing).__name__, head, names, hint))
     if isinstance(value, list) and isinstance(getattr(thing, head), tuple):
         value = tuple(value)
     if rest:
@@ -186,15 +221,6 @@ def put(thing: Any, path: str, value: Any) -> Any:
     return dataclasses.replace(thing, **{head: value})
 
 
-def _paths_to(thing: Any, name: str) -> list[str]:
-    """Dotted paths to what is called by a name somewhere within."""
-    inner = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
-    inner |= thing.numbers if isinstance(thing, Optimizer) else {}
-    within = {path: held for path, held in inner.items() if dataclasses.is_dataclass(held)}
-    deeper = [f"{path}.{rest}" for path, held in within.items() for rest in _paths_to(held, name)]
-    return [name, *deeper] if name in inner else deeper
-
-
 def _fields(thing: Any, values: dict[str, Any]) -> Any:
     for key, item in values.items():
         thing = put(thing, key, item)
@@ -202,28 +228,21 @@ def _fields(thing: Any, values: dict[str, Any]) -> Any:
 
 
 def _optimizer(value: Any) -> Optimizer:
-    if isinstance(value, Optimizer):
-        return value.resolved()
-    given = dict(value) if isinstance(value, dict) else {"name": value, "learning_rate": 1.0}
-    name = given.pop("name", "sgd")
-    if not isinstance(name, str):
-        raise SpecError(f"optimizer must be the name of an optax optimiser, not {name!r}")
-    schedule, clip = given.pop("schedule", ""), given.pop("clip", "")
-    for kind, found in (("schedule", schedule), ("clip", clip)):
-        if not isinstance(found, str):
-            raise SpecError(f"{kind} must be an optax name, not {found!r}")
-    return Optimizer(name, given, schedule, clip).resolved()
+    if isinstance(value, dict):
+        given = {"name": "sgd", "schedule": "", "clip": "", **value}
+        head = (given.pop(name) for name in ("name", "schedule", "clip"))
+        name, schedule, clip = head
+        return Optimizer(name, given, schedule, clip).resolved()
+    return (value if isinstance(value, Optimizer) else Optimizer(value)).resolved()
 
 
 def resolved(spec: Spec) -> Spec:
     """The spec with every name replaced by the thing it names."""
-    for family in ("environment", "policy", "learner"):
+    for family in _OF_SPEC:
         spec = put(spec, family, getattr(spec, family))
-    learner = spec.learner
-    fields = dataclasses.fields(learner) if dataclasses.is_dataclass(learner) else ()
-    for name in (f.name for f in fields):
-        if name in FAMILIES or name.endswith("optimizer"):
-            learner = put(learner, name, getattr(learner, name))
+    learner = (
+        _learner_resolved(spec.learner) if dataclasses.is_dataclass(spec.learner) else spec.learner
+    )
     thresholds = spec.thresholds
     with contextlib.suppress(ValueError):  # rows of unlike lengths: refused like other text
         thresholds = tuple(np.atleast_1d(np.asarray(thresholds)).tolist())
@@ -234,6 +253,15 @@ def resolved(spec: Spec) -> Spec:
     return dataclasses.replace(
         spec, learner=learner, thresholds=thresholds, measures=tuple(sorted(set(map(str, asked))))
     )
+
+
+def _learner_resolved(learner: Any) -> Any:
+    """A learner with every name in its fields replaced by the thing it names."""
+    fields = dataclasses.fields(learner) if dataclasses.is_dataclass(learner) else ()
+    for name in (f.name for f in fields):
+        if name in FAMILIES or name.endswith("optimizer"):
+            learner = put(learner, name, getattr(learner, name))
+    return learner
 
 
 def validate(spec: Spec) -> None:

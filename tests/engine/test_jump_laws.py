@@ -12,15 +12,22 @@ from scipy import stats
 import simrl
 
 NUM = 4000
+RATE = simrl.Optimizer()  # of 1
 WORLDS = {
-    "none": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("none", 1)),
-    "leave_one_out": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("leave_one_out", 8)),
-    "group_normalised": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("group_normalised", 8)),
+    "none": (simrl.Bandit(num_arms=50), simrl.PolicyGradient("none", 1, optimizer=RATE)),
+    "leave_one_out": (
+        simrl.Bandit(num_arms=50),
+        simrl.PolicyGradient("leave_one_out", 8, optimizer=RATE),
+    ),
+    "group_normalised": (
+        simrl.Bandit(num_arms=50),
+        simrl.PolicyGradient("group_normalised", 8, optimizer=RATE),
+    ),
     "a verifier that errs": (
         simrl.Bandit(num_arms=20, verifier="noisy", false_positive=0.01, false_negative=0.2),
-        simrl.PolicyGradient("leave_one_out", 4),
+        simrl.PolicyGradient("leave_one_out", 4, optimizer=RATE),
     ),
-    "two positions": (simrl.Sequence(7, 2), simrl.PolicyGradient("none", 4)),
+    "two positions": (simrl.Sequence(7, 2), simrl.PolicyGradient("none", 4, optimizer=RATE)),
 }
 
 

@@ -114,7 +114,7 @@ def test_jumps_keep_their_bits():
         ({"learner": simrl.Supervised()}, "only policy gradient"),
         ({"learner": simrl.PolicyGradient(simrl.RunningMean())}, "number of successes"),
         (
-            {"learner": simrl.PolicyGradient(optimizer=simrl.Optimizer("adam"))},
+            {"learner": simrl.PolicyGradient(optimizer=simrl.Optimizer("adam", learning_rate=1.0))},
             "sgd with a learning_rate alone",
         ),
     ],

@@ -39,7 +39,7 @@ SPECS = {
     ),
     "labels": simrl.Spec(
         simrl.Bandit("one_right", 4),
-        simrl.Supervised(2, optimizer=simrl.Optimizer("adam")),
+        simrl.Supervised(2, optimizer=simrl.Optimizer("adam", learning_rate=1.0)),
         phases=simrl.Phases(num=1),
     ),
 }

@@ -137,7 +137,7 @@ def test_natural_gradient_is_the_inverse_fisher_information_times_the_gradient()
     """Two prompts, of which each is drawn half of the time: 1/M of the gradient and of Fisher."""
     world = simrl.Sequence(3, 2, "token", num_prompts=2)
     environment = world.build()
-    spec = simrl.PolicyGradient("leave_one_out", 8, 3)
+    spec = simrl.PolicyGradient("leave_one_out", 8, 3, simrl.Optimizer())
     spec = specs.put(specs.put(spec, "advantage", spec.advantage), "surrogate", "natural")
     learner = build(world, spec).learner
     logits = some_logits(environment.shape, seed=2)

@@ -23,6 +23,19 @@ EXPONENTIAL |= {"transition_steps": 2, "decay_rate": 0.5, "momentum": 0.9}
 CYCLE = {"name": "sgd", "schedule": "cosine_onecycle_schedule", "transition_steps": 4}
 ADAPTIVE = {"name": "adam", "learning_rate": 0.1, "eps": 1e-3, "clip": "adaptive_grad_clip"}
 
+PEAKED = {
+    "warmup_constant_schedule": {"init_value": 0.01, "warmup_steps": 2},
+    "warmup_cosine_decay_schedule": {
+        "init_value": 0.01, "warmup_steps": 2, "decay_steps": 5, "end_value": 0.02
+    },
+    "warmup_exponential_decay_schedule": {
+        "init_value": 0.0, "warmup_steps": 2, "transition_steps": 2, "decay_rate": 0.5,
+        "end_value": 0.03,
+    },
+    "cosine_onecycle_schedule": {"transition_steps": 5},
+    "linear_onecycle_schedule": {"transition_steps": 5},
+}  # all that optax has  # fmt: skip
+
 DIRECTLY = {
     "cosine": (COSINE, lambda: optax.adam(optax.cosine_decay_schedule(0.1, 4, 0.2))),
     "cosine, clipped": (
@@ -106,6 +119,23 @@ def test_numbers_are_traced_and_horizons_are_not():
     assert len({identity.cell_hash(cell.spec) for cell in rates}) == 4
 
 
+@pytest.mark.parametrize("schedule", PEAKED)
+def test_peaks_are_one_program(schedule):
+    """Also those of `numbers` given as a field, before anything is resolved."""
+    fields = {"name": "sgd", "schedule": schedule, **PEAKED[schedule]}
+    rates = (0.1, 0.4)
+    spec = simrl.Spec(learner={"name": "supervised", "optimizer": fields | {"peak_value": 0.2}})
+    cells = simrl.Sweep(spec, {"learner.optimizer.peak_value": list(rates)}).cells()
+    one, other = (specs.traced(specs.parts(cell.spec)) for cell in cells)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert len({identity.cell_hash(cell.spec) for cell in cells}) == 2
+    path = jax.jit(lambda parts: path_of(parts[2].optimizer.build()))
+    for peak, parts in zip(rates, (one, other), strict=True):
+        direct = getattr(optax, schedule)(**PEAKED[schedule], peak_value=peak)
+        np.testing.assert_allclose(path(parts), path_of(optax.sgd(direct)), rtol=1e-5, atol=1e-7)
+    assert path._cache_size() == 1
+
+
 def test_plain_optimisers_are_described_as_ever():
     spec = learner({"name": "adafactor", "learning_rate": 0.1, "decay_rate": 0.7}).optimizer
     assert identity.describe(spec) == {"name": "adafactor", "learning_rate": 0.1, "decay_rate": 0.7}
@@ -117,10 +147,10 @@ def test_plain_optimisers_are_described_as_ever():
 
 BAD = {
     "schedule": (COSINE | {"schedule": "cosine"}, "optax schedule, not 'cosine'"),
-    "no name": (COSINE | {"schedule": 3}, "schedule must be an optax name, not 3"),
-    "not a schedule": (COSINE | {"schedule": "sgd"}, "refuses its numbers"),
-    "hidden": (COSINE | {"clip": "_src"}, "clip_by_global_norm, not '_src'"),
-    "not clipping": (COSINE | {"clip": "adam"}, "clip_by_global_norm, not 'adam'"),
+    "no name": (COSINE | {"schedule": 3}, "schedule must name an optax schedule, not 3"),
+    "not a schedule": (COSINE | {"schedule": "sgd"}, "must name an optax schedule, not 'sgd'"),
+    "hidden": (COSINE | {"clip": "_src"}, "not '_src'"),
+    "not clipping": (COSINE | {"clip": "adam"}, "not 'adam'"),
     "no horizon": (
         {k: v for k, v in COSINE.items() if k != "decay_steps"},
         "missing 1 required positional argument: 'decay_steps'",
@@ -130,6 +160,7 @@ BAD = {
     "half a step": (COSINE | {"decay_steps": 2.5}, "decay_steps must be a whole number"),
     "in words": (COSINE | {"decay_steps": "x"}, "decay_steps must be a number, not 'x'"),
     "zero": (COSINE | {"decay_steps": 0}, "positive"),
+    "no peak": (WARM | {"peak_value": 0.0}, "peak_value must be above 0"),
     "warm-up's rate": (WARM | {"learning_rate": 0.1}, "init_value and peak_value in place"),
     "unknown": (COSINE | {"speed": 1.0}, "speed"),
     "traced in words": (COSINE | {"alpha": "x"}, "alpha must be a number"),

@@ -85,7 +85,7 @@ SPECS = {
     "before all seeds": ({"base_seed": -1}, ["base_seed", "0 ... 2^32 - 1"]),
     "past all seeds": ({"base_seed": 2**32}, ["base_seed", "0 ... 2^32 - 1"]),
     "far past": ({"base_seed": 2**63}, ["base_seed", "0 ... 2^32 - 1"]),
-    "b1": ({"learner": sgd("adam", learning_rate=0.1, b1=2.0)}, ["b1", "[0, 1]", "2.0"]),
+    "b1": ({"learner": sgd("adam", learning_rate=0.1, b1=2.0)}, ["b1", "[0, 1)", "2.0"]),
     "float32": ({"learner": sgd(learning_rate=1e39)}, ["float32", "3.4e+38", "1e+39"]),
     "no float": ({"learner": sgd(learning_rate=HUGE)}, ["float32", "3.4e+38"]),
     "ranks": ({"environment": choosing(labels="zipf", zipf_exponent=-1.0)}, ["zipf_exponent"]),

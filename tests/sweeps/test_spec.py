@@ -67,7 +67,7 @@ BAD_SPECS = {
     "optimiser's field": ({"learner": sgd(speed=1.0)}, ["optax.sgd", "speed"]),
     "rate missing": ({"learner": supervised(optimizer={"name": "sgd"})}, ["learning_rate"]),
     "rate in words": ({"learner": sgd(learning_rate="x")}, ["learning_rate", "number"]),
-    "a switch": ({"learner": sgd(nesterov=True)}, ["nesterov", "number"]),
+    "a rate missing": ({"learner": supervised(optimizer="adam")}, ["adam needs a learning_rate"]),
     "no labels": ({"learner": simrl.Supervised(batch_size=0)}, ["at least 1"]),
     "no group": ({"learner": simrl.PolicyGradient(group_size=0)}, ["at least 1"]),
     "half a group": ({"learner": simrl.PolicyGradient(group_size=2.5)}, ["whole", "2.5"]),
@@ -293,7 +293,7 @@ def test_hashes_know_what_a_cell_is_and_not_how_it_was_written():
         name(environment=simrl.Sequence(zipf_exponent=2.0)),
         name(learner=simrl.PolicyGradient(simrl.Affine(0.0, 0.0))),
         name(learner=simrl.PolicyGradient(simrl.Constant())),
-        name(learner=simrl.PolicyGradient(optimizer=simrl.Optimizer("adam"))),
+        name(learner=simrl.PolicyGradient(optimizer=simrl.Optimizer("adam", learning_rate=1.0))),
     ]
     assert len({name(), *others}) == len(others) + 1
 
