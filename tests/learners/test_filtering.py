@@ -13,12 +13,13 @@ from tests.contracts.worlds import begun, build, some_logits, streams
 from tests.oracles import enumeration
 
 SIZE, GROUPS, MOST, NUM = 2, 2, 5, 4000
+RATE = simrl.Optimizer()  # of 1: a change of the params is a gradient
 ADVANTAGE = specs.ADVANTAGES["leave_one_out"]
 
 
 def made(num_prompts=2):
     world = simrl.Sequence(2, 2, "exact", num_prompts=num_prompts)
-    trial = build(world, simrl.FilteredPolicyGradient(ADVANTAGE, SIZE, GROUPS, MOST))
+    trial = build(world, simrl.FilteredPolicyGradient(ADVANTAGE, SIZE, GROUPS, MOST, RATE))
     task, state = begun(trial, jax.random.key(2))
     return trial, task, state._replace(params=jnp.asarray(some_logits(state.params.shape)))
 
@@ -157,8 +158,8 @@ def test_samples_and_updates_are_what_was_drawn_and_done(engine):
         engine=engine,
     )
     learners = {
-        "filtered": simrl.FilteredPolicyGradient("leave_one_out", SIZE, 1, 4),
-        "plain": simrl.PolicyGradient("leave_one_out", SIZE),
+        "filtered": simrl.FilteredPolicyGradient("leave_one_out", SIZE, 1, 4, RATE),
+        "plain": simrl.PolicyGradient("leave_one_out", SIZE, optimizer=RATE),
     }
     whole = simrl.run(simrl.Sweep(spec, {"learner": learners}), seeds=16)
     tables = simrl.phase_table(whole), simrl.curve_table(whole, "pass_rate")
