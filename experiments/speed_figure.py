@@ -1,5 +1,7 @@
 """The figure of `experiments.speed`: time per unit of every side, on a log axis."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,10 +12,11 @@ from simrl import plots
 
 FLOORS = ["arithmetic floor", "memory floor"]  # columns; the larger is the roofline
 COLOURS = dict(zip(SIDES, plots.CYCLE, strict=False))
+MARKERS = dict(zip(SIDES, "Dos^vP", strict=False))
 TITLES = {
     "W1": "10-armed testbed",
-    "W2": "sequence guessing, V=16, L=8",
-    "W1 large": "testbed, 100,000 seed-runs",
+    "W2": "sequences, V = 16, L = 8",
+    "W1 large": "10-armed testbed, 100,000 seeds",
     "W2 large": "sequences, 32,768 seeds",
 }
 SHORT = {"plain JAX + inverse CDF": "inverse CDF"}
@@ -30,18 +33,22 @@ def figure(table: pd.DataFrame) -> Figure:
     width = plots.TWO_COLUMNS if columns == 2 else plots.ONE_COLUMN
     made = Figure(figsize=(width, 2.2 * rows), layout="constrained")
     axes = list(made.subplots(rows, columns, squeeze=False).flat)
+    for below in axes[len(panels) + 1 : total]:
+        below.sharey(axes[len(panels)])
     for ax, letter, what in zip(axes, "abcdef", panels + kinds, strict=False):
         if what in TITLES:
             dots(ax, table[table["workload"] == what])
             plots.panel_letter(ax, letter, TITLES[what])
         else:
             lines(ax, table[table["workload"].str.contains(what)])
-            plots.panel_letter(ax, letter, f"one token of V, {what}")
+            plots.panel_letter(ax, letter, f"one of V answers, {what}")
     for ax in axes[total:]:
         ax.remove()
-    if panels:
-        label = "roofline, measured on this machine"
-        made.legend(axes[0].lines[-1:], [label], loc="outside lower center")
+    handles: dict[str, Any] = {}
+    for ax in axes[:total]:
+        marks, names = ax.get_legend_handles_labels()
+        handles |= dict(zip(names, marks, strict=True))
+    made.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
     return made
 
 
@@ -57,9 +64,10 @@ def dots(ax: Axes, part: pd.DataFrame) -> None:
     for place, row in part.iterrows():
         colour = COLOURS[row["side"]]
         ax.plot([row["low"], row["high"]], [place, place], color=colour)
-        ax.plot(row["median"], place, "D" if row["side"] == SIMRL else "o", color=colour)
+        ax.plot(row["median"], place, MARKERS[row["side"]], color=colour)
     floor = part[FLOORS].max(axis=None)  # one number, of the sides that have it
-    ax.axvline(floor, color=plots.style.GREY, linestyle=":", linewidth=0.8)
+    roofline: dict[str, Any] = {"color": plots.style.GREY, "linestyle": ":", "linewidth": 0.8}
+    ax.axvline(floor, label="roofline, measured on this machine", **roofline)
     names = [name(row["side"], row["on"], part) for _, row in part.iterrows()]
     ax.set_yticks(part.index, names)
     ax.set_ylim(-0.6, len(part) - 0.4)
@@ -73,16 +81,18 @@ def lines(ax: Axes, part: pd.DataFrame) -> None:
     sizes = part["workload"].str.extract(r"V=(\d+)")[0].astype(int)
     for side, rows in part.assign(size=sizes).groupby("side", sort=False):
         colour = COLOURS[str(side)]
-        marker = "D" if side == SIMRL else "o"
+        marker = MARKERS[str(side)]
         label = name(str(side), rows["on"].iloc[0], part)
-        style = DASHED.get(str(side), "-")
-        ax.plot(rows["size"], rows["median"], color=colour, linestyle=style, label=label)
+        look: dict[str, Any] = {
+            "color": colour,
+            "linestyle": DASHED.get(str(side), "-"),
+            "marker": marker,
+        }
+        ax.plot(rows["size"], rows["median"], label=label, **look)
         for guessed, some in rows.groupby("extrapolated"):
             fill = "white" if guessed else colour
             ax.plot(some["size"], some["median"], marker, color=colour, markerfacecolor=fill)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_ylim(top=part["median"].max() * 1e3)  # room for the legend
-    ax.set_xlabel("V (hollow: extrapolated)")
+    ax.set_xlabel("number of answers V (hollow: extrapolated)")
     ax.set_ylabel("s/seed to pass rate ½")
-    ax.legend(loc="upper left", ncols=2)

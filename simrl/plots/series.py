@@ -17,7 +17,7 @@ By = str | Sequence[str] | None
 Colors = Mapping[Any, Any] | Sequence[Any] | None
 
 NEEDED = ("quantity", "units", "mean", "low", "high", "num_seeds")
-MEASURED = (*NEEDED, "statistic")
+MEASURED = (*NEEDED, "statistic", "num_diverged")
 # What a curve is drawn against, and its unit.
 COUNTS = {"samples": "samples", "step": "updates", "flops": "FLOPs", "flops_counted": "FLOPs"}
 PLACES = (*COUNTS, "phase", "phase_low", "phase_high")
@@ -60,10 +60,12 @@ def label_of(name: str, units: str = "1") -> str:
 
 
 def seeds_of(rows: pd.DataFrame) -> str:
-    """Return how many seeds stand behind the rows: "n = 30–4,096 seeds"."""
+    """Return how many seeds stand behind the rows: "n = 30–4,096 seeds, 2 diverged"."""
     fewest, most = int(rows["num_seeds"].min()), int(rows["num_seeds"].max())
     number = f"{most:,}" if fewest == most else f"{fewest:,}–{most:,}"
-    return f"n = {number} {'seed' if most == 1 else 'seeds'}"
+    lost = int(rows["num_diverged"].max()) if "num_diverged" in rows.columns else 0
+    diverged = f", {lost:,} diverged" if lost else ""
+    return f"n = {number} {'seed' if most == 1 else 'seeds'}{diverged}"
 
 
 def check_table(table: Any, source: str) -> None:

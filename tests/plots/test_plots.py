@@ -121,6 +121,17 @@ def test_an_axis_that_follows_from_another_is_not_named(ax):
     assert labels_of(ax) == ["0.5", "0.25"]
 
 
+def test_seeds_that_diverged_are_counted_and_no_series_of_their_own(ax):
+    table = pd.concat([curves(0.5, num_diverged=0), curves(0.25, num_diverged=[0, 1, 2, 2])])
+    plots.line(table, ax)
+    assert labels_of(ax) == ["0.5", "0.25"]
+    assert "n = 1,024 seeds, 2 diverged" in title_of(ax)
+    both = phases().assign(num_diverged=1)
+    both.loc[both["quantity"] == "pass_rate", "num_diverged"] = 0
+    plots.points(both, ax)  # are placed by the pass rate, whichever the counts
+    np.testing.assert_array_equal(ax.lines[-1].get_xdata(), [0.005, 0.04, 0.2, 0.95])
+
+
 @pytest.mark.parametrize("num", [2, 8])
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_legend_lies_outside_the_data_and_nothing_is_cut_off(num, columns, tmp_path):
