@@ -168,6 +168,11 @@ class _Stored:
 
 def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
     have = np.concatenate([block["seed"] for block in blocks])
+    if not np.isin(seeds, have).all():  # searchsorted would put another seed's values there
+        absent = np.setdiff1d(seeds, have)
+        raise SpecError(
+            f"{absent.size} of {seeds.size} seeds have no values, the first {absent[0]}"
+        )
     order = np.argsort(have)
     rows = order[np.searchsorted(have, seeds, sorter=order)]
     as_they_are = np.array_equal(have, seeds)

@@ -112,7 +112,7 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
             num_updates = int(block["total.step"].sum())
             report.block(positions.index(i), cells[i].coordinates, last - first + 1, num_updates)
     found = [
-        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i]))
+        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i], wanted))
         for i in positions
     ]
     product = sweep.mode == "product" and len(found) == len(cells)
@@ -190,8 +190,17 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     return found
 
 
-def _stored(store: Store, cell: Cell, fresh: list[Block]) -> list[Block]:
-    """All blocks of a cell: those that were just made are not read again."""
+def _stored(store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray) -> list[Block]:
+    """Returns all blocks of a condition; those just computed are not read again.
+
+    Raises SpecError where a wanted seed is in none of them: another process deleted its block.
+    """
+    absent = _missing(store, cell, wanted)
+    if absent:
+        raise SpecError(
+            f"{store.path}: the blocks of seeds {absent[0][0]} to {absent[-1][1]} of "
+            f"{cell.coordinates or 'the condition'} disappeared during the run; run again"
+        )
     name = identity.cell_hash(cell.spec)
-    made = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
-    return [made[ends] if ends in made else store.load(name, *ends) for ends in store.blocks(name)]
+    own = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
+    return [own[ends] if ends in own else store.load(name, *ends) for ends in store.blocks(name)]

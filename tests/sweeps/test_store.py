@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import simrl
-from simrl.sweeps import identity, pools, store
+from simrl.sweeps import dataset, grid, identity, pools, store
 from simrl.sweeps import run as runs
 from simrl.sweeps import spec as specs
 
@@ -173,6 +173,31 @@ def test_an_interrupt_during_a_write_leaves_no_trace(broken, brief, tmp_path, mo
     assert files(tmp_path) == before
     simrl.open(tmp_path)
     xr.testing.assert_identical(simrl.run(brief, 10, tmp_path), simrl.run(brief, 10))
+
+
+def test_blocks_that_vanish_during_a_run_are_missed(sweep, tmp_path):
+    """Another process deletes a block: no other seed's values stand in its place."""
+    simrl.run(sweep, 8, tmp_path)
+    lost = sorted(tmp_path.rglob("4-7.npz"))
+
+    def delete(progress):
+        for file in lost:
+            file.unlink(missing_ok=True)
+
+    words = ("seeds 4 to 7", "learning_rate", "run again")
+    assert_refused(lambda: simrl.run(sweep, 12, tmp_path, progress=delete), tmp_path, *words)
+    xr.testing.assert_identical(simrl.run(sweep, 12, tmp_path), simrl.run(sweep, 12))
+
+
+def test_rows_are_matched_to_their_seeds(brief):
+    ready = specs.resolved(brief)
+    block = {"seed": np.array([0, 1, 5]), "total.step": np.array([10, 11, 15])}
+    cell = grid.Cell({}, ready)
+    data = dataset.dataset("a", [(cell, [dict(block)])], np.array([1, 5]), product=False)
+    assert data["total_step"].values.tolist() == [[11, 15]]
+    for seeds in ([3], [0, 2, 5], [6]):
+        with pytest.raises(simrl.SpecError, match="have no values"):
+            dataset.dataset("a", [(cell, [dict(block)])], np.array(seeds), product=False)
 
 
 def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):
