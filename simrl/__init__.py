@@ -36,7 +36,8 @@ from simrl.learners.ucb import UCB1
 from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
-from simrl.sweeps.grid import Sweep, load
+from simrl.sweeps.config import load
+from simrl.sweeps.grid import Sweep
 from simrl.sweeps.owned import own
 from simrl.sweeps.spec import Phases, Spec
 from simrl.types import (

@@ -11,6 +11,8 @@ import numpy as np
 from simrl.sweeps.errors import SpecError
 
 MOST_SEEDS = 2**32  # their numbers are 32-bit words
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def seeds(value: Any) -> np.ndarray:
@@ -83,4 +85,4 @@ def _row(value: Any) -> np.ndarray | None:
 
 def told(value: Any) -> str:
     """A value in a few words and on one line."""
-    return " ".join(reprlib.repr(value).split())
+    return " ".join(_SHORT.repr(value).split())

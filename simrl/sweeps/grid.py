@@ -1,31 +1,18 @@
-"""Sweeps: a base spec, what to vary, and the cells that come of it."""
+"""Sweeps: a base spec, what to vary, and the conditions that follow."""
 
 import dataclasses
 import itertools
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from simrl.sweeps import checks, given, identity
+from simrl.sweeps import checks, identity, labels
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
+from simrl.sweeps.given import told as brief
 from simrl.sweeps.spec import Spec
 
-RESERVED = {
-    "cell",
-    "seed",
-    "log_point",
-    "phase",
-    "threshold",
-    "prompt",
-    "position",
-    "symbol",
-    "leaf",
-}
+FIELDS = {own.name for own in dataclasses.fields(Spec)}
 
 
 class Cell(NamedTuple):
@@ -42,7 +29,11 @@ class Sweep:
     `vary` maps a dotted path of the spec (`learner.optimizer.learning_rate`) to its values: a list,
     or a dict from labels to values. An axis that is not a path maps labels to dicts of paths that
     change together. `mode` "product" takes every combination, "zip" the values side by side;
-    "list" takes `vary` as a list of (labels, changes), one pair of dicts per cell.
+    "list" takes `vary` as a list of (labels, changes), one pair of dicts per condition.
+
+    An axis is called by the last part of its path; by the whole path where a Dataset or a table has
+    that name itself (`environment.mean`) or two axes end alike. Labels are text, numbers or
+    booleans; objects in a list are labelled by their type and by what differs.
     """
 
     spec: Spec = field(default_factory=Spec)
@@ -51,49 +42,32 @@ class Sweep:
     mode: str = "product"
 
     def cells(self) -> list[Cell]:
-        """The conditions in order, each resolved and checked."""
-        if not isinstance(self.spec, Spec):
-            raise SpecError(f"a sweep varies a simrl.Spec, not {self.spec!r}")
-        if not isinstance(self.name, str):
-            raise SpecError(f"name must be text, not {self.name!r}")
-        if self.mode not in ("product", "zip", "list"):
-            raise SpecError(f"mode must be product, zip or list, not {self.mode!r}")
-        if self.mode == "list":
-            return self._listed()
-        if not isinstance(self.vary, Mapping):
-            raise SpecError(f"mode {self.mode} needs vary to map paths to lists of values")
-        if not all(isinstance(path, str) for path in self.vary):
-            raise SpecError(f"vary must map paths, as text, to lists of values, not {self.vary!r}")
-        axes = {path: _labelled(path, values) for path, values in self.vary.items()}
-        lengths = {len(values) for values in axes.values()}
-        if self.mode == "zip" and len(lengths) > 1:
-            raise SpecError(f"zip needs axes of one length, not {sorted(lengths)}")
-        names = [short_name(path) for path in axes]
-        if len(set(names)) < len(names) or RESERVED.intersection(names):
-            names = list(axes)
-        if RESERVED.intersection(names):
-            raise SpecError(f"an axis may not be called {', '.join(sorted(RESERVED))}")
-        combine = itertools.product if self.mode == "product" else zip
-        combinations = combine(*axes.values()) if axes else [()]
-        base = specs.resolved(self.spec)
-        return [_cell(base, list(axes), names, chosen) for chosen in combinations]
+        """Returns the conditions in order, each resolved and checked."""
+        cells = self.unchecked()
+        for cell in cells:
+            specs.validate(cell.spec)
+        return cells
 
-    def _listed(self) -> list[Cell]:
-        pairs = self.vary if isinstance(self.vary, list | tuple) else []
-        if not pairs or any(not isinstance(p, list | tuple) or len(p) != 2 for p in pairs):
-            raise SpecError("mode list needs vary to be a list of (labels, changes)")
-        if len({tuple(labels) for labels, _ in self.vary}) > 1:
-            raise SpecError("mode list needs the same labels in every cell")
+    def unchecked(self) -> list[Cell]:
+        """Returns the conditions with resolved specs that nothing has validated yet."""
+        pairs = self._conditions()
         base = specs.resolved(self.spec)
-        return [_changed(base, dict(labels), changes) for labels, changes in self.vary]
+        cells = []
+        for coordinates, changes in pairs:
+            changed = base
+            for path, value in changes.items():
+                changed = specs.put(changed, path, value)
+            cells.append(Cell(coordinates, specs.resolved(changed)))
+        return cells
 
     def describe(self) -> dict[str, Any]:
-        """What the sweep is, as plain JSON values."""
+        """Returns what the sweep is, as plain JSON values."""
         cells = self.cells()
         return {
             "name": self.name,
             "mode": self.mode,
             "engine": identity.engine(),
+            "varied": sorted({path for _, changes in self._conditions() for path in changes}),
             "cells": [
                 {
                     "coordinates": cell.coordinates,
@@ -105,68 +79,80 @@ class Sweep:
             ],
         }
 
+    def _conditions(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Labels and changes, path -> value, of each condition; no two have the same labels."""
+        if not isinstance(self.spec, Spec):
+            raise SpecError(f"a sweep varies a simrl.Spec, not {brief(self.spec)}")
+        if not isinstance(self.name, str):
+            raise SpecError(f"name must be text, not {brief(self.name)}")
+        if self.mode not in ("product", "zip", "list"):
+            raise SpecError(f"mode must be product, zip or list, not {brief(self.mode)}")
+        return self._listed() if self.mode == "list" else self._combined()
 
-def short_name(path: str) -> str:
-    """The axis a path is known by: its last part."""
-    return path.rpartition(".")[2]
+    def _combined(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        if not isinstance(self.vary, Mapping):
+            raise SpecError(f"mode {self.mode} needs vary to map paths to lists of values")
+        if not all(isinstance(path, str) for path in self.vary):
+            rule = "vary must map paths, as text, to lists of values"
+            raise SpecError(f"{rule}, not {brief(dict(self.vary))}")
+        names = labels.axis_names(self.vary)
+        axes = [_values(path, values) for path, values in self.vary.items()]
+        lengths = {len(values) for values in axes}
+        if self.mode == "zip" and len(lengths) > 1:
+            raise SpecError(f"zip needs axes of one length, not {sorted(lengths)}")
+        combine = itertools.product if self.mode == "product" else zip
+        combinations = combine(*axes) if axes else [()]
+        pairs = []
+        for chosen in combinations:
+            changes: dict[str, Any] = {}
+            for path, (_, value) in zip(names, chosen, strict=True):
+                grouped = isinstance(value, Mapping) and path.partition(".")[0] not in FIELDS
+                changes |= value if grouped else {path: value}
+            coordinates = {name: x for name, (x, _) in zip(names.values(), chosen, strict=True)}
+            pairs.append((coordinates, changes))
+        return pairs
+
+    def _listed(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        pairs = self.vary if isinstance(self.vary, list | tuple) else []
+        if not pairs or not all(map(_is_pair, pairs)):
+            raise SpecError("mode list needs vary to be a list of (labels, changes)")
+        axes = list(pairs[0][0])
+        if any(set(own) != set(axes) for own, _ in pairs):
+            raise SpecError("mode list needs the same labels in every condition")
+        for axis in axes:
+            labels.check_name(axis)
+        columns = [labels.checked(axis, [own[axis] for own, _ in pairs]) for axis in axes]
+        rows = list(zip(*columns, strict=True)) if axes else [()] * len(pairs)
+        twice = next((row for row in rows if rows.count(row) > 1), None)
+        if twice is not None:
+            own = dict(zip(axes, twice, strict=True))
+            raise SpecError(f"mode list has two conditions with the labels {brief(own)}")
+        return [
+            (dict(zip(axes, row, strict=True)), dict(changes))
+            for row, (_, changes) in zip(rows, pairs, strict=True)
+        ]
 
 
-def _labelled(path: str, values: Any) -> list[tuple[Any, Any]]:
-    if isinstance(values, str | Iterator) or not isinstance(values, Iterable):
-        raise SpecError(f"{path} needs a list of values to vary, not {values!r}")
-    pairs = (
-        list(values.items()) if isinstance(values, Mapping) else [(_label(v), v) for v in values]
+def _is_pair(pair: Any) -> bool:
+    """Whether this is a pair of mappings, the second from paths."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return False
+    return all(isinstance(part, Mapping) for part in pair) and all(
+        isinstance(path, str) for path in pair[1]
     )
-    if not pairs:
+
+
+def _values(path: str, values: Any) -> list[tuple[Any, Any]]:
+    """Label and value of each place on an axis."""
+    if isinstance(values, str | Iterator) or not isinstance(values, Iterable):
+        raise SpecError(f"{path} needs a list of values to vary, not {brief(values)}")
+    listed = list(values.values() if isinstance(values, Mapping) else values)
+    if not listed:
         raise SpecError(f"{path} has no values to vary")
-    labels = [label for label, _ in pairs]
-    if len(set(labels)) < len(labels):
-        raise SpecError(f"{path} has a value twice: {labels}")
-    return pairs
-
-
-def _label(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, dict):
-        return str(value.get("name", value))
-    if dataclasses.is_dataclass(value):
-        return type(value).__name__
-    return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _cell(base: Spec, paths: list[str], names: list[str], chosen: tuple) -> Cell:
-    coordinates = {}
-    changes: dict[str, Any] = {}
-    for path, name, (label, value) in zip(paths, names, chosen, strict=True):
-        coordinates[name] = label
-        grouped = isinstance(value, Mapping) and not hasattr(base, path.partition(".")[0])
-        changes |= value if grouped else {path: value}
-    return _changed(base, coordinates, changes)
-
-
-def _changed(base: Spec, coordinates: dict[str, Any], changes: Mapping[str, Any]) -> Cell:
-    for path, value in changes.items():
-        base = specs.put(base, path, value)
-    ready = specs.resolved(base)
-    specs.validate(ready)
-    return Cell(coordinates, ready)
-
-
-def load(path: str | Path) -> Sweep:
-    """A sweep from a TOML file: the fields of Spec at the top, then [vary], name and mode."""
-    source = given.path(path, "path")
-    try:
-        with source.open("rb") as file:
-            data = tomllib.load(file)
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not even text
-        raise SpecError(f"{path} is not valid TOML: {error}") from None
-    vary = data.pop("vary", {})
-    name = data.pop("name", source.stem)
-    mode = data.pop("mode", "product")
-    base = Spec()
-    for key, value in data.items():
-        base = specs.put(base, key, value)
-    return Sweep(base, vary, name, mode)
+    names = list(values) if isinstance(values, Mapping) else labels.of_values(listed)
+    names = labels.checked(path, names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        advice = f"give labels: {{{path!r}: {{'a': …, 'b': …}}}}"
+        raise SpecError(f"{path} has a value twice: {brief(twice)}; if they differ, {advice}")
+    return list(zip(names, listed, strict=True))

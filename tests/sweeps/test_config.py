@@ -1,0 +1,126 @@
+"""Sweeps from TOML files: what a file says, and what is said of its mistakes."""
+
+from pathlib import Path
+
+import pytest
+
+import simrl
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "experiments" / "sweep.toml"
+RATE = "learner.optimizer.learning_rate"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def of_text(text):
+        file = tmp_path / "sweep.toml"
+        file.write_text(text)
+        return simrl.load(file)
+
+    return of_text
+
+
+def test_the_example_is_a_valid_sweep():
+    by_hand = simrl.Sweep(
+        simrl.Spec(
+            simrl.Sequence(vocab_size=4, length=2),
+            simrl.PolicyGradient(
+                group_size=8, optimizer=simrl.Optimizer("sgd", {"learning_rate": 1.0})
+            ),
+            max_steps=200,
+            log_points=10,
+        ),
+        {
+            RATE: [0.5, 1.0, 2.0],
+            "learner.advantage": {"REINFORCE": "none", "RLOO": "leave_one_out"},
+        },
+        name="rates",
+    )
+    assert simrl.load(EXAMPLE).describe() == by_hand.describe()
+
+
+NESTED = {
+    "a dotted key": (f"[vary]\n{RATE} = [0.5, 1]", {RATE: [0.5, 1]}),
+    "a quoted key": (f'[vary]\n"{RATE}" = [0.5, 1]', {RATE: [0.5, 1]}),
+    "two levels": (
+        f"[vary]\n{RATE} = [0.5]\nlearner.group_size = [2, 4]\nmax_steps = [3]",
+        {RATE: [0.5], "learner.group_size": [2, 4], "max_steps": [3]},
+    ),
+    "a table": ("[vary.learner]\ngroup_size = [2, 4]", {"learner.group_size": [2, 4]}),
+    "labels of a learner": (
+        '[vary.learner]\nSL = "supervised"\nRL = { name = "policy_gradient", group_size = 4 }',
+        {"learner": {"SL": "supervised", "RL": {"name": "policy_gradient", "group_size": 4}}},
+    ),
+    "labels of an advantage": (
+        '[vary]\nlearner.advantage = { none = "none", RLOO = "leave_one_out" }',
+        {"learner.advantage": {"none": "none", "RLOO": "leave_one_out"}},
+    ),
+    "labels of numbers": ("[vary]\nmax_steps = { a = 5 }", {"max_steps": {"a": 5}}),
+    "labels of lists": ("[vary.thresholds]\nlow = [0.1]", {"thresholds": {"low": [0.1]}}),
+    "paths that change together": (
+        '[vary.pace]\nslow = { max_steps = 9 }\nfast = { max_steps = 3, "phases.num" = 4 }',
+        {"pace": {"slow": {"max_steps": 9}, "fast": {"max_steps": 3, "phases.num": 4}}},
+    ),
+    "a list of lists": ("[vary]\nthresholds = [[0.5], [0.9]]", {"thresholds": [[0.5], [0.9]]}),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_tables_become_paths(name, load):
+    text, vary = NESTED[name]
+    assert load(text).vary == vary
+
+
+MISTAKES = {
+    "name in [vary]": ("[vary]\nmax_steps = [3]\nname = 'a'", ["name", "above [vary]"]),
+    "mode in [vary]": ("[vary]\nmax_steps = [3]\nmode = 'zip'", ["mode", "above [vary]"]),
+    "a field in [vary]": ("[vary]\nmax_steps = 3", ["max_steps", "list of values", "above [vary]"]),
+    "a list in [vary]": (
+        "[vary]\nthresholds = [0.5, 0.9]",
+        ["thresholds", "list of lists", "above [vary]"],
+    ),
+    "no such field": ("[vary]\nlearner.group_sise = [3]", ["'group_sise'", "group_size"]),
+    "nothing in it": ("[vary.learner]", ["no values"]),
+    "_target_": (
+        "[learner]\n_target_ = 'simrl.Supervised'",
+        ["[learner] needs a name, not _target_", "supervised, policy_gradient"],
+    ),
+    "type": ("[environment]\ntype = 'bandit'", ["[environment] needs a name, not type", "bandit"]),
+    "no name": ("[learner]\ngroup_size = 3", ["[learner] needs a name", "policy_gradient"]),
+    "no name within": (
+        "[learner]\nname = 'policy_gradient'\nadvantage = { baseline = 0.5 }",
+        ["[learner.advantage] needs a name", "leave_one_out"],
+    ),
+    "seeds": ("seeds = 2000", ["seeds", "argument of simrl.run"]),
+    "out": ("out = 'results'", ["out", "argument of simrl.run"]),
+    "text for a number": ("max_steps = '3'", ["max_steps", "whole number", "'3'"]),
+    "a fraction": ("log_points = 2.5", ["log_points", "whole number"]),
+    "text in a part": (
+        "[environment]\nname = 'bandit'\nnum_arms = '3'",
+        ["environment.num_arms", "whole number"],
+    ),
+    "text in [vary]": ("[vary]\nmax_steps = ['3']", ["max_steps", "whole number"]),
+    "a number for a name": ("name = 3", ["name must be text"]),
+    "a mode": ("mode = 'grid'", ["product, zip or list"]),
+    "a number for vary": ("vary = 3", ["vary", "lists of values"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_told_when_a_file_is_loaded(name, load):
+    text, words = MISTAKES[name]
+    with pytest.raises(simrl.SpecError) as caught:
+        load(text)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert len(line) <= 300
+    for word in words:
+        assert word in line
+
+
+def test_a_file_and_a_folder_are_told_apart(load, tmp_path):
+    load("max_steps = 3")
+    with pytest.raises(simrl.SpecError, match=r"simrl\.load reads a sweep from a file$"):
+        simrl.run(str(tmp_path / "sweep.toml"), 2)
+    with pytest.raises(simrl.SpecError, match=r"is a folder.*simrl\.open reads results$"):
+        simrl.load(tmp_path)
