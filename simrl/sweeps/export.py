@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from simrl.sweeps import given
-from simrl.sweeps.errors import writing
+from simrl.sweeps.errors import SpecError, in_one_line, writing
 from simrl.sweeps.table import check_data, each_cell
 
 NEEDED = {".nc": ("h5netcdf", "h5py"), ".parquet": ("pyarrow",), ".csv": ()}  # suffix -> packages
@@ -24,7 +24,7 @@ NUMBERED = ("log_point", "phase", "prompt", "position", "symbol", "leaf")
 def export(source: xr.Dataset | pd.DataFrame, path: str | Path) -> Path:
     """Write a Dataset or a table to one file; the suffix says how.
 
-    `.nc` is netCDF-4 and takes a Dataset, with the attributes of every variable; `xr.open_dataset`
+    `.nc` is netCDF-4 and takes a Dataset, with the attributes of every variable; `simrl.open`
     reads it back. `.parquet` and `.csv` take a table, whose index is not written, or a Dataset,
     written as its `long_table`. The file is written beside `path`, synced, then renamed: what is
     at `path` is replaced by a whole file or left as it was. Missing folders are made.
@@ -48,10 +48,7 @@ def export(source: xr.Dataset | pd.DataFrame, path: str | Path) -> Path:
         raise ValueError(f"export takes a Dataset or a DataFrame, not a {type(source).__name__}")
     if suffix == ".nc" and isinstance(source, pd.DataFrame):
         raise ValueError(f"a table can be written to .parquet or .csv, not to {path.name!r}")
-    lacking = [name for name in NEEDED[suffix] if importlib.util.find_spec(name) is None]
-    if lacking:
-        wanted = " and ".join(lacking)
-        raise ValueError(f'{suffix} files need {wanted}: pip install "simrl[export]"')
+    _require_packages(suffix)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
@@ -68,11 +65,47 @@ def _write(source: xr.Dataset | pd.DataFrame, path: Path, suffix: str) -> None:
         assert isinstance(source, xr.Dataset)
         source.to_netcdf(path, engine="h5netcdf")
         return
-    table = source if isinstance(source, pd.DataFrame) else long_table(source)
+    table = source
+    if isinstance(source, xr.Dataset):
+        table = long_table(source)
+        table.attrs = dict(source.attrs)  # parquet keeps them: where the numbers come from
     if suffix == ".parquet":
         table.to_parquet(path, engine="pyarrow", index=False)
     else:
         table.to_csv(path, index=False)
+
+
+def read(path: Path, seeds: int | None = None) -> xr.Dataset:
+    """Returns the Dataset of a `.nc` file that `export` wrote; with `seeds`, of the first of them.
+
+    Raises SpecError, one line, for another kind of file or too few seeds.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".csv"):
+        raise SpecError(f"{path} is a table, which pandas.read_{suffix[1:]} reads")
+    if suffix != ".nc":
+        raise SpecError(f"path must be a result folder or a .nc file of simrl.export, got {path}")
+    _require_packages(suffix)
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            data = file.load()
+    except Exception as error:  # a damaged file raises whatever the damage leads to
+        raise SpecError(f"cannot read {path}: {in_one_line(error)}") from None
+    if "simrl_sweep" not in data.attrs or "seed" not in data.dims:
+        raise SpecError(f"{path} is not a Dataset that simrl.export wrote")
+    if seeds is None:
+        return data
+    wanted = np.arange(seeds)
+    if not np.isin(wanted, data["seed"]).all():
+        raise SpecError(f"{path} has not all of the seeds 0 to {seeds - 1}")
+    return data.sel(seed=wanted)
+
+
+def _require_packages(suffix: str) -> None:
+    lacking = [name for name in NEEDED[suffix] if importlib.util.find_spec(name) is None]
+    if lacking:
+        wanted = " and ".join(lacking)
+        raise SpecError(f'{suffix} files need {wanted}: pip install "simrl[export]"')
 
 
 def long_table(data: xr.Dataset, variables: str | Iterable[str] | None = None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from typing import Any
 
 import jax
@@ -68,9 +69,37 @@ def hash_of(description: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def settings() -> dict[str, Any]:
+    """Returns JAX's settings of this process that change numbers, by name."""
+    defaults: dict[str, Any] = {"jax_enable_x64": False, "jax_disable_jit": False}
+    defaults |= {"jax_threefry_partitionable": True, "jax_default_matmul_precision": None}
+    return {name: getattr(jax.config, name, default) for name, default in defaults.items()}
+
+
 def engine() -> str:
-    """What besides the spec decides the stored numbers: the engine's version and its floats."""
-    return f"{ENGINE}, float{64 if jax.config.jax_enable_x64 else 32}"  # type: ignore[attr-defined]
+    """Returns what decides the stored numbers besides the spec, as text.
+
+    The engine's version and its floats; settings that change numbers (other random words without
+    jax_threefry_partitionable, other roundings with the others) where they are not the default.
+    """
+    own = settings()
+    parts = [str(ENGINE), f"float{64 if own['jax_enable_x64'] else 32}"]
+    parts += ["jit disabled"] * bool(own["jax_disable_jit"])
+    parts += ["threefry not partitionable"] * (not own["jax_threefry_partitionable"])
+    precision = own["jax_default_matmul_precision"]
+    parts += [f"matmul precision {precision}"] * (precision is not None)
+    return ", ".join(parts + _inexact_flags(os.environ.get("XLA_FLAGS", "")))
+
+
+def _inexact_flags(flags: str) -> list[str]:
+    """The XLA flags that trade digits for speed."""
+    chosen = []
+    for flag in flags.split():
+        name, _, value = flag.lstrip("-").partition("=")
+        off = name.endswith("fast_math") and value.lower() in ("false", "0")
+        if not off and any(word in name for word in ("fast_m", "excess_precision")):
+            chosen.append(f"{name}={value or 'true'}")
+    return sorted(set(chosen))
 
 
 def cell_hash(spec: Any) -> str:

@@ -1,9 +1,6 @@
 """Running a sweep: which blocks are missing, on which devices, and what to say meanwhile."""
 
-import importlib.metadata
 import os
-import platform
-import subprocess
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
@@ -16,7 +13,7 @@ import xarray as xr
 
 from simrl.engine import lanes, pool
 from simrl.sweeps import dataset as datasets
-from simrl.sweeps import given, identity, pools
+from simrl.sweeps import export, given, identity, manifest, pools, provenance
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
@@ -80,11 +77,9 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
     """Runs a sweep; see `run`."""
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
-        raise SpecError(f"simrl.run takes a Sweep or a Spec, not {sweep!r}")
+        advice = ": simrl.load reads a sweep from a file" if isinstance(sweep, str | Path) else ""
+        raise SpecError(f"sweep must be a Sweep or a Spec, got {given.told(sweep)}{advice}")
     cells = sweep.cells()
-    taken = set(datasets.MEANINGS).intersection(cells[0].coordinates)
-    if taken:
-        raise SpecError(f"an axis may not be called {sorted(taken)[0]!r}: a variable is")
     positions, wanted = given.cells(only, len(cells)), given.seeds(seeds)
     num_devices = given.devices(devices)
     given.function(progress, "progress", "True or a function")
@@ -93,14 +88,11 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
         mesh = lanes.mesh_of(num_devices)
     except ValueError as error:
         raise SpecError(str(error)) from None
-    store = None
-    if folder is not None:
-        store = Store(folder, sweep.describe())
-        widths = {width for i in positions for width in pools.widths(cells[i].spec, mesh)}
+    store = None if folder is None else Store(folder, sweep.describe())
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
-    if store is not None:  # only now, when nothing is left to refuse
-        store.open(session(mesh) | {"lane_widths": sorted(widths)})
+    # The folder is made only now, when nothing is left to refuse.
+    sessions = _sessions(store, [cells[i].spec for i in positions], mesh, noted=bool(missing))
     fresh: dict[int, list[Block]] = {i: [] for i in positions}
     total = sum(last - first + 1 for _, first, last in missing)
     report = Report(progress, len(positions), total)
@@ -116,7 +108,24 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
         for i in positions
     ]
     product = sweep.mode == "product" and len(found) == len(cells)
-    return datasets.dataset(sweep.name, found, wanted, product=product)
+    data = datasets.dataset(sweep.name, found, wanted, product=product)
+    described = provenance.described([cells[i] for i in positions])
+    return data.assign_attrs(provenance.attributes(described, sessions))
+
+
+def _sessions(
+    store: Store | None, ready: list[Spec], mesh: Any, *, noted: bool
+) -> list[dict[str, Any]]:
+    """The processes that the results come from; `noted`: this one computes some of them."""
+    own = provenance.session(mesh)
+    if store is None:
+        return [own]
+    widths = sorted({width for spec in ready for width in pools.widths(spec, mesh)})
+    store.open({**own, "lane_widths": widths} if noted else None)
+    sessions = manifest.read_sessions(store.path)
+    if noted:
+        provenance.warn_of_versions(sessions, store.path)
+    return sessions
 
 
 def _trained(
@@ -128,42 +137,18 @@ def _trained(
 
 
 def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
-    """The `xarray.Dataset` of what is stored at `path`.
+    """The `xarray.Dataset` of what is stored at `path`, a result folder or a file of `export`.
 
     The cells that have the most seeds; with `seeds`, every cell that has seeds 0 ... seeds - 1.
     Raises SpecError, one line, where there is nothing that can be read.
     """
-    return datasets.open_dataset(given.path(path, "path"), given.count(seeds))
-
-
-def session(mesh: Any) -> dict[str, Any]:
-    """Versions and devices of this process, for the manifest."""
-    device = mesh.devices.flat[0]
-    packages = ("simrl", "jax", "jaxlib", "optax", "numpy")
-    versions = {name: _version(name) for name in packages}
-    return {
-        "versions": {**versions, "python": platform.python_version()},
-        "commit": _commit(),
-        "device_kind": f"{device.platform}: {device.device_kind}",
-        "device_count": int(mesh.devices.size),
-    }
-
-
-def _commit() -> str:
-    """The commit of the checkout simrl runs from; empty for an installed copy."""
-    here = Path(__file__).parent
-    asked = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    path, seeds = given.path(path, "path"), given.count(seeds)
+    if path.is_file():
+        return export.read(path, seeds)
+    data = datasets.open_dataset(path, seeds)
+    stored = manifest.read_manifest(path)
+    cells = provenance.within(data, stored["sweep"]["cells"])
+    return data.assign_attrs(provenance.attributes(cells, stored["sessions"]))
 
 
 def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:

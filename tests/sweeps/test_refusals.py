@@ -1,6 +1,5 @@
 """What is handed over wrongly is refused in one line, before anything is compiled or written."""
 
-import json
 import statistics
 
 import jax
@@ -11,7 +10,7 @@ import pytest
 import xarray as xr
 
 import simrl
-from simrl.sweeps import memory, store
+from simrl.sweeps import files, memory
 from simrl.sweeps import spec as specs
 
 
@@ -202,9 +201,9 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_a_manifest_without_its_cells_is_damaged(name, tmp_path):
     def opened(cells):
-        sweep = {"name": "a", "mode": "product", "cells": cells}
-        told = {"format": store.FORMAT, "sweep": sweep, "sessions": []}
-        (tmp_path / "manifest.json").write_text(json.dumps(told))
+        about = {"name": "a", "mode": "product", "engine": "1", "varied": []}
+        (tmp_path / "manifest.json").unlink(missing_ok=True)
+        files.create_document(tmp_path / "manifest.json", {"sweep": {**about, "cells": cells}})
         return lambda: simrl.open(tmp_path)
 
     assert_refused(opened(CELLS[name]), "manifest.json is damaged", "cells")

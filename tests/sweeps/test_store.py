@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import simrl
-from simrl.sweeps import dataset, grid, identity, pools, store
+from simrl.sweeps import dataset, grid, identity, pools, provenance, store
 from simrl.sweeps import run as runs
 from simrl.sweeps import spec as specs
 
@@ -49,7 +49,7 @@ def sweep(brief):
     return simrl.Sweep(brief, {"learner.optimizer.learning_rate": [0.5, 2.0]}, name="two")
 
 
-def files(folder):
+def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -74,11 +74,11 @@ def test_stored_results_are_those_of_a_run_that_keeps_nothing(sweep, tmp_path):
 def test_a_second_run_runs_nothing(sweep, tmp_path, launched):
     first = simrl.run(sweep, 10, tmp_path)
     assert launched == [(0, 3), (4, 7), (8, 9)] * 2
-    before = files(tmp_path)
+    before = contents(tmp_path)
     launched.clear()
     xr.testing.assert_identical(first, simrl.run(sweep, 10, tmp_path))
     assert launched == []
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_more_seeds_extend(brief, tmp_path, launched):
@@ -156,10 +156,10 @@ def test_an_interrupt_between_blocks_costs_nothing(sweep, tmp_path, launched):
         assert file.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("broken", ["savez", "replace", "fsync"])
+@pytest.mark.parametrize("broken", ["savez", "link", "fsync"])
 def test_an_interrupt_during_a_write_leaves_no_trace(broken, brief, tmp_path, monkeypatch):
     simrl.run(brief, 4, tmp_path)
-    before = files(tmp_path)
+    before = contents(tmp_path)
 
     def interrupted(*args, **kwargs):
         if broken == "savez":
@@ -170,7 +170,7 @@ def test_an_interrupt_during_a_write_leaves_no_trace(broken, brief, tmp_path, mo
         patch.setattr(np if broken == "savez" else os, broken, interrupted)
         with pytest.raises(KeyboardInterrupt):
             simrl.run(brief, 10, tmp_path)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
     simrl.open(tmp_path)
     xr.testing.assert_identical(simrl.run(brief, 10, tmp_path), simrl.run(brief, 10))
 
@@ -203,7 +203,7 @@ def test_rows_are_matched_to_their_seeds(brief):
 def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):
     """Blocks are written while the run goes on: what goes wrong there is not lost."""
     simrl.run(brief, 4, tmp_path)
-    before = files(tmp_path)
+    before = contents(tmp_path)
 
     def full(handle):
         raise OSError(28, "No space left on device")
@@ -214,7 +214,7 @@ def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):
         with pytest.raises(simrl.SpecError, match=f"^{re.escape(said)}$") as caught:
             simrl.run(brief, 8, tmp_path)
     assert caught.value.__suppress_context__
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_an_interrupt_of_the_manifest_leaves_no_trace(brief, tmp_path, monkeypatch):
@@ -222,19 +222,19 @@ def test_an_interrupt_of_the_manifest_leaves_no_trace(brief, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", interrupted)
+        patch.setattr(os, "link", interrupted)
         with pytest.raises(KeyboardInterrupt):
             simrl.run(brief, 2, tmp_path / "new")
-    assert files(tmp_path) == {}
+    assert contents(tmp_path) == {}
     simrl.run(brief, 2, tmp_path / "new")
 
 
 def test_a_stored_block_is_never_rewritten(brief, tmp_path):
     there = store.Store(tmp_path, {})
     there.save("cell", 0, 3, {"seed": np.arange(4)})
-    before = files(tmp_path)
+    before = contents(tmp_path)
     there.save("cell", 0, 3, {"seed": np.zeros(4)})
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
     np.testing.assert_array_equal(there.load("cell", 0, 3)["seed"], np.arange(4))
     assert there.blocks("cell") == [(0, 3)]
     assert there.blocks("other") == []
@@ -259,15 +259,16 @@ def test_another_sweep_in_the_same_folder_is_refused(name, brief, tmp_path):
     changes, words = CHANGES[name]
     described = simrl.Sweep(brief).describe()
     store.Store(tmp_path, described).open({})
-    before = files(tmp_path)
+    before = contents(tmp_path)
     assert_refused(lambda: simrl.run(change(brief, **changes), 2, tmp_path), tmp_path, *words)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
-def test_other_cells_and_names_in_the_same_folder_are_refused(brief, tmp_path):
+def test_other_axes_and_names_in_the_same_folder_are_refused(brief, tmp_path):
     store.Store(tmp_path, simrl.Sweep(brief).describe()).open({})
     steps = simrl.Sweep(brief, {"max_steps": [8, 9]})
-    assert_refused(lambda: simrl.run(steps, 2, tmp_path), "cells", "1 there", "2 here")
+    words = ("axes", "'none' there", "'max_steps' here")
+    assert_refused(lambda: simrl.run(steps, 2, tmp_path), *words)
     assert_refused(lambda: simrl.run(simrl.Sweep(brief, name="b"), 2, tmp_path), "name", "'b' here")
 
 
@@ -281,7 +282,7 @@ def test_sessions_are_noted_once(brief, tmp_path):
     for devices in (2, 2, 1):
         described = simrl.Sweep(brief).describe()
         mesh = runs.lanes.mesh_of(devices)
-        store.Store(tmp_path, described).open(runs.session(mesh))
+        store.Store(tmp_path, described).open(provenance.session(mesh))
     sessions = store.read_manifest(tmp_path)["sessions"]
     assert [session["device_count"] for session in sessions] == [2, 1]
     assert set(sessions[0]["versions"]) == {"simrl", "jax", "jaxlib", "optax", "numpy", "python"}
@@ -341,23 +342,39 @@ def test_a_block_knows_its_cell_and_its_variables(sweep, tmp_path):
 
 
 DAMAGED = {
-    "empty": b"",
-    "cut": b'{"format": 2, "sw',
-    "bytes": b"\xff\xfe\x00",
-    "list": b"[]",
-    "null": b"null",
-    "format": b'{"format": 9}',
-    "no sweep": b'{"format": 2}',
-    "null sweep": b'{"format": 2, "sweep": null, "sessions": []}',
+    "empty": (b"", "damaged"),
+    "cut": (b'{"format": 3, "sw', "damaged"),
+    "bytes": (b"\xff\xfe\x00", "damaged"),
+    "list": (b"[]", "damaged"),
+    "null": (b"null", "damaged"),
+    "older": (b'{"format": 2, "sweep": {}, "sessions": []}', "format 2"),
+    "newer": (b'{"format": 9}', "format 9"),
+    "no checksum": (b'{"format": 3, "sweep": null}', "checksum"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_manifests_are_named(name, brief, tmp_path):
     file = tmp_path / "manifest.json"
-    file.write_bytes(DAMAGED[name])
-    assert_refused(lambda: simrl.open(tmp_path), file)
-    assert_refused(lambda: simrl.run(brief, 2, tmp_path), file)
+    content, word = DAMAGED[name]
+    file.write_bytes(content)
+    assert_refused(lambda: simrl.open(tmp_path), file, word)
+    assert_refused(lambda: simrl.run(brief, 2, tmp_path), file, word)
+    assert contents(tmp_path) == {file: content}
+
+
+def test_one_changed_bit_of_a_manifest_is_noticed(brief, tmp_path):
+    """A condition whose hash differs by a bit would have no blocks, and be left out."""
+    described = simrl.Sweep(brief).describe()
+    store.Store(tmp_path, described).open({})
+    file = tmp_path / "manifest.json"
+    whole = file.read_bytes()
+    name = described["cells"][0]["hash"].encode()
+    for place in (whole.index(name), whole.index(b"max_steps"), whole.index(b'"mode"') + 10):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        assert_refused(lambda: store.read_manifest(tmp_path), file, "checksum", "run again")
 
 
 def test_what_is_not_there_is_said_in_a_line(brief, tmp_path):
@@ -390,7 +407,10 @@ def test_a_world_of_ones_own(small, tmp_path):
         )
     assert not out.exists()
     kept = simrl.run(spec, 2, out)
-    xr.testing.assert_identical(kept, simrl.run(small, 2))
+    assert json.loads(kept.attrs["simrl_spec"])["environment"]["name"] == "my_worlds:world"
+    xr.testing.assert_identical(
+        kept.drop_attrs(deep=False), simrl.run(small, 2).drop_attrs(deep=False)
+    )
     xr.testing.assert_identical(kept, simrl.open(out))
     newer = change(small, environment=simrl.own("my_worlds:world", version="2"))
     assert_refused(lambda: simrl.run(newer, 2, out), "environment.version", "'1' there", "'2' here")
