@@ -1,8 +1,13 @@
 """The error for what a user wrote, and what they may have meant."""
 
 import difflib
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 MEANT = {
     "agent": "learner",
@@ -30,6 +35,19 @@ LONGEST = 300  # characters of a message
 
 class SpecError(ValueError):
     """What cannot be run, read or written; the message is one line, for a user to read."""
+
+
+def shallow(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Makes a public function raise a SpecError from its own frame, not from deep within."""
+
+    @functools.wraps(function)
+    def called(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
+        try:
+            return function(*values, **named)
+        except SpecError as error:
+            raise error.with_traceback(None) from None
+
+    return called
 
 
 def spelling(name: str) -> str:

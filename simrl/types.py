@@ -1,5 +1,7 @@
 """The nouns of simrl: named tuples of pure functions, and the records they pass on.
 
+Those of an environment are in simrl.tasks, and are found here too.
+
 Every function here is written for ONE seed and ONE sample; batches and seeds come from
 `jax.vmap` outside. Letters used for shapes: B answers to one prompt, L positions of an answer,
 V symbols (arms) at each position, M prompts, G prompts drawn in one update.
@@ -12,101 +14,47 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-Array = jax.Array
+from simrl.tasks import Array as Array
+from simrl.tasks import Environment as Environment
+from simrl.tasks import Outcome as Outcome
+from simrl.tasks import Prior as Prior
+from simrl.tasks import Shape as Shape
+from simrl.tasks import Task as Task
+from simrl.tasks import Verifier as Verifier
+
 Params = Any
 State = Any
-Task = Any
-
-
-class Shape(NamedTuple):
-    """How large a world is. Static: it fixes the shapes of every array."""
-
-    num_prompts: int
-    length: int
-    vocab_size: int
-
-
-class Outcome(NamedTuple):
-    """What a verifier says of one answer."""
-
-    credit: Array  # [L] float: the reward given to each position (an outcome reward is broadcast)
-    success: Array  # [] float, 0 or 1: the whole answer is right
-
-
-class Verifier(NamedTuple):
-    """How often the verifier of a 0/1 reward errs, independently each time; the sum is below 1."""
-
-    false_positive: Array | float  # [] alpha: probability that what is wrong passes
-    false_negative: Array | float  # [] beta: probability that what is right does not
-
-
-class Prior(NamedTuple):
-    """What is known of the arms of a bandit beforehand: their means are drawn alike, each alone.
-
-    "normal": means N(mean, spread^2), rewards N(mean of the arm, noise^2). "beta": means
-    Beta(right, wrong), rewards 0 or 1.
-    """
-
-    family: str
-    mean: Array | float = 0.0
-    spread: Array | float = 1.0
-    noise: Array | float = 1.0
-    right: Array | float = 1.0
-    wrong: Array | float = 1.0
-
-
-class Environment(NamedTuple):
-    """A world: a task drawn once per seed, then prompts, labels and rewards.
-
-    `words` are 32-bit random words, drawn once for a whole batch (a key per sample is 3 to 5 times
-    slower); `simrl.keys.uniform` and `simrl.keys.normal` turn them into numbers.
-    """
-
-    init: Callable[[Array], Task]  # key -> task
-    prompt: Callable[[Array, Task], Array]  # (word [], task) -> prompt [] int32
-    label: Callable[[Array, Task, Array], Array]  # (words [L], task, prompt) -> answer [L] int32
-    reward: Callable[[Array, Task, Array, Array], Outcome]  # (words [L], task, prompt, answer [L])
-    target: Callable[[Task, Array], Array]  # (task, prompt) -> label law [L, V]
-    shape: Shape
-    channel: str | None = None  # what the reward tells: a key of measures.information.CHANNELS
-    noisy: bool = False  # labels are drawn from `target`, not fixed by it
-    reward_law: Callable[[Task, Array], tuple[Array, Array]] | None = None
-    # (task, prompt) -> mean [V] and variance [V] of the reward of each arm; one-token worlds only
-    label_channel: Callable[[Task, Array], Array] | None = None
-    # (task, prompt) -> law [L, V, V] of a label at each position, given each possible truth
-    binary: bool = False  # every credited reward is 0 or 1
-    matching: bool = False  # every position is paid 1 for the symbol of `label`, else 0; no luck
-    verifier: Verifier | None = None  # whose word the 0/1 reward is; None: it never errs
-    trailing: bool = False
-    # `label` and `reward` work along the first axis alone, so that words, answers [L, B, N] and
-    # tasks [..., 1, N] may have more axes behind it: what the fused path asks for
-    right: Callable[[Task, Array], Array] | None = None
-    # (task, prompt) -> the right answers [A, L] where there are several; `exact` rewards alone
-    by_prompt: bool = False
-    # every leaf of a task has the prompts on its first axis, and `label` and `reward`, and the laws
-    # of both, read the row of theirs alone: what the fused path asks for where there are several
-    prior: Prior | None = None  # of the arms, where counting pulls tells all that is told of them
-    allowed: Callable[[Task, Array], Array] | None = None
-    # (task, prompt) -> [L, V] bool: symbols that the prompt does not rule out; for tables of logits
-    prompt_law: Callable[[Task], Array] | None = None  # task -> [M], of the prompts; None: uniform
 
 
 class Policy(NamedTuple):
-    """A distribution over answers, on a plain pytree of parameters."""
+    """A distribution over answers, on a plain pytree of arrays. The first five fields suffice.
 
-    init: Callable[[Array], Params]  # key -> params
-    sample: Callable[[Array, Params, Array], Array]  # (words [L], params, prompt) -> answer [L]
-    log_prob: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L] nats
-    log_probs: Callable[[Params, Array, Array], Array]  # (params, prompt, answer [L]) -> [L, V]
-    num_active_params: int  # parameters one token passes through: the N of the 2N/4N ledger
-    tabular: bool = False  # parameters are the logits [M, L, V]: closed-form moments apply
+    Attributes:
+        init: key -> params.
+        sample: (words [L], params, prompt) -> answer [L] int32, from L random 32-bit words, not a
+            key: `simrl.keys.choose(words[t], simrl.keys.cumulative(probs))` picks a symbol.
+        log_prob: (params, prompt, answer [L]) -> [L] nats, of each symbol given those before it.
+        log_probs: (params, prompt, answer [L]) -> [L, V] nats, normalised, of every symbol given
+            those of the answer before it.
+        num_active_params: N of the 2N/4N FLOP convention, the parameters one token passes through.
+        tabular: params are the logits [M, L, V], for which moments have a closed form.
+        pretrain: (params, right answers [M, L]) -> the params to start with. None: those of `init`.
+        inverts: `sample` is `simrl.keys.choose` from the softmax of a table, a word a position.
+        by_prefix: params are the logits [M, R, V], with the rows of `simrl.prefixes`.
+        listed: (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers
+            (`simrl.listing`). None: positions are independent, and one `log_probs` tells all.
+    """
+
+    init: Callable[[Array], Params]
+    sample: Callable[[Array, Params, Array], Array]
+    log_prob: Callable[[Params, Array, Array], Array]
+    log_probs: Callable[[Params, Array, Array], Array]
+    num_active_params: int
+    tabular: bool = False
     pretrain: Callable[[Params, Array], Params] | None = None
-    # (params, right answers [M, L]) -> params to start with; None: those of `init`
-    inverts: bool = False  # and `sample` is `keys.choose` from their softmax, a word a position
-    by_prefix: bool = False  # parameters are the logits [M, R, V], rows as simrl.prefixes has them
+    inverts: bool = False
+    by_prefix: bool = False
     listed: Callable[[Params, Array], Array] | None = None
-    # (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers (simrl.listing);
-    # None: positions are independent, and one `log_probs` tells all
 
 
 class TeacherForced(Policy):
@@ -118,81 +66,130 @@ class TeacherForced(Policy):
 
 
 class Rollout(NamedTuple):
-    """What one group of B answers to one prompt has produced."""
+    """A group of B answers to one prompt, and their rewards.
 
-    prompt: Array  # [] int32
-    answers: Array  # [B, L] int32
-    credit: Array  # [B, L] float
-    success: Array  # [B] float
-    log_prob: Array  # [B, L] nats, under the policy that sampled
-    statistics: Any = None  # exact ScoreStatistics of the prompt, for advantages that are told them
+    Attributes:
+        prompt: [] int32.
+        answers: [B, L] int32.
+        credit: [B, L] float, the reward of each position.
+        success: [B] float, 1 where the whole answer is right.
+        log_prob: [B, L] nats, under the policy that sampled.
+        statistics: exact ScoreStatistics of the prompt, for oracle advantages alone.
+    """
+
+    prompt: Array
+    answers: Array
+    credit: Array
+    success: Array
+    log_prob: Array
+    statistics: Any = None
 
 
 class Advantage(NamedTuple):
-    """How rewards become weights of score terms."""
+    """The weights of the score terms of a group, from its rewards. The first two fields suffice.
 
-    init: Callable[[], State]  # () -> state
-    weights: Callable[[State, Rollout], tuple[State, Array]]  # -> (state, weights [B, L])
+    Attributes:
+        init: () -> state, a pytree of arrays; () where nothing is remembered.
+        weights: (state, rollout of one group) -> (state, weights [B, L] or [B, 1]).
+        moments: (state, ScoreStatistics, B) -> exact Moments of the estimate of a whole batch.
+            None: they are estimated from redraws.
+        binary_moments: `moments` hold for rewards of 0 or 1 alone.
+        oracle: `weights` reads the statistics of a rollout.
+        baseline: ScoreStatistics -> [U], of an oracle: `weights` are credit less this.
+        trailing: `weights` also takes a state and credit with lanes (seeds) on the last axis.
+        tally: (state, credit [K, L], times [K, L]) -> (state, weights [K, L]), the `weights` of B
+            rewards of which `times` are `credit`; lanes may stand behind.
+    """
+
+    init: Callable[[], State]
+    weights: Callable[[State, Rollout], tuple[State, Array]]
     moments: Callable[[State, Any, int], Any] | None = None
-    # (state, ScoreStatistics, B) -> exact Moments of the whole batch estimator; None: use redraws
-    binary_moments: bool = False  # `moments` hold for rewards of 0 or 1 alone
-    oracle: bool = False  # `weights` reads the statistics of a rollout
+    binary_moments: bool = False
+    oracle: bool = False
     baseline: Callable[[Any], Array] | None = None
-    # ScoreStatistics -> [U]: `weights` are credit less this, whatever else; asked of an oracle
-    trailing: bool = False  # `weights` also takes a state and credit with lanes on the last axis
+    trailing: bool = False
     tally: Callable[[State, Array, Array], tuple[State, Array]] | None = None
-    # (state, credit [K, L], times [K, L]) -> (state, weights [K, L]): `weights` of B rewards of
-    # which `times` are `credit`; lanes may stand behind
 
 
 class Surrogate(NamedTuple):
-    """How weighted guesses become the directions of an update, one for each pass over them."""
+    """The ascent directions of an update, one for each pass over its weighted answers.
+
+    Attributes:
+        direction: (policy, params, rollouts [G, ...], weights [G, B, L], first params) -> ascent
+            direction, a pytree like params.
+        num_epochs: passes over the same answers, an optimiser step each.
+        score: the gradient estimate is the weighted score, whatever is made of it.
+        penalty: (log-probabilities [L, V] nats, the first ones or None) -> gradient [L, V] by the
+            logits of what is added to the estimate at a prompt whatever is sampled; for tables.
+        on_columns: (simrl.columns.Law [L, V, N] of a prompt, weights of its answers summed by
+            symbol [L, V, N], and over symbols [L, N], M, simrl.columns.Fence) -> direction
+            [L, V, N] without penalties, of N lanes: what the fused engine needs.
+        penalty_on_columns: (Law [L, V, N], first logits [L, V, N] or None, Fence) -> `penalty`
+            [L, V, N] of N lanes.
+        tabular: made for policies that are tables of logits alone.
+        anchored: reads the params at the start, whose forward pass is charged.
+        whole: reads every position of an answer, as it was sampled, whatever its weights.
+        reweigh: (log-ratios, nats, of positions or `whole` answers; weights) -> the weights of
+            later passes.
+    """
 
     direction: Callable[[Policy, Params, Rollout, Array, Params], Params]
-    # (policy, params, rollouts [G, ...], weights [G, B, L], first params) -> ascent direction
-    num_epochs: int = 1  # passes over the same guesses, an optimiser step each
-    score: bool = False  # the gradient estimate is the weighted score, whatever is made of it
+    num_epochs: int = 1
+    score: bool = False
     penalty: Callable[[Array, Array | None], Array] | None = None
-    # (log-probabilities [L, V] nats, the first ones or None) -> gradient [L, V] by the logits of
-    # what is added to the estimate at a prompt whatever is guessed; tables of logits
     on_columns: Callable[[Any, Array, Array, int, Any], Array] | None = None
-    # (simrl.columns.Law [L, V, N] of a prompt drawn, weights of its guesses summed by symbol
-    # [L, V, N], the same of all symbols [L, N], M, simrl.columns.Fence) -> direction [L, V, N] but
-    # for penalties, of N lanes: what the fused path asks for
     penalty_on_columns: Callable[[Any, Array | None, Any], Array] | None = None
-    # (Law [L, V, N], first logits [L, V, N] or None, Fence) -> `penalty` [L, V, N] of N lanes
-    tabular: bool = False  # made for policies that are tables of logits alone
-    anchored: bool = False  # reads the params at the start, whose forward pass is charged
-    whole: bool = False  # reads every position of an answer, as it was drawn, whatever its weights
+    tabular: bool = False
+    anchored: bool = False
+    whole: bool = False
     reweigh: Callable[[Array, Array], Array] | None = None
-    # (log-ratios, nats, of positions or `whole` answers; weights) -> those of later passes
 
 
 class Curriculum(NamedTuple):
-    """Which prompts an update draws."""
+    """A distribution over the prompts of the next update.
 
-    init: Callable[[], State]  # () -> state
-    choose: Callable[[State, Array], Array]  # (state, words [G]) -> prompts [G] int32
-    update: Callable[[State, Array, Array], State]  # (state, prompts [G], success [G, B]) -> state
-    law: Callable[[State], Array]  # state -> probabilities [M] by which `choose` draws
-    oracle: bool = False  # `choose` and `law` are given the policy's exact pass rates [M] instead
+    Attributes:
+        init: () -> state.
+        choose: (state, words [G]) -> prompts [G] int32.
+        update: (state, prompts [G], success [G, B]) -> state.
+        law: state -> [M], the probabilities by which `choose` draws.
+        oracle: `choose` and `law` take the policy's exact pass rates [M] in place of the state.
+        trailing: `law` and `update` also take arrays with lanes on the last axis, and `choose` is
+            `simrl.keys.choose` from a table of `law`: what the fused engine needs.
+    """
+
+    init: Callable[[], State]
+    choose: Callable[[State, Array], Array]
+    update: Callable[[State, Array, Array], State]
+    law: Callable[[State], Array]
+    oracle: bool = False
     trailing: bool = False
-    # `law` and `update` also take arrays with lanes on the last axis, and `choose` is `keys.choose`
-    # from a table of `law`: what the fused path asks for
 
 
 class Info(NamedTuple):
-    """What one update lets others look at."""
+    """Diagnostics of one update; the next update needs none of them.
 
-    prompts: Array  # [G] int32: the prompts drawn; -1: this group was not drawn after all
-    answers: Array  # [G, B, L] int32: guesses, or labels (supervised alone has no guesses)
-    success: Array  # [G, B] float: guesses that were right (labels: 1)
-    num_samples: Array  # [G] uint32: labelled tokens (supervised), trajectories (policy gradient)
-    num_tokens: Array  # [G] uint32: tokens decoded or labelled
-    flops: Array  # [G, 2] uint32 words (high, low): each group's charge by the 2N/4N convention
-    dead: Array | None = None  # [G] uint32: trajectories that left no gradient; None: not told
-    wins: Array | None = None  # [G] float: duels that the first of two guesses won; None: no duels
-    won: Array | None = None  # [G, B / 2] bool: which of them; guess 2i is the first of its duel
+    Attributes:
+        prompts: [G] int32; -1: this group was not sampled after all.
+        answers: [G, B, L] int32, sampled answers, or labels of a supervised learner.
+        success: [G, B] float, 1 where an answer is right (labels: 1).
+        num_samples: [G] uint32, labelled tokens (supervised) or trajectories (policy gradient).
+        num_tokens: [G] uint32, tokens decoded or labelled.
+        flops: [G, 2] uint32 words (high, low), each group's cost by the 2N/4N convention.
+        dead: [G] uint32, trajectories of groups whose advantages are all 0. None: not told.
+        wins: [G] float, comparisons that the first of two answers won. None: none were made.
+        won: [G, B / 2] bool, which of them; answer 2i is the first of its pair.
+    """
+
+    prompts: Array
+    answers: Array
+    success: Array
+    num_samples: Array
+    num_tokens: Array
+    flops: Array
+    dead: Array | None = None
+    wins: Array | None = None
+    won: Array | None = None
 
 
 class Jump(NamedTuple):
@@ -262,39 +259,61 @@ class Fused(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step."""
+    """An update rule. `keys` is a `simrl.keys.Streams` already folded with the step.
 
-    init: Callable[[Any], State]  # keys -> state
+    Attributes:
+        init: keys -> state.
+        step: (keys, state, task) -> (state, Info), one update.
+        belief: (state, prompt) -> log-probabilities [L, V] nats; [1, N] of whole answers if
+            `listed`; by a `TeacherForced` policy (state, prompt, answer [L]) -> [L, V], each
+            position after those before it.
+        estimate: (keys, state, task) -> one sample of the gradient estimate (ascent).
+        moments: (state, task) -> exact Moments of `estimate`. None: they come from redraws.
+        kind: "supervised" or "policy_gradient": which column of the information table applies.
+        batch_size: trajectories (labels) of one update.
+        squared_bias: (state, task) -> |E estimate - gradient of the expected reward|^2 []. None:
+            not known in closed form.
+        score: (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood.
+        ledger: FLOPs a token by line (`simrl.measures.flops.ledger_lines`).
+        jump: (keys, state, task, most [2] uint32 words) -> at most so many updates, distributed as
+            those of `step`.
+        discards: what `Info.dead` counts is thrown away before training.
+        compares: learns which of two answers, 2i and 2i + 1 of a group, is better, not the reward.
+        lumps: the belief in classes of equal answers, which the measures then read.
+        fused: the same update written for N lanes (seeds) at once.
+        draws: asks the environment for labels or rewards; their FLOPs are counted apart.
+        has_gradient: False: nothing is redrawn, `estimate` is not called.
+        has_belief: False: `belief` is a deterministic choice, and no bits are measured.
+        prospect: state -> simrl.measures.best_arm.Prospect of the next sample, by the posterior.
+        partial: some answers are stopped midway, or begun for the learner: what they tell has no
+            closed form.
+        listed: positions are not independent: the belief is by whole answers.
+        proposal: (state, prompt) -> log-probabilities [1, N] of a sampled answer. None: it is
+            drawn from the belief.
+    """
+
+    init: Callable[[Any], State]
     step: Callable[[Any, State, Task], tuple[State, Info]]
     belief: Callable[..., Array]
-    # (state, prompt) -> log-probabilities [L, V], nats; [1, N] of whole answers if `listed`; by a
-    # `TeacherForced` policy (state, prompt, answer [L]) -> [L, V], each position after those before
-    estimate: Callable[[Any, State, Task], Params]  # one draw of the gradient estimate (ascent)
-    moments: Callable[[State, Task], Any] | None  # exact Moments of `estimate`; None: use redraws
-    kind: str  # "supervised" | "policy_gradient": which column of the information table applies
-    batch_size: int  # trajectories (labels) in one update
+    estimate: Callable[[Any, State, Task], Params]
+    moments: Callable[[State, Task], Any] | None
+    kind: str
+    batch_size: int
     squared_bias: Callable[[State, Task], Array] | None = None
-    # |E estimate - gradient of the expected reward|^2 []; None: not known in closed form
     score: Callable[[State, Array], Params] | None = None
-    # (state, answers [M, L]) -> gradient of the mean over prompts of their log-likelihood
-    ledger: dict[str, int] | None = None  # FLOPs a token by line (measures.flops.ledger_lines)
+    ledger: dict[str, int] | None = None
     jump: Callable[[Any, State, Task, Array], Jump] | None = None
-    # (keys, state, task, most [2] uint32 words) -> at most so many updates, in law those of `step`
-    discards: bool = False  # what `Info.dead` counts is thrown away before training
+    discards: bool = False
     compares: bool = False
-    # it is told which of two guesses, 2i and 2i + 1 of a group, is better, not what the world pays
-    lumps: Lumps | None = None  # the measures read these instead of `belief`, where there are any
+    lumps: Lumps | None = None
     fused: Fused | None = None
-    draws: bool = True  # asks the world for labels or rewards; what it answers is told apart
-    has_gradient: bool = True  # False: nothing is redrawn, `estimate` is not asked
-    has_belief: bool = True  # False: `belief` is a choice that is certain, and no bits are told
+    draws: bool = True
+    has_gradient: bool = True
+    has_belief: bool = True
     prospect: Callable[[State], Any] | None = None
-    # state -> simrl.measures.best_arm.Prospect of the next sample, by the learner's own posterior
     partial: bool = False
-    # some guesses are stopped midway, or begun for the learner: what they tell has no closed form
-    listed: bool = False  # positions are not independent: the belief is by whole answers
+    listed: bool = False
     proposal: Callable[[State, Array], Array] | None = None
-    # (state, prompt) -> log-probabilities [1, N] of a guess; None: it is drawn from the belief
 
 
 class Trial(NamedTuple):

@@ -23,7 +23,7 @@ uniformly, may be right: any of them is paid, and is a success.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,12 @@ from simrl.environments import verifiers
 from simrl.records import readable
 from simrl.types import Array, Environment, Outcome, Shape
 
-REWARDS = ("exact", "fraction", "prefix", "token", "reward_to_go")
-LABELS = ("fixed", "zipf")
-FREQUENCIES = ("uniform", "zipf")
+Rewards = Literal["exact", "fraction", "prefix", "token", "reward_to_go"]
+REWARDS = get_args(Rewards)
+Labels = Literal["fixed", "zipf"]
+LABELS = get_args(Labels)
+Frequencies = Literal["uniform", "zipf"]
+FREQUENCIES = get_args(Frequencies)
 
 
 class Secrets(NamedTuple):
@@ -52,24 +55,39 @@ class Secrets(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Sequence:
-    """M prompts, each with a secret of L symbols out of V."""
+    """M prompts, each with a secret of L symbols out of V.
+
+    Attributes:
+        vocab_size: V, symbols at each position.
+        length: L, positions of an answer.
+        reward: what an answer is paid: "exact", "fraction", "prefix", "token" or "reward_to_go".
+        labels: "fixed", or "zipf": drawn anew each time.
+        num_prompts: M, prompts, each with a secret of its own.
+        num_right: right answers to each prompt; above 1 for the reward "exact" alone.
+        zipf_exponent: of the labels' distribution over ranks, for "zipf" labels.
+        verifier: "exact", or "noisy": turns 0/1 rewards over.
+        false_positive: probability that a noisy verifier tells a 0 as 1.
+        false_negative: probability that it tells a 1 as 0.
+        revealed: how many first symbols each prompt tells, M numbers; (): none.
+        vocab_sizes: how many first symbols come into question, told by each prompt; (): all.
+        frequencies: "uniform" or "zipf" distribution of the prompts.
+        frequency_exponent: of that distribution, for "zipf" frequencies.
+    """
 
     vocab_size: int = field(default=8, metadata={"static": True})
     length: int = field(default=3, metadata={"static": True})
-    reward: str = field(default="exact", metadata={"static": True})
-    labels: str = field(default="fixed", metadata={"static": True})
+    reward: Rewards = field(default="exact", metadata={"static": True})
+    labels: Labels = field(default="fixed", metadata={"static": True})
     num_prompts: int = field(default=1, metadata={"static": True})
     num_right: int = field(default=1, metadata={"static": True})
     zipf_exponent: float = 1.0
-    verifier: str = field(default="exact", metadata={"static": True})
-    false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
-    false_negative: float = 0.0  # and a 1 as 0
+    verifier: Literal["exact", "noisy"] = field(default="exact", metadata={"static": True})
+    false_positive: float = 0.0
+    false_negative: float = 0.0
     revealed: tuple[int, ...] = field(default=(), metadata={"static": True})
-    # how many first symbols each prompt tells; (): none
     vocab_sizes: tuple[int, ...] = field(default=(), metadata={"static": True})
-    # how many first symbols come into question, told by each prompt; (): all
-    frequencies: str = field(default="uniform", metadata={"static": True})
-    frequency_exponent: float = 1.0  # read by zipf alone
+    frequencies: Frequencies = field(default="uniform", metadata={"static": True})
+    frequency_exponent: float = 1.0
 
     def of_labels(self) -> "Sequence":
         """The same world for whoever reads labels alone: with the rewards that all of those share.

@@ -4,7 +4,7 @@ Sutton & Barto 2018, section 13.5, with the generalised advantage estimates of S
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -57,18 +57,32 @@ class ActorCritic:
     It is credited that value: it is cut off, not failed (Pardo et al. 2018). The bias is that of
     the critic's errors at such prefixes, which a share `stop_exploration` of the guesses, never
     stopped, mends in time; at 0 nothing is decoded behind them any more, and they stay.
+
+    Attributes:
+        group_size: B, answers to each prompt.
+        num_groups: G, prompts of an update.
+        features: what the value function tells apart: "prompt", "position" or "prefix".
+        trace_decay: lambda of the lambda-return, in [0, 1].
+        optimizer: that of the policy, an `Optimizer` or its name.
+        critic_optimizer: that of the values.
+        surrogate: as of `PolicyGradient`.
+        stop_below: value below which an answer is stopped. None: none is.
+        stop_after: answers that must have gone through a prefix before it stops others.
+        stop_exploration: share of the answers that are never stopped.
     """
 
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
-    features: str = field(default="prefix", metadata={"static": True})
+    features: Literal["prompt", "position", "prefix"] = field(
+        default="prefix", metadata={"static": True}
+    )
     trace_decay: float = 1.0
     optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
     critic_optimizer: Optimizer = field(
         default_factory=lambda: Optimizer("sgd", {"learning_rate": 0.1})
     )
     surrogate: Any = field(default_factory=Score)
-    stop_below: float | None = None  # units of reward; None: nothing is stopped
+    stop_below: float | None = None
     stop_after: float = 64.0
     stop_exploration: float = 0.05
 

@@ -50,6 +50,10 @@ class Affine:
 
     none: centre 0, correction 0 (Williams 1992). batch_mean: 1, 0 (biased by -1/B: a rollout is in
     its own baseline). leave_one_out: 1, 1 (Kool et al. 2019): unbiased.
+
+    Attributes:
+        centre: share of the group's mean reward that is subtracted, 0 or 1.
+        correction: u in B / (B - u).
     """
 
     centre: float = 0.0
@@ -97,7 +101,11 @@ class Affine:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Constant:
-    """Weights r - baseline, the same number for every position."""
+    """Weights r - baseline, the same number for every position.
+
+    Attributes:
+        baseline: the number that is subtracted, in units of reward.
+    """
 
     baseline: float = 0.0
 

@@ -14,7 +14,7 @@ and the addition of Bayes' rule. What it really does is counted from its program
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,14 @@ class Bayesian:
     The uniform prior is the law of the secrets of `sequence` and of the `one_right` bandit. Labels
     by a Zipf law are ranked from a secret that is uniform: the law is how they are told of, known
     to all, and no prior; what is believed and known in the end is the secret.
+
+    Attributes:
+        guess: "best" or "posterior".
+        group_size: B, answers to each prompt.
+        num_groups: G, prompts of an update.
     """
 
-    guess: str = field(default="best", metadata={"static": True})
+    guess: Literal["best", "posterior"] = field(default="best", metadata={"static": True})
     group_size: int = field(default=1, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
 

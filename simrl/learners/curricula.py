@@ -58,12 +58,19 @@ class Uniform:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Band:
-    """Prompts by p(1 - p): (1 - floor) of the draws, the others uniform."""
+    """Prompts by p(1 - p): (1 - floor) of the draws, the others uniform.
 
-    rate: float = 0.1  # of the moving average of a prompt's successes, a step for each group at it
-    floor: float = 0.1  # share of draws that are uniform
-    start: float = 0.5  # p before the first group: of all p that with the largest share
-    oracle: bool = field(default=False, metadata={"static": True})  # p is exact
+    Attributes:
+        rate: step of the moving average of a prompt's success rate, for each group at it.
+        floor: share of the draws that are uniform.
+        start: success rate assumed before the first group; of all, .5 is drawn most.
+        oracle: the policy's exact success rates are used.
+    """
+
+    rate: float = 0.1
+    floor: float = 0.1
+    start: float = 0.5
+    oracle: bool = field(default=False, metadata={"static": True})
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

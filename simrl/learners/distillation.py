@@ -8,7 +8,7 @@ label and on-policy as a reward. Nothing is differentiated through the sampling.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +38,15 @@ class Distillation:
     for its target, as a labelled token is for a supervised learner, whose column of the
     information table applies: repeats at one prompt tell nothing new. A token is charged 2N for
     its decoding, 2N for a teacher of the student's size (line `reference`) and 6N for training.
+
+    Attributes:
+        divergence: "forward" or "reverse".
+        group_size: B, answers of the student to each prompt.
+        num_groups: G, prompts of an update.
+        optimizer: an `Optimizer`, or its name.
     """
 
-    divergence: str = field(default="forward", metadata={"static": True})
+    divergence: Literal["forward", "reverse"] = field(default="forward", metadata={"static": True})
     group_size: int = field(default=1, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=Optimizer)

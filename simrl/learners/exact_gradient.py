@@ -26,7 +26,11 @@ from simrl.types import Array, Environment, Fused, Heard, Info, Learner, Policy,
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ExactGradient:
-    """Each update: one optimiser step along the exact gradient of the mean over contexts of J."""
+    """Each update: one optimiser step along the exact gradient of the mean over contexts of J.
+
+    Attributes:
+        optimizer: an `Optimizer`, or its name.
+    """
 
     optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 

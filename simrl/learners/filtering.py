@@ -52,12 +52,20 @@ class _Sieve(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FilteredPolicyGradient:
-    """Each update: groups of `group_size` answers until `num_groups` of them differ in reward."""
+    """Each update: groups of `group_size` answers until `num_groups` of them differ in reward.
+
+    Attributes:
+        advantage: as of `PolicyGradient`.
+        group_size: B, answers to each prompt.
+        num_groups: G, groups with a gradient that an update waits for.
+        max_groups: groups sampled in an update at most.
+        optimizer: an `Optimizer`, or its name.
+    """
 
     advantage: Any = field(default_factory=lambda: Affine(1.0, 1.0))
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
-    max_groups: int = field(default=4, metadata={"static": True})  # drawn in an update at most
+    max_groups: int = field(default=4, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 
     def problems(self) -> list[str]:

@@ -50,7 +50,13 @@ COUNTING = ("pass_at_k", "pass_at_k_leave_one_out")  # need rewards of 0 or 1
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Grouped:
-    """Weights by a rule over the rewards of a group; `k` is read by pass@k alone."""
+    """Weights by a rule over the rewards of a group; `k` is read by pass@k alone.
+
+    Attributes:
+        rule: "group_normalised", "group_normalised_sample", "maxrl", "maxrl_centred", "pass_at_k"
+            or "pass_at_k_leave_one_out".
+        k: answers of which one must be right, for pass@k alone.
+    """
 
     rule: str = field(default="group_normalised", metadata={"static": True})
     k: int = field(default=2, metadata={"static": True})

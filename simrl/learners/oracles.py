@@ -35,7 +35,12 @@ RULES: dict[str, Callable[[gradients.ScoreStatistics], Array]] = {
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Oracle:
-    """Weights r - baseline - offset, with the baseline that a rule finds for each prompt."""
+    """Weights r - baseline - offset, with the baseline that a rule finds for each prompt.
+
+    Attributes:
+        rule: "minimum_variance" or "expected_reward".
+        offset: what is added to the baseline, in units of reward.
+    """
 
     rule: str = field(default="minimum_variance", metadata={"static": True})
     offset: float = 0.0

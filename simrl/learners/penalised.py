@@ -124,6 +124,10 @@ class Penalised:
     """The weighted score, once, with an entropy bonus and a KL penalty to the start policy.
 
     A coefficient of None leaves its term out; one of 0 keeps it, and a sweep over it one program.
+
+    Attributes:
+        entropy: coefficient of the entropy bonus, rewards per nat.
+        kl_to_start: coefficient of KL(policy || start policy), rewards per nat.
     """
 
     entropy: float | None = None

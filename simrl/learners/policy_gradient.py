@@ -27,7 +27,22 @@ from simrl.types import (
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PolicyGradient:
-    """Each update: `num_groups` prompts, `group_size` answers to each, one optimiser step."""
+    """Each update: `num_groups` prompts, `group_size` answers to each, one optimiser step.
+
+    Attributes:
+        advantage: how the rewards of a group become weights. A name: none (reinforce), batch_mean
+            (dr_grpo), leave_one_out (rloo), group_normalised (grpo), group_normalised_sample,
+            constant, running_mean, maxrl, maxrl_centred, pass_at_k, pass_at_k_leave_one_out,
+            minimum_variance, expected_reward; None for none; or an object: `Affine`, `Constant`,
+            `Grouped`, `Oracle`, `simrl.Advantage` or a function (batch_size, length) -> one.
+        group_size: B, answers to each prompt.
+        num_groups: G, prompts of an update.
+        optimizer: an `Optimizer`, or its name; SGD at rate 8, .25 for each of 32 samples.
+        surrogate: what is climbed: "score" (the weighted score), "natural", "ppo", "penalised", a
+            `PPO` or `Penalised`, or a `simrl.Surrogate` of your own.
+        curriculum: which prompts are drawn: "uniform" (as the environment gives them), "band",
+            "oracle_band", or a `Band`.
+    """
 
     advantage: Any = field(default_factory=lambda: Affine(1.0, 1.0))
     group_size: int = field(default=32, metadata={"static": True})

@@ -6,6 +6,7 @@ the length; positions are weighed as in its variant GSPO-token.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +34,20 @@ class PPO:
     Each of `num_epochs` passes over all the guesses makes one optimiser step. In the first r = 1
     and nothing is clipped: its direction is the weighted score, whose moments are those of the
     gradient estimate. `entropy` and `kl_to_start`: see `Penalised`.
+
+    Attributes:
+        clip: epsilon, how far a ratio may leave 1 before its term is cut off.
+        num_epochs: passes over the answers of an update, one optimiser step each.
+        entropy: coefficient of the entropy bonus, rewards per nat. None: there is none.
+        kl_to_start: coefficient of KL(policy || start policy), rewards per nat. None: none.
+        ratio: "position", or "answer" for the ratio of whole answers.
     """
 
     clip: float = 0.2
     num_epochs: int = field(default=4, metadata={"static": True})
     entropy: float | None = None
     kl_to_start: float | None = None
-    ratio: str = field(default="position", metadata={"static": True})
+    ratio: Literal["position", "answer"] = field(default="position", metadata={"static": True})
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

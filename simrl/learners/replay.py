@@ -57,10 +57,18 @@ class Replaying(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PrefixReplay:
-    """Policy gradient of which a share of rollouts starts from the prefix of a right answer."""
+    """Policy gradient of which a share of rollouts starts from the prefix of a right answer.
+
+    Attributes:
+        advantage: as of `PolicyGradient`.
+        hint: probability that a rollout starts from a prefix, once a right answer is known.
+        group_size: B, answers to each prompt.
+        num_groups: G, prompts of an update.
+        optimizer: an `Optimizer`, or its name.
+    """
 
     advantage: Any = field(default_factory=lambda: Affine(1.0, 1.0))
-    hint: float = 0.5  # probability that a rollout starts from a prefix, once there is an answer
+    hint: float = 0.5
     group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=updates.reward_optimizer)

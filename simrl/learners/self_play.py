@@ -40,9 +40,15 @@ from simrl.types import (
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SelfPlay:
-    """Each update: `num_groups` prompts, `group_size` / 2 duels at each, one optimiser step."""
+    """Each update: `num_groups` prompts, `group_size` / 2 duels at each, one optimiser step.
 
-    group_size: int = field(default=32, metadata={"static": True})  # guesses: two a duel
+    Attributes:
+        group_size: B, answers to each prompt, two a comparison: even.
+        num_groups: G, prompts of an update.
+        optimizer: an `Optimizer`, or its name.
+    """
+
+    group_size: int = field(default=32, metadata={"static": True})
     num_groups: int = field(default=1, metadata={"static": True})
     optimizer: Optimizer = field(default_factory=updates.reward_optimizer)
 

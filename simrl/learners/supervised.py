@@ -25,6 +25,12 @@ class Supervised:
     `smoothing` epsilon makes (1 - epsilon) e_y + epsilon / V of a label y the target (Szegedy et
     al. 2016, section 7): the mean of the gradient is that towards smoothed labels, its noise is
     (1 - epsilon)^2 of what it was. None: not there; what is told is one label all the same.
+
+    Attributes:
+        batch_size: B, labels to each prompt.
+        num_groups: G, prompts of an update.
+        optimizer: an `Optimizer`, or its name; SGD at rate 1.
+        smoothing: epsilon in [0, 1), the share of a label that is spread over all symbols.
     """
 
     batch_size: int = field(default=1, metadata={"static": True})

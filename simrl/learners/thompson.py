@@ -21,7 +21,11 @@ from simrl.types import Array, Environment, Learner, Policy
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Thompson:
-    """Each update: `group_size` pulls, all by the posterior before it."""
+    """Each update: `group_size` pulls, all by the posterior before it.
+
+    Attributes:
+        group_size: B, pulls of an update.
+    """
 
     group_size: int = field(default=1, metadata={"static": True})
 

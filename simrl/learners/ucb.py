@@ -27,9 +27,13 @@ class UCB1:
 
     The choice is certain, and no belief: its pass rate is 1 where the choice is the best arm and 0
     (4e-18) elsewhere, and no bits are told of it. A threshold is hit by the first right choice.
+
+    Attributes:
+        exploration: c, the weight of the log in the bound of an arm.
+        group_size: B, pulls of an update.
     """
 
-    exploration: float = 2.0  # c
+    exploration: float = 2.0
     group_size: int = field(default=1, metadata={"static": True})
 
     def problems(self) -> list[str]:

@@ -7,6 +7,7 @@ for every prompt: the right symbol of each position has p0^(1/L), the others sha
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +16,27 @@ from simrl import keys
 from simrl.records import readable
 from simrl.types import Array, Policy, Shape
 
-STARTS = ("uniform", "random", "given", "pretrained")
+Starts = Literal["uniform", "random", "given", "pretrained"]
+STARTS = get_args(Starts)
 
 
 @readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tabular:
-    """Logits [M, L, V]; each start reads the number it is named by alone."""
+    """Logits [M, L, V]; each start reads the number it is named by alone.
 
-    start: str = field(default="uniform", metadata={"static": True})
-    spread: float = 1.0  # of the logits of a random start, nats
-    probs: tuple[float, ...] = ()  # of a given start: those of the V symbols
-    pass_rate: float = 0.5  # of a pretrained start
+    Attributes:
+        start: "uniform"; "random"; "given", with `probs`; or "pretrained", at `pass_rate`.
+        spread: standard deviation of the logits of a random start, nats.
+        probs: probabilities of the V symbols of a given start.
+        pass_rate: probability of the right answer of a pretrained start.
+    """
+
+    start: Starts = field(default="uniform", metadata={"static": True})
+    spread: float = 1.0
+    probs: tuple[float, ...] = ()
+    pass_rate: float = 0.5
 
     def problems(self, shape: Shape) -> list[str]:
         """What is wrong with this specification for worlds of this shape, one line each."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from simrl.errors import shallow
 from simrl.learners.updates import Optimizer
 from simrl.sweeps import given, ranges
 from simrl.sweeps import spec as specs
@@ -18,6 +19,7 @@ OF_RUN = ("seeds", "seed", "out", "devices", "only", "progress")  # arguments of
 OF_SWEEP = ("name", "mode")  # the other fields of a Sweep
 
 
+@shallow
 def load(path: str | Path) -> Sweep:
     """Reads a sweep from a TOML file.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from simrl.errors import shallow
+from simrl.records import readable
 from simrl.sweeps import checks, identity, labels
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
@@ -22,18 +24,25 @@ class Cell(NamedTuple):
     spec: Any  # a Spec, resolved and valid (from a manifest: what reads like one)
 
 
+@readable
 @dataclass(frozen=True)
 class Sweep:
     """A base spec and the axes to vary.
 
-    `vary` maps a dotted path of the spec (`learner.optimizer.learning_rate`) to its values: a list,
-    or a dict from labels to values. An axis that is not a path maps labels to dicts of paths that
-    change together. `mode` "product" takes every combination, "zip" the values side by side;
-    "list" takes `vary` as a list of (labels, changes), one pair of dicts per condition.
+        Sweep(spec, {"learner.optimizer.learning_rate": [1.0, 2.0], "learner.advantage": ["grpo"]})
 
     An axis is called by the last part of its path; by the whole path where a Dataset or a table has
     that name itself (`environment.mean`) or two axes end alike. Labels are text, numbers or
     booleans; objects in a list are labelled by their type and by what differs.
+
+    Attributes:
+        spec: the `Spec` that is varied.
+        vary: a dict from dotted paths of the spec to their values: a list, or a dict from labels
+            to values. An axis that is not a path maps labels to dicts of paths that change
+            together. In mode "list" a list of (labels, changes), a pair of dicts a condition.
+        name: of the sweep, in the folder of its results.
+        mode: "product" takes every combination, "zip" the values side by side, "list" `vary`
+            as it stands.
     """
 
     spec: Spec = field(default_factory=Spec)
@@ -41,6 +50,7 @@ class Sweep:
     name: str = "sweep"
     mode: str = "product"
 
+    @shallow
     def cells(self) -> list[Cell]:
         """Returns the conditions in order, each resolved and checked."""
         cells = self.unchecked()

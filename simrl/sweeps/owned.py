@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from simrl.errors import shallow
 from simrl.policies import dependence
 from simrl.sweeps.errors import SpecError, in_one_line
 from simrl.types import Advantage, Environment, Learner, Policy, Shape, Surrogate
@@ -123,6 +124,7 @@ def of_family(family: str, thing: Any, source: str = "", version: str = "") -> O
     return Own(thing, source, version, family)
 
 
+@shallow
 def own(source: str, version: str) -> Own:
     """A user's own thing by the name of where it lives, `"package.module:attribute"`.
 

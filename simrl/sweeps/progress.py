@@ -12,19 +12,33 @@ REFRESH = 0.5  # seconds between two drawings of a bar
 
 
 class Progress(NamedTuple):
-    """State of a run, passed to a progress function after each block of seeds."""
+    """State of a run, passed to a progress function after each block of seeds.
+
+    Attributes:
+        cell: position of the condition that the block belongs to, among those that are run.
+        num_cells: conditions that are run.
+        coordinates: axis -> label of that condition.
+        seeds_done: of all conditions; blocks that were on disk before are not counted.
+        seeds_total: seeds that this run trains.
+        updates_done: summed over seeds.
+        stage: "running", or "compiling" while nothing runs because a program is not ready.
+        programs_done: programs compiled so far.
+        programs_total: programs that this run compiles.
+        step: updates of the seeds under way: all of them are there or have stopped.
+        max_steps: updates of the seeds under way, at most.
+    """
 
     cell: int
     num_cells: int
     coordinates: dict[str, Any]
-    seeds_done: int  # of all cells; blocks that were on disk before are not counted
+    seeds_done: int
     seeds_total: int
-    updates_done: int  # summed over seeds
-    stage: str = RUNNING  # "compiling" while nothing runs because a program is not ready
-    programs_done: int = 0  # compiled
-    programs_total: int = 0  # that this run compiles
-    step: int = 0  # updates of the seeds under way: all of them are there or have stopped
-    max_steps: int = 0  # of the seeds under way
+    updates_done: int
+    stage: str = RUNNING
+    programs_done: int = 0
+    programs_total: int = 0
+    step: int = 0
+    max_steps: int = 0
 
 
 class Estimate:

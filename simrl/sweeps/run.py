@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from simrl.engine import lanes, pool
+from simrl.errors import shallow
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import export, given, identity, manifest, pools, provenance
 from simrl.sweeps.errors import SpecError
@@ -48,6 +49,7 @@ def use_cpu_cores(num_devices: int | None = None) -> None:
             )
 
 
+@shallow
 def run(
     sweep: Sweep | Spec,
     seeds: int | Iterable[int] = 256,
@@ -136,6 +138,7 @@ def _trained(
         yield from zip(group, blocks, strict=True)
 
 
+@shallow
 def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
     """The `xarray.Dataset` of what is stored at `path`, a result folder or a file of `export`.
 

@@ -7,7 +7,7 @@ environment, policy, learner or advantage is one file plus one line here.
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -70,12 +70,17 @@ _OF_SPEC = ("environment", "policy", "learner")
 @records.readable
 @dataclass(frozen=True)
 class Phases:
-    """Bins of the state before an update: `log_odds` of the pass rate (nats), or `excess_loss`,
-    log2 of KL(labels || belief) in bits, for worlds with noisy labels. `num` uniform bins from
-    `low` to `high`, and one on either side for what is below or above.
+    """Bins of the state before an update, over which measures are summed.
+
+    Attributes:
+        coordinate: "log_odds" of the pass rate, nats; or "excess_loss", log2 of KL(labels ||
+            belief) in bits, for environments with noisy labels.
+        low: lower end of the first bin; states below it have a bin of their own.
+        high: upper end of the last bin; so have states above it.
+        num: bins between the two, of equal width.
     """
 
-    coordinate: str = "log_odds"
+    coordinate: Literal["log_odds", "excess_loss"] = "log_odds"
     low: float = -7.0
     high: float = 5.0
     num: int = 12
@@ -84,23 +89,51 @@ class Phases:
 @records.readable
 @dataclass(frozen=True)
 class Spec:
-    """One condition: a world, a policy, a learner, and how long to train and when to look."""
+    """One condition: an environment, a learner, a policy, and how long to train and when to look.
+
+    Names, dicts with a `name` (`{"name": "bandit", "num_arms": 3}`) and objects are all taken.
+
+    Attributes:
+        environment: "sequence", "bandit", a `Sequence` or `Bandit`, or a `simrl.Environment` or a
+            function () -> one.
+        learner: "policy_gradient" ("grpo", "rloo", "reinforce", "dr_grpo", "ppo"), "supervised",
+            "actor_critic", "filtered_policy_gradient", "prefix_replay", "self_play",
+            "exact_gradient", "distillation", "bayesian", "thompson", "ucb1", or one of their
+            objects, or a `simrl.Learner` or a function (environment, policy) -> one.
+        policy: "tabular", "autoregressive", a `Tabular` or `Autoregressive`, or a `simrl.Policy` or
+            a function (shape) -> one.
+        max_steps: updates; up to 2^31 - 1, or 2^53 where the engine jumps.
+        stop_pass_rate: a seed is frozen once its pass rate is this high.
+        log_points: how many times to measure everything, besides the start.
+        log_spacing: of these times: "log" or "linear".
+        observe_every: updates in a stretch that is measured once for the phases.
+        phases: bins over which measures are summed.
+        thresholds: pass rates whose first crossings are recorded.
+        keep_beliefs: store the policy's probabilities at every log point.
+        num_redraws: samples for what has no closed form: gradients at log points, bits.
+        measures: more measures: "bias", "known_channel", "redraws", "cosine", "two_batch",
+            "regret", "information_ratio", "duel".
+        engine: "fused" executes every update, many seeds at once where the learner can; "plain" is
+            its reference, one seed's code; "jump" skips updates without a gradient, with the same
+            distribution of results but other random numbers; "auto" is "jump" where it is exact and
+            fewer than one update in 64 has a gradient at the start, else "fused".
+        base_seed: of the random streams; seed i draws from stream i of it.
+    """
 
     environment: Any = field(default_factory=Sequence)
     learner: Any = field(default_factory=PolicyGradient)
     policy: Any = field(default_factory=Tabular)
-    max_steps: int = 1000  # updates; up to 2^31 - 1, or 2^53 where they are jumped over
-    stop_pass_rate: float = 1.0  # a seed is frozen once its pass rate is this high
-    log_points: int = 20  # how many times to look, besides the start
-    log_spacing: str = "log"  # or "linear"
-    observe_every: int = 10  # updates in a stretch that is measured once for the phases
+    max_steps: int = 1000
+    stop_pass_rate: float = 1.0
+    log_points: int = 20
+    log_spacing: Literal["log", "linear"] = "log"
+    observe_every: int = 10
     phases: Phases = field(default_factory=Phases)
     thresholds: tuple[float, ...] = (0.5, 0.9, 0.99)
     keep_beliefs: bool = False
-    num_redraws: int = 64  # draws of what has no closed form: gradients at log points, guesses
-    measures: tuple[str, ...] = ()  # asked for besides; engine.observe.ASKED
-    engine: str = "fused"  # every update, many seeds at once where that is built; "plain": the
-    # reference, one seed's code; "jump": over updates that change nothing; "auto": the fastest
+    num_redraws: int = 64
+    measures: tuple[str, ...] = ()
+    engine: Literal["fused", "plain", "jump", "auto"] = "fused"
     base_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -154,7 +154,7 @@ def test_prompts_follow_their_law():
         ({"environment.vocab_sizes": (3, 1)}, "vocab_sizes must be 2 whole numbers in 2 ... 3"),
         ({"environment.labels": "zipf"}, "need fixed labels"),
         ({"environment.frequencies": "even"}, "frequencies must be one of uniform, zipf"),
-        ({"learner.optimizer": "adamw"}, "need one of sgd, adam"),
+        ({"learner.optimizer": {"name": "adamw", "learning_rate": 0.1}}, "need one of sgd, adam"),
         ({"learner.surrogate": "natural"}, "natural needs prompts that rule out no symbols"),
     ],
 )
