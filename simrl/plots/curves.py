@@ -157,7 +157,7 @@ def _set_scale(ax: Axes, at: pd.Series, x: str, xscale: str | None) -> None:
     if xscale is None and x in COUNTS and spread and not ax.has_data():
         xscale = "log" if ax.get_xscale() == "linear" else None
     if xscale == "symlog" and spread:
-        ax.set_xscale(xscale, linthresh=float(positive.min()))
+        ax.set_xscale(xscale, linthresh=10.0 ** np.floor(np.log10(positive.min())))
     elif xscale is not None:
         ax.set_xscale(xscale)
 

@@ -1,5 +1,7 @@
 """Pictures hold the table's numbers, say what they are, and draw nothing that was not measured."""
 
+from itertools import pairwise
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,6 +99,22 @@ def test_a_symlog_axis_keeps_the_start(ax):
     plots.line(table, ax, xscale="symlog")
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), table["samples"])
     assert "not shown" not in title_of(ax)
+
+
+@pytest.mark.parametrize("xscale", ["linear", "log", "symlog"])
+def test_labels_of_counts_do_not_collide(xscale):
+    with plots.paper(width=2.2):
+        figure = plt.figure()
+        table = curves(0.5, samples=[0.0, 30.0, 9000.0, 16000.0])
+        ax = plots.line(table, xscale=xscale)
+        figure.draw_without_rendering()
+    plt.close(figure)
+    low, high = ax.get_xlim()
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    boxes = [label.get_window_extent() for tick, label in ticks if low <= tick <= high]
+    space = max(box.height for box in boxes)
+    for left, right in pairwise(boxes):
+        assert left.x1 + space < right.x0
 
 
 def test_an_axis_that_holds_data_keeps_its_scale(ax):
