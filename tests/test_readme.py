@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 
@@ -61,7 +61,7 @@ def test_sweep_plots_every_rate(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space: dict = {}
     exec(SWEEP, space)
-    space["plt"].close("all")
+    matplotlib.pyplot.close("all")
     assert space["data"].sizes["learning_rate"] == 5
     assert space["data"].sizes["seed"] == 256
     assert (tmp_path / "rates.pdf").stat().st_size > 0
