@@ -35,14 +35,15 @@ class Policy(NamedTuple):
             key: `simrl.keys.choose(words[t], simrl.keys.cumulative(probs))` picks a symbol.
         log_prob: (params, prompt, answer [L]) -> [L] nats, of each symbol given those before it.
         log_probs: (params, prompt, answer [L]) -> [L, V] nats, normalised, of every symbol given
-            those of the answer before it.
+            those of the answer before it. If it reads no answer, positions are independent.
         num_active_params: N of the 2N/4N FLOP convention, the parameters one token passes through.
         tabular: params are the logits [M, L, V], for which moments have a closed form.
         pretrain: (params, right answers [M, L]) -> the params to start with. None: those of `init`.
         inverts: `sample` is `simrl.keys.choose` from the softmax of a table, a word a position.
         by_prefix: params are the logits [M, R, V], with the rows of `simrl.prefixes`.
         listed: (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers
-            (`simrl.listing`). None: positions are independent, and one `log_probs` tells all.
+            (`simrl.listing`). None: positions are independent, or simrl enumerates the answers where
+            V^L is at most 4,096 (`simrl.policies.dependence`).
     """
 
     init: Callable[[Array], Params]

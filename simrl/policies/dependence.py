@@ -17,6 +17,8 @@ from simrl.types import Array, Params, Policy, Shape, TeacherForced
 
 MAX_ENUMERATED = 4096  # answers V^L to one prompt: a forward pass for each prefix of L - 1 symbols
 
+MAX_AT_ONCE = 256  # forward passes whose activations are held in memory together
+
 
 def completed(policy: Policy, shape: Shape) -> Policy:
     """Returns a dependent policy with what measures need of it.
@@ -40,15 +42,22 @@ def is_dependent(policy: Policy, shape: Shape) -> bool:
 def reads_answer(policy: Policy, shape: Shape) -> bool:
     """Whether `log_probs` reads its answer: by its jaxpr, without a number computed.
 
-    An answer that is read to no effect (times 0) counts as read: then measures take longer and stay
-    right. The law of the only position of one-token answers cannot depend on them.
+    The law of the only position of one-token answers cannot depend on them.
     """
     if shape.length == 1:
         return False
     params = jax.eval_shape(policy.init, jax.eval_shape(lambda: jax.random.key(0)))
     prompt = jax.ShapeDtypeStruct((), jnp.int32)
     answer = jax.ShapeDtypeStruct((shape.length,), jnp.int32)
-    program = jax.make_jaxpr(policy.log_probs)(params, prompt, answer).jaxpr
+    return reads_last(policy.log_probs, params, prompt, answer)
+
+
+def reads_last(function: Callable, *arguments: Any) -> bool:
+    """Whether any result of a function is computed from its last argument, an array.
+
+    One that is read to no effect (times 0) counts as read.
+    """
+    program = jax.make_jaxpr(function)(*arguments).jaxpr
     reads = [False] * (len(program.invars) - 1) + [True]
     return any(_reached(program, reads))
 
@@ -85,6 +94,9 @@ def enumerated(policy: Policy, shape: Shape) -> Callable[[Params, Array], Array]
             rows = policy.log_probs(params, prompt, jnp.append(prefix, jnp.int32(0)))
             return jnp.sum(rows[jnp.arange(length - 1), prefix]) + rows[-1]
 
-        return jax.vmap(from_prefix)(jnp.arange(num_prefixes, dtype=jnp.int32)).reshape(-1)
+        numbers = jnp.arange(num_prefixes, dtype=jnp.int32)
+        if num_prefixes <= MAX_AT_ONCE:
+            return jax.vmap(from_prefix)(numbers).reshape(-1)
+        return jax.lax.map(from_prefix, numbers, batch_size=MAX_AT_ONCE).reshape(-1)
 
     return listed

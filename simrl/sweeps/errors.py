@@ -9,13 +9,16 @@ from pathlib import Path
 from simrl.errors import SpecError as SpecError
 
 NOT_THE_USERS = {"simrl"} | sys.stdlib_module_names  # modules; nor what a package index gave
+MOST_CHARACTERS = 120  # of an error of someone else's code
 INSTALLED = {"site-packages", "dist-packages"}  # folders
 
 
 def in_one_line(error: Exception) -> str:
     """The kind of an error, the first line of what it says, and where it left the user's code."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}{_place(error)}"
+    line = lines[0] if lines else ""
+    line = line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 3]}..."
+    return f"{type(error).__name__}: {line}{_place(error)}"
 
 
 def _place(error: Exception) -> str:

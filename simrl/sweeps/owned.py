@@ -10,8 +10,9 @@ import jax
 
 from simrl.errors import shallow
 from simrl.policies import dependence
+from simrl.sweeps import contracts, trials
 from simrl.sweeps.errors import SpecError, in_one_line
-from simrl.types import Advantage, Environment, Learner, Policy, Shape, Surrogate
+from simrl.types import Advantage, Environment, Learner, Policy, Shape, Surrogate, Trial
 
 KINDS: dict[str, Any] = {
     "environment": Environment,
@@ -27,6 +28,9 @@ BUILT_FROM: dict[str, tuple[str, ...]] = {
     "advantage": ("batch_size", "length"),
     "surrogate": (),
 }  # by family: the arguments of a function that makes one
+
+
+_CHECKED: set[Any] = set()  # parts without problems, and the sizes that they are built for
 
 
 @jax.tree_util.register_dataclass
@@ -52,13 +56,15 @@ class Own:
         made = self._made(given)
         if self.family == "policy" and _is_dependent(self, *given):
             return dependence.completed(made, *given)
+        if self.family == "environment" and _is_exact_match(self):
+            return made._replace(channel="exact", binary=True)
         return made
 
     def _made(self, given: tuple[Any, ...]) -> Any:
         kind = KINDS[self.family]
         if isinstance(self.thing, kind):
             return self.thing
-        if not accepts(self.thing, len(given)):
+        if not contracts.accepts(self.thing, len(given)):
             raise SpecError(f"{_wanted(self.family)}, got {self._called}{_signature(self.thing)}")
         try:
             made = self.thing(*given)
@@ -86,15 +92,14 @@ def _is_dependent(own: Own, shape: Shape) -> bool:
         return False
 
 
-def accepts(function: Any, num_arguments: int) -> bool:
-    """Whether a function can be called with so many arguments; True where that is not known."""
+@functools.lru_cache(maxsize=256)
+def _is_exact_match(own: Own) -> bool:
+    """Whether an environment that names no channel has the channel "exact": tried once."""
     try:
-        inspect.signature(function).bind(*range(num_arguments))
-    except TypeError:
+        with jax.ensure_compile_time_eval():  # where it is built in a trace
+            return trials.is_exact_match(own._made(()))
+    except Exception:  # the user's code may raise anything; `contracts` says what
         return False
-    except ValueError:  # a builtin that does not say
-        return True
-    return True
 
 
 def _signature(function: Any) -> str:
@@ -110,7 +115,36 @@ def short(value: Any) -> str:
 
 def _wanted(family: str) -> str:
     makes = f"function ({', '.join(BUILT_FROM[family])}) -> simrl.{KINDS[family].__name__}"
-    return f"{family} must be a simrl.{KINDS[family].__name__} or a {makes}"
+    return f"{family}: must be a simrl.{KINDS[family].__name__} or a {makes}"
+
+
+def problems(spec: Any, trial: Trial) -> list[str]:
+    """What is wrong with the components of a spec that are a user's own, as built in a trial."""
+    world, length = trial.environment, trial.environment.shape.length
+    learner = trial.learner, world, trial.policy
+    advantage, surrogate = (
+        getattr(spec.learner, name, None) for name in ("advantage", "surrogate")
+    )
+    size = getattr(spec.learner, "group_size", 1)
+    lines = _problems_of(spec.environment, world)
+    lines = lines or _problems_of(spec.policy, trial.policy, world.shape)
+    if isinstance(advantage, Own):
+        lines = lines or _problems_of(advantage, advantage.build(size, length), size, length)
+    if isinstance(spec.learner, Own) or isinstance(surrogate, Own):
+        lines = lines or contracts.learner_problems(*learner)
+    return lines
+
+
+def _problems_of(part: Any, *built: Any) -> list[str]:
+    """What breaks the contract of a family: by shapes, then by values; once for each part."""
+    form = part, *built[1:]
+    if not isinstance(part, Own) or form in _CHECKED:
+        return []
+    check = f"{part.family}_problems"
+    lines = getattr(contracts, check)(*built) or getattr(trials, check)(*built)
+    if not lines:
+        _CHECKED.add(form)
+    return lines
 
 
 def of_family(family: str, thing: Any, source: str = "", version: str = "") -> Own:
@@ -120,7 +154,7 @@ def of_family(family: str, thing: Any, source: str = "", version: str = "") -> O
         raise SpecError(f"a {family} of your own cannot be given, only one of simrl's")
     other = isinstance(thing, tuple(KINDS.values())) and not isinstance(thing, kind)
     if other or not (isinstance(thing, kind) or callable(thing)):
-        raise SpecError(f"{_wanted(family)}, not {source or type(thing).__name__}")
+        raise SpecError(f"{_wanted(family)}, got {source or type(thing).__name__}")
     return Own(thing, source, version, family)
 
 
@@ -130,6 +164,9 @@ def own(source: str, version: str) -> Own:
 
     The name and the version enter the hash of what is stored; change the version with the code.
     """
+    if isinstance(source, str) and source.partition(":")[0] == "__main__":
+        allowed = "a module that other scripts can import, with the component in it"
+        raise SpecError(f"simrl.own: must name {allowed}, got {source!r}")
     if not isinstance(source, str):
         raise SpecError(f"a thing is named as 'module:attribute', not {source!r}")
     if not version:

@@ -15,11 +15,10 @@ import numpy as np
 from simrl.engine import compiling, lanes, pool, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.measures import phases
-from simrl.sweeps import checks, contracts
+from simrl.sweeps import checks, owned
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
-from simrl.sweeps.owned import Own
 from simrl.sweeps.progress import COMPILING, RUNNING, Report
 from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block
@@ -248,12 +247,7 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
     parts = specs.parts(spec)[:3]
     structure = jax.tree.structure(parts)
     if structure not in _COUNTED:
-        problems = contracts.environment_problems(trial.environment)
-        advantage = getattr(spec.learner, "advantage", None)
-        if isinstance(advantage, Own):
-            size, length = spec.learner.group_size, trial.environment.shape.length
-            built = advantage.build(size, length)
-            problems += contracts.advantage_problems(built, size, length)
+        problems = owned.problems(spec, trial)
         if problems:
             raise SpecError("; ".join(problems))
         _COUNTED[structure] = lanes.count_update(specs.build(parts))  # of every update: no jumps

@@ -71,7 +71,9 @@ LEARNERS = {
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-def test_all_is_measured_where_answers_can_be_enumerated(kind):
+def test_all_is_measured_where_answers_can_be_enumerated(kind, monkeypatch):
+    if kind == "label":
+        monkeypatch.setattr(dependence, "MAX_AT_ONCE", 2)  # of 3 forward passes
     world, logits = simrl.Sequence(3, 2, "prefix"), some_logits((1, 4, 3), seed=2)
     own = specs.resolve("policy", plain)
     trial, _, found = measured(world, LEARNERS[kind], own, logits)
