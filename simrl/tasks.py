@@ -85,7 +85,7 @@ class Environment(NamedTuple):
         target: (task, prompt) -> [L, V], the distribution of the label at each position.
         shape: M, L and V.
         channel: what the reward tells: a key of `simrl.measures.information.CHANNELS`. None: the
-            bits that it tells are not measured.
+            bits that it tells are not measured, unless trying every answer shows an exact match.
         noisy: labels are drawn from `target`, not fixed by it.
         reward_law: (task, prompt) -> mean [V] and variance [V] of the reward of each arm; L = 1.
         label_channel: (task, prompt) -> [L, V, V], the distribution of a label at each position

@@ -42,8 +42,8 @@ class Policy(NamedTuple):
         inverts: `sample` is `simrl.keys.choose` from the softmax of a table, a word a position.
         by_prefix: params are the logits [M, R, V], with the rows of `simrl.prefixes`.
         listed: (params, prompt) -> log-probabilities [N] of all V^L answers by their numbers
-            (`simrl.listing`). None: positions are independent, or simrl enumerates the answers where
-            V^L is at most 4,096 (`simrl.policies.dependence`).
+            (`simrl.listing`). None: positions are independent, or else the answers are enumerated
+            where V^L is at most 4,096 (`simrl.policies.dependence`).
     """
 
     init: Callable[[Array], Params]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from simrl.errors import shallow
 from simrl.records import readable
-from simrl.sweeps import checks, identity, labels
+from simrl.sweeps import checks, fingerprints, identity, labels
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.given import told as brief
@@ -78,15 +78,7 @@ class Sweep:
             "mode": self.mode,
             "engine": identity.engine(),
             "varied": sorted({path for _, changes in self._conditions() for path in changes}),
-            "cells": [
-                {
-                    "coordinates": cell.coordinates,
-                    "spec": identity.describe(cell.spec),
-                    "hash": identity.cell_hash(cell.spec),
-                    "path": checks.path(cell.spec),
-                }
-                for cell in cells
-            ],
+            "cells": [_described(cell) for cell in cells],
         }
 
     def _conditions(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -141,6 +133,18 @@ class Sweep:
             (dict(zip(axes, row, strict=True)), dict(changes))
             for row, (_, changes) in zip(rows, pairs, strict=True)
         ]
+
+
+def _described(cell: Cell) -> dict[str, Any]:
+    """An entry of a manifest; `code` where a component is a user's own."""
+    entry = {
+        "coordinates": cell.coordinates,
+        "spec": identity.describe(cell.spec),
+        "hash": identity.cell_hash(cell.spec),
+        "path": checks.path(cell.spec),
+    }
+    code = fingerprints.of_spec(cell.spec)
+    return {**entry, "code": code} if code else entry
 
 
 def _is_pair(pair: Any) -> bool:

@@ -14,7 +14,7 @@ import xarray as xr
 from simrl.engine import lanes, pool
 from simrl.errors import shallow
 from simrl.sweeps import dataset as datasets
-from simrl.sweeps import export, given, identity, manifest, pools, provenance
+from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
@@ -91,6 +91,8 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
     except ValueError as error:
         raise SpecError(str(error)) from None
     store = None if folder is None else Store(folder, sweep.describe())
+    if store is not None:
+        fingerprints.refuse_changes(store.path, store.description["cells"])
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     # The folder is made only now, when nothing is left to refuse.
