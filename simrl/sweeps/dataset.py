@@ -8,7 +8,7 @@ import xarray as xr
 
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
-from simrl.sweeps import joining, store
+from simrl.sweeps import joining, resampled, store
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.joining import Part, Rows
@@ -177,6 +177,8 @@ def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
     rows = order[np.searchsorted(have, seeds, sorter=order)]
     as_they_are = np.array_equal(have, seeds)
     variables: dict[str, Rows] = {}
+    for block in blocks:
+        block |= resampled.phase_sums(block, cell.spec.phases)
     for key in blocks[0]:
         if key == "seed":
             continue
@@ -216,7 +218,8 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
         long_name = f"standard error over draws of: {long_name}"
     if group == "phase":
         counted = block[f"phase.{name}"].dtype.kind == "u" or name in TOLD
-        weighted = "" if counted else ", summed with weights"
+        how = "over log points" if estimated else "with weights"
+        weighted = "" if counted else f", summed {how}"
         long_name = f"{long_name}{weighted}, over the phase"
     about = {"units": units, "long_name": long_name, "exact": int(not estimated)}
     if group == "hit":  # a number that no mean should be taken of
