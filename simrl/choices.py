@@ -36,9 +36,9 @@ def search(words: Array, weights: Array, fence: Fence) -> Array:
         while blocks[-1].shape[1] > columns.FEW:
             blocks.append(_block_sums(blocks[-1], fence))
         whole = jnp.sum(blocks[-1], axis=1, keepdims=True)
-        return _descend(kept(fence, keys.threshold(words, whole)), blocks, fence)
+        return _descend(fence(keys.threshold(words, whole)), blocks, fence)
     if words.shape[1] > 1:
-        edges = kept(fence, edges_of(weights))
+        edges = fence(edges_of(weights))
     else:  # all of it is one program
         rows = [weights[:, v : v + 1] for v in range(size)]
         edges = jnp.concatenate(list(itertools.accumulate(rows)), axis=1)
@@ -89,7 +89,7 @@ def _places(
     words: Array, probs: Array, answer: Array, fence: Fence
 ) -> tuple[Array, Array, tuple[Array, Array]]:
     """The edges [K L, V, N] of a law, where words fall, and those around an answer."""
-    edges = kept(fence, edges_of(keys.integer_weights(probs)))
+    edges = fence(edges_of(keys.integer_weights(probs)))
     threshold = keys.threshold(words, edges[:, -1:])
     below = jnp.pad(edges[:, :-1], ((0, 0), (1, 0), (0, 0)))
     low, high = (fence(columns.pick(table, answer[:, None])) for table in (below, edges))
@@ -105,7 +105,7 @@ def edges_of(weights: Array, fence: Fence | None = None) -> Array:
     size, shift = weights.shape[1], 1
     while shift < size:
         weights = weights + jnp.pad(weights[:, :-shift], ((0, 0), (shift, 0), (0, 0)))
-        weights = weights if fence is None else kept(fence, weights)
+        weights = weights if fence is None else fence(weights)
         shift *= 2
     return weights
 
@@ -113,13 +113,13 @@ def edges_of(weights: Array, fence: Fence | None = None) -> Array:
 def _descend(left: Array, blocks: list[Array], fence: Fence) -> Array:
     """Down a tree of sums [L, ..., N], the symbols' own weights first; no table of all is made."""
     few = blocks[-1]
-    edges = kept(fence, edges_of(few))
+    edges = fence(edges_of(few))
     place, passed = jnp.zeros_like(left), jnp.zeros_like(left)
     for v in range(few.shape[1] - 1):
         edge = edges[:, v : v + 1]
         over = left >= edge
         place, passed = place + over, jnp.where(over, edge, passed)
-    place, left = fence(place), kept(fence, left - passed)
+    place, left = fence(place), fence(left - passed)
     for level in blocks[-2::-1]:
         place, left = _step_down(level, WIDTH * place, left, fence)
     # Nothing less than nothing remains, which no compiler knows. With two that read them, the last
@@ -134,16 +134,7 @@ def _block_sums(weights: Array, fence: Fence) -> Array:
     num = -(-size // WIDTH)
     padded = jnp.pad(weights, ((0, 0), (0, num * WIDTH - size), (0, 0)))
     blocks = padded.reshape(length, num, WIDTH, lanes)
-    return kept(fence, functools.reduce(jnp.add, [blocks[:, :, v] for v in range(WIDTH)]))
-
-
-def kept(fence: Fence, x: Array) -> Array:
-    """`fence` for integers 0 ... 2^30: read as a float, away from those that are not normal."""
-    if fence.one is None:
-        return x
-    least = jnp.int32(2**23)
-    kept = fence(jax.lax.bitcast_convert_type(x.astype(jnp.int32) + least, jnp.float32))
-    return jax.lax.bitcast_convert_type(kept, jnp.int32) - least
+    return fence(functools.reduce(jnp.add, [blocks[:, :, v] for v in range(WIDTH)]))
 
 
 def _step_down(weights: Array, first: Array, left: Array, fence: Fence) -> tuple[Array, Array]:
@@ -151,13 +142,13 @@ def _step_down(weights: Array, first: Array, left: Array, fence: Fence) -> tuple
     last, flat = weights.shape[1] - 1, weights.reshape(-1)
     places = [jnp.minimum(first + v, last) for v in range(WIDTH - 1)]
     index = columns.flat(jnp.concatenate(places, axis=1), last + 1)
-    own = jnp.split(kept(fence, flat[index]), WIDTH - 1, axis=1)
+    own = jnp.split(fence(flat[index]), WIDTH - 1, axis=1)
     place, passed, edge = first, jnp.zeros_like(left), jnp.zeros_like(left)
     for v, weight in enumerate(own):
         edge = edge + weight
         over = (left >= edge) & (first + v < last)
         place, passed = place + over, jnp.where(over, edge, passed)
-    return fence(place), kept(fence, left - passed)
+    return fence(place), fence(left - passed)
 
 
 def _below(table: Array, threshold: Array, size: int) -> Array:

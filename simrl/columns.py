@@ -22,6 +22,7 @@ Array = jax.Array
 
 FEW = 32  # symbols gone through one by one; of more, sums are folded and tables are indexed
 SOME = 8  # answers added up in one expression; of more, XLA keeps the comparisons as arrays
+NORMAL = 2**25  # an integer plus this is the bits of a float that is neither subnormal nor infinite
 
 
 class Fence(NamedTuple):
@@ -34,7 +35,7 @@ class Fence(NamedTuple):
     at_once: int = SOME  # answers added up in one expression
 
     def __call__(self, x: Array) -> Array:
-        """The same values; int32 must lie within 2^24."""
+        """Returns the same values; int32 must lie in -2^24 ... 2^31 - 2^26."""
         if self.one is None:
             return x
         if jnp.issubdtype(x.dtype, jnp.floating):
@@ -45,7 +46,9 @@ class Fence(NamedTuple):
             parts = (part.astype(jnp.float32) for part in (x >> 16, x & jnp.uint32(0xFFFF)))
             high, low = (part.astype(x.dtype) for part in self.both(*parts))
             return (high << 16) | low
-        return self(x.astype(jnp.float32)).astype(x.dtype)
+        # By their bits: as numbers, floats would round them beyond 2^24.
+        bits = jax.lax.bitcast_convert_type(x.astype(jnp.int32) + NORMAL, jnp.float32)
+        return (jax.lax.bitcast_convert_type(self(bits), jnp.int32) - NORMAL).astype(x.dtype)
 
     def both(self, one: Array, other: Array) -> tuple[Array, Array]:
         """Two arrays of one shape that are made of the same, kept by one program and not by two."""

@@ -89,9 +89,9 @@ def _next(words: Array, edges: Array, prefix: Array, size: int, fence: Fence) ->
     base = columns.flat(prefix * size, edges.shape[1])
 
     def at(symbol: Array | int) -> Array:
-        return choices.kept(fence, table[base + symbol * lanes])
+        return fence(table[base + symbol * lanes])
 
-    threshold = choices.kept(fence, keys.threshold(words, at(size - 1)))
+    threshold = fence(keys.threshold(words, at(size - 1)))
     found, step = jnp.zeros_like(prefix), 1 << (size - 1).bit_length()
     while step > 1:  # how many edges are not beyond it
         step //= 2

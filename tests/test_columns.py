@@ -202,6 +202,30 @@ def test_a_tally_counts_the_choices(size, num):
     assert 0 < wanted.sum() < num * LANES
 
 
+@pytest.mark.parametrize("size", [3, 16])
+def test_a_tally_counts_words_at_the_very_edges(size):
+    """Integers near 2^30 that float32 would round, by NumPy's in 64 bits."""
+    probs = np.asarray(probs_of(np.float32(np.random.default_rng(size).normal(size=(1, size, 1)))))
+    edges = np.cumsum(np.int64(np.round(np.float64(probs[0, :, 0]) * 2.0**30)))
+    assert (np.float32(edges[:-1]) != edges[:-1]).any()
+    at = -(-(edges[:-1] << 32) // edges[-1])  # the first word that falls beyond an edge
+    words = np.uint32(np.stack([at - 1, at]).ravel())
+    wanted = np.searchsorted(edges, (np.int64(words) * edges[-1]) >> 32, side="right")
+    lanes = np.broadcast_to(words[None, :, None], (1, len(words), size))
+    given = lanes, np.broadcast_to(probs, (1, size, size)), np.arange(size, dtype=np.int32)[None]
+
+    @jax.jit
+    def count(words, probs, answer):
+        right = choices.hits(words, probs, answer, 1, fence())
+        return choices.tally(words, probs, answer, 1, fence()), right
+
+    (counts, right), hits = jax.device_get(count(*given))
+    times = np.bincount(wanted, minlength=size)
+    np.testing.assert_array_equal(counts[0], np.broadcast_to(times[:, None], (size, size)))
+    np.testing.assert_array_equal(right[0], times)
+    np.testing.assert_array_equal(hits[0], times)
+
+
 def test_log1p_and_softplus_keep_their_digits():
     near = 10.0 ** np.linspace(-30, 10, 2000)
     values = np.float32([*near, *-near[near < 1], *np.linspace(-0.999999, 3, 20_001), 0, -0.0])
@@ -227,7 +251,7 @@ def test_fence_keeps_what_it_is_given():
     draw = np.random.default_rng(0)
     floats = np.float32([0, -0.0, 2e-38, -1 / 3, 3e38, np.inf, *draw.normal(size=100)])
     words = draw.integers(2**32, size=100, dtype=np.uint32)
-    whole = np.int32([-(2**24), -1, 0, 1, 2**24])
+    whole = np.int32([-(2**24), -1, 0, 1, 2**24, 2**24 + 1, 2**30 - 1, 2**30 + 1, 2**31 - 2**26])
     for values in (floats, words, whole):
         kept = np.asarray(jax.jit(lambda x, one: columns.Fence(one)(x))(values, np.float32(1)))
         assert kept.dtype == values.dtype
