@@ -29,17 +29,27 @@ def tallied(init: Callable, tally: Callable, moments: Callable, **rest: Any) -> 
     return Advantage(init, weights, moments, trailing=True, tally=tally, **rest)
 
 
-def all_equal(rewards: Array, times: Times) -> Array:
-    """[L] bool, by the rewards themselves: the mean of B equal floats need not be one of them."""
-    if times is None:
-        return jnp.max(rewards, axis=0) == jnp.min(rewards, axis=0)
-    low, high = jnp.where(times > 0, rewards, jnp.inf), jnp.where(times > 0, rewards, -jnp.inf)
-    return jnp.max(high, axis=0) == jnp.min(low, axis=0)
-
-
 def sum_of(values: Array, times: Times) -> Array:
     """[L] over a group; nothing is multiplied, and so charged, where each stands for one."""
     return jnp.sum(values if times is None else times * values, axis=0)
+
+
+def differences(rewards: Array, times: Times, relative: Array | bool = True) -> Array:
+    """Returns rewards [K, L] less that of one member of the group; less 0 if not `relative`.
+
+    Differences of neighbours are exact: what a common offset would round away is still there, and
+    those of a group of equal rewards are all 0. So are those of rewards that nobody was paid.
+    """
+    if times is None:
+        return rewards - jnp.where(relative, rewards[0], 0)
+    member = jnp.min(jnp.where(times > 0, rewards, jnp.inf), axis=0)
+    return jnp.where(times > 0, rewards - jnp.where(relative, member, 0), 0)
+
+
+def deviations(rewards: Array, times: Times, size: int) -> Array:
+    """Returns B (r - mean) [K, L] of a group of B rewards: of 0 and 1 without rounding."""
+    apart = differences(rewards, times)
+    return size * apart - sum_of(apart, times)
 
 
 @readable
@@ -72,13 +82,10 @@ class Affine:
         scale = self._scale(batch_size)
 
         def tally(state: tuple, credit: Array, times: Times) -> tuple[tuple, Array]:
-            # B r - c sum, not r - c mean: a sum of B ones is B, but their mean, multiplied by a
-            # rounded 1/B, need not be 1, and a dead group would leave a gradient. A sum of B
-            # thirds need not be B thirds either: where all are equal it is not asked for.
-            total = sum_of(credit, times)
-            alike = (1 - self.centre) * (batch_size * credit)
-            excess = batch_size * credit - self.centre * total
-            return state, scale * jnp.where(all_equal(credit, times), alike, excess) / batch_size
+            # B r - c sum, not r - c mean, of which rewards of 0 or 1 lose no digit.
+            apart = differences(credit, times, jnp.asarray(self.centre) == 1)
+            excess = batch_size * apart - self.centre * sum_of(apart, times)
+            return state, scale * excess / batch_size
 
         def moments(
             state: tuple, statistics: gradients.ScoreStatistics, size: int
@@ -154,10 +161,11 @@ class RunningMean:
 
         def tally(state: Running, credit: Array, times: Times) -> tuple[Running, Array]:
             own = sum_of(credit, times) / batch_size
-            baseline = jnp.where(state.num_rewards == 0, own, state.mean)
+            first = deviations(credit, times, batch_size) / batch_size
             count = state.num_rewards + batch_size
             mean = state.mean + (own - state.mean) * (batch_size / count)
-            return Running(mean, count), credit - baseline
+            weights = jnp.where(state.num_rewards == 0, first, credit - state.mean)
+            return Running(mean, count), weights
 
         def moments(
             state: Running, statistics: gradients.ScoreStatistics, size: int

@@ -15,23 +15,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simrl.learners.advantages import Times, all_equal, sum_of, tallied
+from simrl.learners.advantages import Times, deviations, differences, sum_of, tallied
 from simrl.measures import gradients
 from simrl.records import readable
 from simrl.types import Advantage, Array
 
 
 def _normalised(rewards: Array, times: Times, size: int, norm: float) -> Array:
-    excess = rewards - sum_of(rewards, times) / size
+    # In units of the largest difference, whose squares neither overflow nor vanish.
+    apart = differences(rewards, times)
+    largest = jnp.max(jnp.abs(apart), axis=0)
+    dead = largest == 0
+    scaled = apart / jnp.where(dead, 1, largest)
+    excess = size * scaled - sum_of(scaled, times)
     spread = jnp.sqrt(sum_of(excess**2, times) / (size - norm))
-    dead = all_equal(rewards, times)
     return jnp.where(dead, 0, excess / jnp.where(dead, 1, spread))
 
 
 def _over_mean(rewards: Array, times: Times, size: int, centre: float) -> Array:
-    mean = sum_of(rewards, times) / size
-    dead = (mean == 0) | (all_equal(rewards, times) & (centre == 1))
-    return jnp.where(dead, 0, rewards / jnp.where(mean == 0, 1, mean) - centre)
+    total = sum_of(rewards, times)
+    above = deviations(rewards, times, size) if centre else size * rewards
+    return jnp.where(total == 0, 0, above / jnp.where(total == 0, 1, total))
 
 
 RULES: dict[str, Callable[[Array, Times, int], Array]] = {

@@ -62,6 +62,57 @@ def test_weights_of_real_rewards(rule):
     np.testing.assert_allclose(equal, 1.0 if rule == "maxrl" else 0.0)
 
 
+ULP = np.spacing(np.float32(0.3), dtype=np.float32)
+HARD = {  # scales whose squares leave float32, offsets of which a mean is rounded, neighbours
+    "small": np.float32([0, 1e-20, 0, 0]),
+    "large": np.float32([0, 1e20, 0, 0]),
+    "offset": np.float32([1e8, 1e8 + 8, 1e8, 1e8]),
+    "negative offset": np.float32([-1e8, 8 - 1e8, -1e8, -1e8]),
+    "few ulp": np.float32(0.3) + ULP * np.float32([0, 1, 2, 5]),
+    "plain": np.float32([0.3, 2, -1, 0.5]),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_mean", "leave_one_out", "running_mean", *grouped.COMPARING]
+)
+def test_weights_keep_the_digits_of_hard_rewards(name):
+    """Of float32 rewards as they are, by float64 NumPy: one by one, counted, and in lanes."""
+    rewards = np.stack(list(HARD.values()), axis=1)  # [B, L]
+    exact = np.float64(rewards)
+    excess = exact - exact.mean(axis=0)
+    wanted = {
+        "batch_mean": excess,
+        "leave_one_out": excess * 4 / 3,
+        "running_mean": excess,
+        "group_normalised": excess / exact.std(axis=0),
+        "group_normalised_sample": excess / exact.std(axis=0, ddof=1),
+        "maxrl_centred": excess / exact.mean(axis=0),
+    }[name]
+    advantage = specs.ADVANTAGES[name].build(*rewards.shape)
+
+    @jax.jit
+    def weigh(rewards, twice, times):
+        counted = advantage.tally(advantage.init(), twice, times)[1]
+        lanes = simrl.Rollout(0, None, rewards[..., None], None, None)
+        state = jax.tree.map(lambda x: x[..., None], advantage.init())
+        return (
+            advantage.tally(advantage.init(), rewards, None)[1],
+            counted,
+            (advantage.weights(state, lanes)[1][..., 0]),
+        )
+
+    # A reward that nobody was paid takes no part.
+    twice = np.concatenate([rewards, np.full_like(rewards[:1], -3e8)])
+    times = np.float32([1, 1, 1, 1, 0])[:, None] * np.ones_like(rewards[:1])
+    one, counted, lanes = jax.device_get(weigh(rewards, twice, times))
+    for found in (one, counted[:4], lanes):
+        tolerance = 1e-6 * np.abs(wanted).max(axis=0)
+        assert (np.abs(found - wanted) <= tolerance).all()
+    if name == "group_normalised":
+        np.testing.assert_allclose(one[:, 0], np.array([-1, 3, -1, -1]) / np.sqrt(3), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("world", "channel"),
     [
