@@ -3,11 +3,12 @@
 Kinds: `one_right` pays 1 for one arm, or any of `num_right`, and 0 elsewhere ("The sky is ..."
 with K words); `gaussian`
 draws arm means from N(mean, spread^2) and adds N(0, noise^2) to each reward (Sutton & Barto 2018,
-section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1] and pays 0 or 1; `given`
-takes the arm means from `rewards`, the same for every seed, and adds N(0, noise^2).
+section 2.3); `bernoulli` draws success probabilities uniformly from [0, 1], or takes them from
+`rewards`, and pays 0 or 1; `given` takes the arm means from `rewards`, the same for every seed, and
+adds N(0, noise^2).
 With several contexts each is a bandit of its own, drawn uniformly and shown as the prompt.
-The right answer is the best arm. A `noisy` verifier turns rewards of 0 or 1 over now and then
-(simrl.environments.verifiers); right stays what is right.
+The right answer is the best arm, or each of those that tie. A `noisy` verifier turns rewards of 0
+or 1 over now and then (simrl.environments.verifiers); right stays what is right.
 """
 
 import math
@@ -24,27 +25,38 @@ from simrl.types import Array, Environment, Outcome, Prior, Shape, Verifier
 
 KINDS = ("one_right", "gaussian", "bernoulli", "given")
 DRAWN = ("gaussian", "bernoulli")  # kinds whose arms are drawn, context by context
+BY_REWARDS = ("given", "bernoulli")  # kinds that take the arm means from `rewards`
 
 
 @readable
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bandit:
-    """A K-armed bandit; `mean` and `spread` are read by the gaussian kind alone, `noise` by the
-    given one too.
+    """A K-armed bandit.
+
+    `noise` is that of gaussian and given arms; `mean` and `spread` are what gaussian ones are drawn
+    with, and the prior of a learner that has one, of given arms too.
     """
 
     kind: str = field(default="one_right", metadata={"static": True})
     num_arms: int = field(default=10, metadata={"static": True})
     num_contexts: int = field(default=1, metadata={"static": True})
-    rewards: tuple[float, ...] = ()  # of the given kind: the mean reward of each arm
-    num_right: int = field(default=1, metadata={"static": True})
+    rewards: tuple[float, ...] = ()  # the mean reward of each arm, where they are not drawn
+    num_right: int = field(default=1, metadata={"static": True})  # counted, where rewards are given
     mean: float = 0.0
     spread: float = 1.0
     noise: float = 1.0
     verifier: str = field(default="exact", metadata={"static": True})
     false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
     false_negative: float = 0.0  # and a 1 as 0
+
+    def __post_init__(self) -> None:
+        """Counts the best of given arms: how many are right is structure, like their number."""
+        if self.num_right == 1 and self.rewards and _are_numbers(self.rewards):
+            object.__setattr__(self, "num_right", self._num_best())
+
+    def _num_best(self) -> int:
+        return sum(reward == max(self.rewards) for reward in self.rewards)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
@@ -57,7 +69,7 @@ class Bandit:
             found.append(
                 f"num_right must be at least 1 and leave a wrong arm, not {self.num_right}"
             )
-        if self.num_right > 1 and self.kind != "one_right":
+        if self.num_right > 1 and self.kind != "one_right" and not self.rewards:
             found.append(f"num_right above 1 needs the kind one_right, not {self.kind}")
         if self.spread < 0 or self.noise < 0:
             found.append("spread and noise must not be negative")
@@ -65,24 +77,31 @@ class Bandit:
             found.append(f"verifier noisy needs rewards of 0 or 1, not the kind {self.kind}")
         if self.num_contexts < 1:
             found.append(f"num_contexts must be at least 1, not {self.num_contexts}")
-        if self.num_contexts > 1 and self.kind not in DRAWN:
+        if self.num_contexts > 1 and (self.kind not in DRAWN or self.rewards):
+            given = " with rewards" if self.rewards else ""
             found.append(
-                f"num_contexts above 1 needs the kind gaussian or bernoulli, not {self.kind}"
+                "num_contexts above 1 needs the kind gaussian or bernoulli, whose arms are drawn, "
+                f"not {self.kind}{given}"
             )
         found += self._reward_problems()
         rates = self.false_positive, self.false_negative
         return found + verifiers.problems(self.verifier, *rates)
 
     def _reward_problems(self) -> list[str]:
-        rewards, given = self.rewards, self.kind == "given"
-        if not given:
-            return [f"rewards need the kind given, not {self.kind}"] if rewards else []
+        rewards = self.rewards
+        if self.kind not in BY_REWARDS:
+            return [f"rewards need the kind given or bernoulli, not {self.kind}"] if rewards else []
+        if not rewards and self.kind != "given":
+            return []
         if len(rewards) != self.num_arms:
             return [f"rewards must be num_arms = {self.num_arms} numbers, not {len(rewards)}"]
-        if not all(isinstance(r, numbers.Real) and math.isfinite(r) for r in rewards):
+        if not _are_numbers(rewards) or not all(map(math.isfinite, rewards)):
             return [f"rewards must be finite numbers, not {rewards}"]
-        if sorted(rewards)[-1] == sorted(rewards)[-2]:
-            return [f"rewards must have one best arm, not {rewards}"]
+        if self.kind == "bernoulli" and not (min(rewards) >= 0 and max(rewards) <= 1):
+            return [f"rewards of the kind bernoulli must be in 0 ... 1, not {rewards}"]
+        if self.num_right != self._num_best():
+            best = self._num_best()
+            return [f"num_right must be {best}, as many as the best rewards, not {self.num_right}"]
         return []
 
     def build(self) -> Environment:
@@ -91,6 +110,11 @@ class Bandit:
         if self.kind == "one_right":
             return _one_right(self, shape)
         return _best_arm(self, shape)
+
+
+def _are_numbers(rewards: tuple) -> bool:
+    """Whether rewards are known: in a trace they are not."""
+    return all(isinstance(reward, numbers.Real) for reward in rewards)
 
 
 def _first_prompt(word: Array, task: Array) -> Array:
@@ -102,12 +126,15 @@ def _verifier(spec: Bandit) -> Verifier | None:
 
 
 def _prior(spec: Bandit) -> Prior | None:
-    """What the draw of the arms tells of them; None where rewards do not tell all of the rest."""
-    if spec.kind not in DRAWN or spec.num_contexts > 1 or spec.verifier != "exact":
+    """What is assumed of the arms of one context: the law they are drawn by, or given ones are not.
+
+    What a verifier that errs passes is 0 or 1 too.
+    """
+    if spec.num_contexts > 1:
         return None
-    if spec.kind == "bernoulli":
-        return Prior("beta")
-    return Prior("normal", spec.mean, spec.spread, spec.noise)
+    if spec.kind in ("gaussian", "given"):
+        return Prior("normal", spec.mean, spec.spread, spec.noise)
+    return Prior("beta")
 
 
 def _one_right(spec: Bandit, shape: Shape) -> Environment:
@@ -137,6 +164,7 @@ def _one_right(spec: Bandit, shape: Shape) -> Environment:
         trailing=True,
         right=(lambda task, prompt: jnp.arange(num)[:, None]) if num > 1 else None,
         reward_law=reward_law if num > 1 else None,
+        prior=_prior(spec),
     )
 
 
@@ -147,7 +175,7 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
     verifier = _verifier(spec)  # of a Bernoulli arm: its coin and the verifier's are one coin
 
     def init(key: Array) -> Array:
-        if spec.kind == "given":
+        if spec.rewards:
             return jnp.stack([jnp.asarray(reward, float) for reward in spec.rewards])
         # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
         # multiple of 8 arms they kept its compiler busy for ever.
@@ -170,8 +198,11 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
             credit = passed.astype(jnp.float32)
         else:
             credit = (keys.uniform(words) < mean).astype(jnp.float32)
-        right = answer[0] == jnp.argmax(means, axis=0)
-        return Outcome(credit=credit, success=right.astype(jnp.float32))
+        if spec.num_right == 1:
+            best = answer[0] == jnp.argmax(means, axis=0)
+        else:
+            best = mean[0] == jnp.max(means, axis=0)
+        return Outcome(credit=credit, success=best.astype(jnp.float32))
 
     def reward_law(task: Array, prompt: Array) -> tuple[Array, Array]:
         means = arms(task, prompt)
@@ -182,6 +213,9 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
 
     def label(words: Array, task: Array, prompt: Array) -> Array:
         return jnp.argmax(arms(task, prompt), axis=0)[None].astype(jnp.int32)
+
+    def right(task: Array, prompt: Array) -> Array:
+        return jax.lax.top_k(arms(task, prompt), spec.num_right)[1][:, None]
 
     def target(task: Array, prompt: Array) -> Array:
         return jax.nn.one_hot(jnp.argmax(arms(task, prompt))[None], num_arms)
@@ -197,5 +231,6 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         binary=not gaussian,
         trailing=True,
         by_prompt=contexts > 1,
+        right=right if spec.num_right > 1 else None,
         prior=_prior(spec),
     )

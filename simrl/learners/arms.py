@@ -31,7 +31,7 @@ class Pulls(NamedTuple):
 def obstacle(environment: Environment) -> str | None:
     """Why the arms of this world cannot be learned by counting; None if they can."""
     if environment.prior is None:
-        return "needs a bandit of kind gaussian or bernoulli whose verifier, if any, never errs"
+        return "needs a bandit of one context"
     return None
 
 

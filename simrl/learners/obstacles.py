@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from simrl import listing, prefixes
 from simrl.types import Environment, Policy
 
-MOST_SYMBOLS = 2**24  # whole numbers that a fence keeps
+MOST_SYMBOLS = 2**24  # whole numbers that float32 keeps
 MOST_LOGITS = 2**13  # of a prompt, rows for prefixes: of 10,000 these are no quicker than plain
 MOST_RIGHT = 64  # answers of several symbols: each is compared with each, symbol by symbol
 

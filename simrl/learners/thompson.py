@@ -1,9 +1,10 @@
 """Thompson sampling (Thompson 1933; Russo et al. 2018, "A tutorial on Thompson sampling").
 
 An arm is chosen with the probability that it is the best by the posterior of the world's own prior:
-Beta posteriors of Bernoulli arms, normal ones of gaussian arms, whose noise is known. The usual
-way, the best of one draw from each posterior, has the same law; here its probabilities are
-integrated (simrl.measures.best_arm), so that they are the learner's belief as well.
+Beta posteriors of arms that pay 0 or 1, which begin uniform, normal ones of gaussian arms, whose
+noise is known. Arms that are given have the prior that they would be drawn by. The usual way, the
+best of one draw from each posterior, has the same law; here its probabilities are integrated
+(simrl.measures.best_arm), so that they are the learner's belief as well.
 """
 
 from dataclasses import dataclass, field
@@ -69,5 +70,5 @@ class Thompson:
         def prospect(state: Pulls) -> best_arm.Prospect:
             return best_arm.bernoulli_prospect(means(state.counts, state.sums))
 
-        known = prospect if beta else None
+        known = prospect if beta and environment.verifier is None else None
         return arms.learner(environment, self.group_size, rule, on_columns, prospect=known)

@@ -46,6 +46,8 @@ class UCB1:
     def obstacle(self, environment: Environment, policy: Policy) -> str | None:
         """Why it cannot be run in this world; None if it can."""
         found = arms.obstacle(environment)
+        if found is None and environment.channel is not None:  # where the first arm is right
+            found = "takes the first of equal arms: a bandit of kind one_right would tell it which"
         return None if found is None else f"ucb1 {found}"
 
     def build(self, environment: Environment, policy: Policy) -> Learner:

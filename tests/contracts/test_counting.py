@@ -147,14 +147,12 @@ def test_traced_numbers_do_not_compile_anew():
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        (simrl.Spec(simrl.Bandit(), simrl.Thompson()), "thompson needs a bandit of kind gaussian"),
-        (simrl.Spec(simrl.Sequence(), simrl.UCB1()), "ucb1 needs a bandit of kind gaussian"),
         (
-            simrl.Spec(
-                simrl.Bandit("bernoulli", verifier="noisy", false_negative=0.1), simrl.Thompson()
-            ),
-            "never errs",
+            simrl.Spec(simrl.Bandit("gaussian", num_contexts=2), simrl.Thompson()),
+            "thompson needs a bandit of one context",
         ),
+        (simrl.Spec(simrl.Sequence(), simrl.UCB1()), "ucb1 needs a bandit of one context"),
+        (simrl.Spec(simrl.Bandit(), simrl.UCB1()), "ucb1 takes the first of equal arms"),
         (simrl.Spec(simrl.Bandit("gaussian", noise=0.0), simrl.Thompson()), "noise above 0"),
         (simrl.Spec(simrl.Bandit("bernoulli"), simrl.Thompson(0)), "group_size must be at least"),
         (simrl.Spec(simrl.Bandit("bernoulli"), simrl.UCB1(-1.0)), "must not be negative"),

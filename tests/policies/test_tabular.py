@@ -96,7 +96,11 @@ def test_starts_are_not_lumped_and_rare_successes_are_jumped_to():
         ({"policy": simrl.Tabular("random", spread=-1.0)}, "must not be negative"),
         ({"policy": simrl.Tabular(probs=(1.0, 0.0, 0.0))}, "need the start given"),
         ({"environment": simrl.Bandit("given", 3)}, "num_arms = 3 numbers, not 0"),
-        ({"environment": simrl.Bandit("given", 3, rewards=(1.0, 1.0, 0.0))}, "one best arm"),
+        (
+            {"environment": simrl.Bandit("given", 3, num_right=2, rewards=(1.0, 0.5, 0.0))},
+            "num_right must be 1, as many as the best rewards, not 2",
+        ),
+        ({"environment": simrl.Bandit("bernoulli", 2, rewards=(1.5, 0.0))}, "in 0 ... 1"),
         ({"environment": simrl.Bandit("gaussian", 3, rewards=(1.0, 0.0, 0.0))}, "the kind given"),
         ({"environment": simrl.Bandit(num_arms=3, num_contexts=2)}, "gaussian or bernoulli"),
     ],
