@@ -56,8 +56,18 @@ def quantities(trial: Trial) -> list[str]:
 
 
 def told(trial: Trial) -> tuple[str, ...]:
-    """The names of what `of_update` measures, in order."""
-    return (*DUELS, JOINTLY) if "duel" in trial.measures else ()
+    """The names of what is summed at every update, in order."""
+    summed = ("regret",) if sums_regret(trial) else ()
+    return (*summed, *DUELS, JOINTLY) if "duel" in trial.measures else summed
+
+
+def sums_regret(trial: Trial) -> bool:
+    """Whether regret is summed update by update.
+
+    The choices of a bandit's learner may repeat with a period, that of measuring once in a few
+    updates among them. A jump has one state, which is measured.
+    """
+    return "regret" in trial.measures and trial.path != "jump"
 
 
 def problems(
@@ -190,18 +200,45 @@ def of_lanes(trial: Trial, heard: Heard) -> dict[str, Array]:
 
 
 def regret_of(
-    environment: Environment, task: Task, belief: tuple[Array, Array], laws: Array
+    environment: Environment, task: Task, belief: tuple[Array, Array], laws: Array | None
 ) -> Array:
     """Expected regret [M] of a sample at each prompt, in units of the reward."""
     log_probs, odds = belief
-    probs = jnp.exp(log_probs)
+    at = jax.vmap(partial(regret_at, environment, task))
+    return at(jnp.arange(len(odds)), jnp.exp(log_probs), odds, laws)
+
+
+def regret_at(
+    environment: Environment,
+    task: Task,
+    prompt: Array,
+    probs: Array,
+    odds: Array,
+    law: Array | None,
+) -> Array:
+    """Computes the expected regret [] of a sample at one prompt.
+
+    `probs`, `law` [L, V]: of the policy and of labels, the latter read where they are noisy;
+    `odds` []: log-odds of the right answer, nats.
+    """
     if environment.reward_law is not None:
-        prompts = jnp.arange(len(odds))
-        means, _ = jax.vmap(environment.reward_law, (None, 0))(task, prompts)
-        return jax.vmap(regret.regret_of_arms)(probs[:, 0], means)
+        return regret.regret_of_arms(probs[0], environment.reward_law(task, prompt)[0])
     if environment.noisy:
-        return jax.vmap(regret.regret_of_matching)(probs, laws)
+        assert law is not None
+        return regret.regret_of_matching(probs, law)
     wrong = jax.nn.sigmoid(-odds)  # 1 - p would have lost its digits near 0
     if environment.verifier is None:
         return wrong
     return wrong * (1 - sum(environment.verifier))
+
+
+def regret_of_update(
+    trial: Trial, task: Task, belief: tuple[Array, Array], known: Truth, info: Info
+) -> dict[str, Array]:
+    """Regret [M] of all samples of an update by the belief before it, if it is summed."""
+    if not sums_regret(trial):
+        return {}
+    each = regret_of(trial.environment, task, belief, known.laws)
+    mine = info.prompts == jnp.arange(len(each))[:, None]  # [M, G]
+    samples = info.success.shape[1] * jnp.sum(mine, axis=1)
+    return {"regret": jnp.where(samples > 0, samples * each, 0)}

@@ -70,6 +70,7 @@ class Fixed(NamedTuple):
     streams: keys.Columns
     fence: Fence
     told: Callable  # what an update is told besides rewards: `Fused.told` of N lanes
+    regret: Callable  # `asked.regret_at` of N lanes
     right: Right | None  # None: one answer is right
 
     @property
@@ -84,3 +85,10 @@ class Fixed(NamedTuple):
         assert learner is not None
         # For its shape alone: a kernel would have to know all that is computed.
         return len(jax.eval_shape(learner.charge).prompts)
+
+    @property
+    def group_size(self) -> int:
+        """B."""
+        learner = self.trial.learner.fused
+        assert learner is not None
+        return jax.eval_shape(learner.charge).success.shape[1]

@@ -38,6 +38,12 @@ def _told(cell: Cell, spec: Any) -> Callable:
     return partial(of_lanes, spec)
 
 
+def _regret(cell: Cell, spec: Any) -> Callable:
+    """(columns) -> columns: `asked.regret_at` of each lane in its own world."""
+    of_lanes = cell.over_lanes(lambda trial, *rest: asked.regret_at(trial.environment, *rest))
+    return partial(of_lanes, spec)
+
+
 def _fence(steps: Array) -> Fence:
     """1 in every run; no compiler can know, because steps could be negative for all it sees."""
     return Fence(jnp.where(jnp.min(steps) >= 0, 1.0, 2.0))
@@ -97,10 +103,11 @@ def _updates(
 
 def _train(cell: Cell, about: About, lanes: Lanes, fence: Fence, patience: int) -> Lanes:
     """The loop: what becomes of a lane does not depend on its company, but for where it pauses."""
-    streams, told = keys.Columns(about.halves), _told(cell, about.spec)
+    streams = keys.Columns(about.halves)
+    of_lanes = _told(cell, about.spec), _regret(cell, about.spec)
     size, right = cell.trial.environment.shape.vocab_size, about.right
     tree = None if right is None else right_answers.tree(right, size)
-    fixed = Fixed(about, cell.build(about.spec), cell.plan, streams, fence, told, tree)
+    fixed = Fixed(about, cell.build(about.spec), cell.plan, streams, fence, *of_lanes, tree)
     most = jnp.sum(lanes.going, dtype=jnp.float32)
 
     def update(carry: tuple[Lanes, Array, Array]) -> tuple[Lanes, Array, Array]:
@@ -183,10 +190,14 @@ def _visit(fixed: Fixed, visits: Array, heard: Heard, active: Array) -> Array:
     """How many groups each prompt had so far, where that is not known without counting."""
     if not len(visits):
         return visits
-    drawn = heard.drawn
-    if drawn is None:
-        drawn = jnp.full_like(heard.dead, fixed.num_groups // len(heard.prompts))
-    return visits + jnp.where(active, _by_prompt(fixed, heard, drawn), 0)
+    return visits + jnp.where(active, _by_prompt(fixed, heard, _groups(fixed, heard)), 0)
+
+
+def _groups(fixed: Fixed, heard: Heard) -> Array:
+    """How many groups [K, N] each draw has."""
+    if heard.drawn is not None:
+        return heard.drawn
+    return jnp.full_like(heard.dead, fixed.num_groups // len(heard.prompts))
 
 
 def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, Array]:
@@ -204,8 +215,23 @@ def _hear(fixed: Fixed, lanes: Lanes, heard: Heard, active: Array) -> dict[str, 
     if asked.JOINTLY in asked.told(fixed.trial):
         given = _truth(fixed, heard), _right(fixed, heard), answers.world_of(fixed.trial)
         values[asked.JOINTLY] = together.of_duels(heard, *given, fixed.fence)
+    if asked.sums_regret(fixed.trial):
+        values["regret"] = _regret_of(fixed, heard, lanes.odds)
     values = {name: _by_prompt(fixed, heard, value) for name, value in values.items()}
     return {k: lanes.heard[k] + jnp.where(active, v, 0) for k, v in values.items()}
+
+
+def _regret_of(fixed: Fixed, heard: Heard, odds: Array) -> Array:
+    """Regret [K, N] of all samples of each draw, by the laws before the update."""
+    law, draws = heard.law, len(heard.prompts)
+    tree = prefixes.tree_of(law.powers, _truth(fixed, heard), draws)
+    probs = law.probs if tree is None else jnp.exp(prefixes.joint(law, tree))
+    laws = _at(fixed, heard, fixed.about.laws) if fixed.trial.environment.noisy else None
+    at = columns.each(partial(fixed.regret, fixed.about.task))
+    probs = probs.reshape(draws, -1, *probs.shape[1:])
+    each = at(heard.prompts, probs, _at(fixed, heard, odds), laws)
+    samples = fixed.group_size * _groups(fixed, heard).astype(each.dtype)
+    return fixed.fence(samples * each)
 
 
 def _at(fixed: Fixed, heard: Heard, x: Array) -> Array:

@@ -144,7 +144,7 @@ def quantities(trial: Trial) -> tuple[str, ...]:
         names += ["observed_pass_rate"]
     if trial.learner.moments is not None:
         names += ["trace_covariance", "squared_norm"]
-    return tuple(names + asked.quantities(trial))
+    return tuple(dict.fromkeys(names + asked.quantities(trial)))
 
 
 def _has_verdicts(trial: Trial) -> bool:
@@ -162,7 +162,7 @@ def _has_nominal(trial: Trial) -> bool:
 
 
 def told(trial: Trial) -> tuple[str, ...]:
-    """The names of what `of_update` measures."""
+    """The names of what is summed at every update."""
     joint = () if joint_channel(trial) is None else ("expected_update", "realised_update")
     return ("success", *joint, *asked.told(trial))
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simrl import columnwise, keys
-from simrl.engine import clock, observe
+from simrl.engine import asked, clock, observe
 from simrl.measures import flops, information, phases
 from simrl.types import Array, Info, State, Task, Trial
 
@@ -171,7 +171,9 @@ def _updates(
         now = keys.at_step(given.streams, run.step)
         belief = observe.beliefs(trial, run.state, known)
         state, info = trial.learner.step(now, run.state, run.task)
-        told = jax.tree.map(jnp.add, told, observe.of_update(trial, belief, known, info))
+        heard = observe.of_update(trial, belief, known, info)
+        heard |= asked.regret_of_update(trial, run.task, (belief, run.odds), known, info)
+        told = jax.tree.map(jnp.add, told, heard)
         spent = spend(run.spent, info, plan.counted.total)
         odds = observe.log_odds(observe.beliefs(trial, state, known), known)
         hits = hit(run, rules, odds, spent, run.step + 1)

@@ -11,6 +11,7 @@ import pytest
 import simrl
 from simrl import keys
 from simrl.engine import asked
+from simrl.measures import regret
 from tests.engine.bits import assert_same_bits
 
 STEPS, SEEDS, ARMS = 12, 96, 3
@@ -101,28 +102,28 @@ def simulated(runs, steps, rng):
     """Regret of textbook Thompson sampling: the best of one draw from each posterior."""
     means = rng.random((runs, ARMS))
     right, wrong, every = np.ones_like(means), np.ones_like(means), np.arange(runs)
-    regret = np.zeros(runs)
+    lost = np.zeros(runs)
     for _ in range(steps):
         arm = rng.beta(right, wrong).argmax(axis=1)
         paid = rng.random(runs) < means[every, arm]
         right[every, arm] += paid
         wrong[every, arm] += ~paid
-        regret += means.max(axis=1) - means[every, arm]
-    return regret
+        lost += means.max(axis=1) - means[every, arm]
+    return lost
 
 
 def simulated_bounds(runs, steps, noise, exploration, rng):
     """Regret of UCB1 in gaussian bandits: one pull of each arm, then of the largest bound."""
     means, every = rng.normal(size=(runs, ARMS)), np.arange(runs)
-    counts, sums, regret = np.zeros_like(means), np.zeros_like(means), np.zeros(runs)
+    counts, sums, lost = np.zeros_like(means), np.zeros_like(means), np.zeros(runs)
     for t in range(steps):
         arm = np.full(runs, t)
         if t >= ARMS:
             arm = (sums / counts + noise * np.sqrt(exploration * np.log(t) / counts)).argmax(axis=1)
         sums[every, arm] += means[every, arm] + noise * rng.normal(size=runs)
         counts[every, arm] += 1
-        regret += means.max(axis=1) - means[every, arm]
-    return regret
+        lost += means.max(axis=1) - means[every, arm]
+    return lost
 
 
 def test_ucb_is_the_textbooks():
@@ -140,6 +141,89 @@ def test_ucb_is_the_textbooks():
     error = np.hypot(mine.std(ddof=1) / np.sqrt(seeds), other.std(ddof=1) / np.sqrt(len(other)))
     assert abs(mine.mean() - other.mean()) < 4 * error
     assert error < 0.03 * other.mean()
+
+
+def pulls_of_ucb(means, steps):
+    """Arms that UCB1 pulls where each always pays its mean, one by one."""
+    counts, sums, arms = np.zeros(len(means)), np.zeros(len(means)), []
+    for t in range(steps):
+        arm = t
+        if t >= len(means):
+            arm = (sums / counts + np.sqrt(2 * np.log(t) / counts)).argmax()
+        sums[arm] += means[arm]
+        counts[arm] += 1
+        arms.append(arm)
+    return np.array(arms)
+
+
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_regret_of_a_certain_rule_does_not_depend_on_how_often_it_is_measured(engine):
+    """Every tenth pull of ten arms is of one arm: what it costs is not what the others do."""
+    means, steps = np.eye(10)[3], 120
+    spec = dataclasses.replace(
+        BASE,
+        environment=simrl.Bandit("bernoulli", 10, rewards=tuple(means)),
+        learner=simrl.UCB1(),
+        max_steps=steps,
+        log_points=1,
+        phases=simrl.Phases(num=1),
+        keep_beliefs=False,
+        engine=engine,
+    )
+    wanted = (1 - means[pulls_of_ucb(means, steps)]).sum()
+    for every in (1, 10, steps):
+        data = simrl.run(dataclasses.replace(spec, observe_every=every), 2)
+        np.testing.assert_allclose(data["phase_regret"].values.sum(axis=(0, 2)), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("world", "learner"),
+    [
+        (simrl.Bandit("bernoulli", ARMS, rewards=(0.2, 0.8, 0.5)), simrl.Thompson()),
+        (simrl.Bandit("gaussian", ARMS, num_contexts=2), simrl.PolicyGradient(group_size=2)),
+        (simrl.Sequence(2, 2, "exact", "zipf"), simrl.PolicyGradient(group_size=2)),
+    ],
+)
+def test_regret_is_summed_at_every_update_on_both_paths(world, learner):
+    spec = dataclasses.replace(
+        BASE, environment=world, learner=learner, log_points=1, keep_beliefs=False
+    )
+    runs = [
+        simrl.run(dataclasses.replace(spec, observe_every=every, engine=engine), 8)
+        for every, engine in ((1, "auto"), (10, "auto"), (10, "plain"))
+    ]
+    once, seldom, plain = (data["phase_regret"].values.sum(axis=2) for data in runs)
+    assert (once > 0).all()
+    np.testing.assert_allclose(seldom, once, rtol=1e-5)
+    np.testing.assert_allclose(plain, once, rtol=1e-4)
+
+
+def test_the_bound_of_lai_and_robbins_by_hand():
+    """KL(1/4 || 1/2) = ln 3 (3/4) - ln 2, and gaussian arms: Delta^2 / 2 sigma^2."""
+    wanted = 2 * 0.25 / (0.75 * np.log(3) - np.log(2))
+    found = regret.lai_robbins_rate(np.array([0.5, 0.25, 0.5, 0.25]))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    found = regret.lai_robbins_rate(np.array([3.0, 2.0, -1.0]), noise=0.5)
+    np.testing.assert_allclose(found, 2 * 0.25 * (1 + 1 / 4), rtol=1e-6)
+    means = np.arange(1, 10) / 10
+    p, best = means[:-1], means[-1]
+    nats = p * np.log(p / best) + (1 - p) * np.log((1 - p) / (1 - best))
+    found = regret.lai_robbins_rate(means)
+    np.testing.assert_allclose(found, ((best - p) / nats).sum(), rtol=1e-5)
+    np.testing.assert_array_equal(regret.lai_robbins_rate(np.array([1.0, 0.5, 0.0])), 0)
+
+
+def test_arms_that_tie_are_all_right():
+    world = simrl.Bandit("given", 4, rewards=(0.5, 2.0, 1.0, 2.0))
+    assert (world.num_right, world.problems()) == (2, [])
+    assert dataclasses.replace(world, rewards=(2.0, 2.0, 2.0, 1.0)).problems()
+    spec = dataclasses.replace(BASE, environment=world, max_steps=4, log_points=4)
+    for engine in ("auto", "plain"):
+        data = simrl.run(dataclasses.replace(spec, engine=engine), 8).isel(cell=0)
+        chances = np.exp(np.float64(data["belief"].values))[:, :, 0, 0]
+        np.testing.assert_allclose(data["pass_rate"], chances[..., [1, 3]].sum(axis=-1), rtol=1e-5)
+        gaps = chances @ np.array([1.5, 0, 1, 0])
+        np.testing.assert_allclose(data["regret"], gaps, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("optimised")
