@@ -17,6 +17,7 @@ from simrl.records import readable
 from simrl.types import Array, Params, Policy, Rollout, Surrogate
 
 RATIOS = ("position", "answer")
+MOST = 80.0  # nats of a ratio: of larger ones, which negative weights keep, sums would be infinite
 
 
 @readable
@@ -69,20 +70,18 @@ class PPO:
             def objective(params: Params) -> Array:
                 over_answers = jax.vmap(policy.log_prob, (None, None, 0))
                 log_prob = jax.vmap(over_answers, (None, 0, 0))(params, drawn.prompt, drawn.answers)
-                log_ratio = log_prob - drawn.log_prob
-                if self.ratio == "answer":  # the value of the whole, the gradient of the position
-                    whole = jnp.exp(jnp.sum(log_ratio, axis=-1, keepdims=True))
-                    here = jnp.exp(log_ratio - jax.lax.stop_gradient(log_ratio))
-                    ratio = jax.lax.stop_gradient(whole) * here
-                else:
-                    ratio = jnp.exp(log_ratio)
-                kept = self._kept(ratio, weights)
-                return jnp.sum(kept * ratio) / (weights.shape[0] * weights.shape[1])
+                log_ratio = jax.lax.stop_gradient(log_prob - drawn.log_prob)
+                if self.ratio == "answer":
+                    log_ratio = jnp.sum(log_ratio, axis=-1, keepdims=True)
+                # A grad r is A r grad log pi: no gradient is taken through a ratio, which may be
+                # infinite where the weight is 0.
+                shares = reweigh(log_ratio, weights) / (weights.shape[0] * weights.shape[1])
+                return jnp.sum(shares * log_prob)
 
             return jax.grad(objective)(params)
 
         def reweigh(log_ratio: Array, weights: Array) -> Array:
-            ratio = jnp.exp(log_ratio)
+            ratio = jnp.exp(jnp.minimum(log_ratio, MOST))
             kept = self._kept(ratio, weights)
             # What nobody guessed may have any ratio, also one that is no number.
             return jnp.where(kept == 0, 0, kept * ratio)

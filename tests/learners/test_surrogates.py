@@ -10,6 +10,7 @@ import pytest
 
 import simrl
 from simrl.engine import observe
+from simrl.learners import ppo
 from simrl.learners.penalised import Penalties
 from simrl.learners.surrogates import Score
 from simrl.measures import gradients
@@ -132,6 +133,19 @@ def test_the_ratio_of_the_whole_answer_by_finite_differences(drawn):
     # At the policy that sampled it is the weighted score to the last bit.
     first = direction(TABLE, old, rollouts, weights, ())
     np.testing.assert_array_equal(first, direction_of(Score())(TABLE, old, rollouts, weights, ()))
+
+
+@pytest.mark.parametrize("ratio", ppo.RATIOS)
+def test_ratios_beyond_all_floats(ratio, drawn):
+    """Clipped they are constants, whatever they are; else the step is large, but a number."""
+    logits, rollouts, weights = drawn
+    far = rollouts._replace(log_prob=rollouts.log_prob - 100)
+    direction = direction_of(simrl.PPO(0.2, ratio=ratio))
+    clipped = direction(TABLE, logits, far, np.abs(weights), ())
+    np.testing.assert_array_equal(clipped, 0)
+    followed = np.asarray(direction(TABLE, logits, far, -np.abs(weights), ()))
+    assert np.isfinite(followed).all()
+    assert followed.any()
 
 
 def test_an_answer_of_one_position_has_one_ratio(drawn):
