@@ -14,6 +14,7 @@ or 1 over now and then (simrl.environments.verifiers); right stays what is right
 import math
 import numbers
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -168,19 +169,24 @@ def _one_right(spec: Bandit, shape: Shape) -> Environment:
     )
 
 
+def _means(spec: Bandit, key: Array) -> Array:
+    """Returns the mean rewards of the arms [K], or [M, K] of contexts: drawn, or those given."""
+    if spec.rewards:
+        return jnp.stack([jnp.asarray(reward, float) for reward in spec.rewards])
+    # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
+    # multiple of 8 arms they kept its compiler busy for ever.
+    shape = (spec.num_contexts, spec.num_arms)[spec.num_contexts == 1 :]
+    draw = jax.random.bits(key, shape, jnp.uint32)
+    if spec.kind == "gaussian":
+        return spec.mean + spec.spread * keys.normal(draw)
+    return keys.uniform(draw)
+
+
 def _best_arm(spec: Bandit, shape: Shape) -> Environment:
     """Arms with real-valued means: the task is the vector of means [K], or [M, K] of contexts."""
     contexts, _, num_arms = shape
     gaussian = spec.kind in ("gaussian", "given")
     verifier = _verifier(spec)  # of a Bernoulli arm: its coin and the verifier's are one coin
-
-    def init(key: Array) -> Array:
-        if spec.rewards:
-            return jnp.stack([jnp.asarray(reward, float) for reward in spec.rewards])
-        # The same words as `keys.words`, in a form XLA cannot fuse: fused into the argmax over a
-        # multiple of 8 arms they kept its compiler busy for ever.
-        draw = jax.random.bits(key, (contexts, num_arms)[contexts == 1 :], jnp.uint32)
-        return spec.mean + spec.spread * keys.normal(draw) if gaussian else keys.uniform(draw)
 
     def arms(task: Array, prompt: Array) -> Array:
         return task if contexts == 1 else task[prompt]
@@ -221,7 +227,7 @@ def _best_arm(spec: Bandit, shape: Shape) -> Environment:
         return jax.nn.one_hot(jnp.argmax(arms(task, prompt))[None], num_arms)
 
     return Environment(
-        init=init,
+        init=partial(_means, spec),
         prompt=prompt_of,
         label=label,
         reward=reward,

@@ -6,6 +6,7 @@ The mean over guesses, not that of the guesses drawn: what is summed over a run 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simrl.measures.best_arm import bernoulli_divergence
 
@@ -17,7 +18,7 @@ def regret_of_arms(probs: Array, means: Array) -> Array:
     return jnp.sum(probs * (jnp.max(means) - means))
 
 
-def lai_robbins_rate(means: Array, noise: float | Array | None = None) -> Array:
+def lai_robbins_rate(means: Array | np.ndarray, noise: float | Array | None = None) -> Array:
     """Computes sum_a Delta_a / KL_a [], the least regret per unit of ln t of a bandit.
 
     No learner that does well on every bandit of the family has less regret after t pulls than this
