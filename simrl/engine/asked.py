@@ -30,7 +30,7 @@ ASKED = {
     "redraws": "gradient moments by redrawing the estimator at log points, of each leaf too",
     "cosine": "cosine of the update to the score of the right answer, and how often it is zero",
     "two_batch": "noise scale from gradients at two batch sizes, at log points",
-    "regret": "expected regret of a sample: what the best answer is paid above the policy's",
+    "regret": "expected regret of a sample, the best answer's pay above the policy's: every update",
     "information_ratio": "squared regret and information of a sample by the learner's posterior",
     "duel": "how often the first of two guesses wins, what a verdict and all of them tell",
 }  # measures that a spec can ask for besides those that are always there
