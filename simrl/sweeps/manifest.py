@@ -43,8 +43,9 @@ def add_sweep(path: Path, asked: dict[str, Any]) -> None:
     or a condition of the same labels that is another. Of processes that add at the same time each
     sees what the others added.
     """
+    numbered: dict[int, Path] = {}
     while True:
-        numbered = _numbered(path)
+        numbered |= _numbered(path)
         if numbered:
             sweeps = [_read_sweep(file) for file in numbered.values()]
             stored = _union(sweeps)
@@ -55,6 +56,7 @@ def add_sweep(path: Path, asked: dict[str, Any]) -> None:
         name = f"manifest-{number}.json" if number else "manifest.json"
         if files.create_document(path / name, {"sweep": asked}):
             return
+        numbered[number] = path / name  # another process's, which a listing may not show yet
 
 
 def read_sessions(path: Path) -> list[dict[str, Any]]:

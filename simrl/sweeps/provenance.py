@@ -70,19 +70,21 @@ def _version(name: str) -> str:
 
 
 def warn_of_versions(sessions: list[dict[str, Any]], path: Path) -> None:
-    """Warns, one line, where seeds of one folder come from several versions.
+    """Warns, one line, where seeds of one folder come from several versions or kinds of device.
 
     Their last digits may then differ. What changes more, such as 64-bit floats, is refused: see
     `identity.engine`.
     """
+    rows = [
+        {**note.get("versions", {}), "device": note.get("device_kind")} for note in sessions if note
+    ]
     several = {
-        name: sorted({str(note["versions"].get(name)) for note in sessions if "versions" in note})
-        for name in NUMERICAL
+        name: sorted({str(row.get(name)) for row in rows}) for name in (*NUMERICAL, "device")
     }
     lines = [f"{name} {' and '.join(own)}" for name, own in several.items() if len(own) > 1]
     if lines:
         warnings.warn(
-            f"{path} mixes results of several versions, whose last digits may differ: "
+            f"{path} mixes results of several versions or devices, whose last digits may differ: "
             f"{'; '.join(lines)}",
             stacklevel=5,
         )

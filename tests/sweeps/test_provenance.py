@@ -108,7 +108,7 @@ def test_other_versions_in_a_folder_are_warned_of(small, tmp_path, monkeypatch):
     simrl.run(small, 2, tmp_path)  # nothing new: no word
     assert len(manifest.read_sessions(tmp_path)) == 1
     versions = f"jax 9.9 and {own('jax')}" if own("jax") > "9.9" else f"jax {own('jax')} and 9.9"
-    said = rf"mixes results of several versions, .*: {re.escape(versions)}$"
+    said = rf"mixes results of several versions or devices, .*: {re.escape(versions)}$"
     with pytest.warns(UserWarning, match=said):
         data = simrl.run(small, 4, tmp_path)
     assert json.loads(data.attrs["simrl_versions"])["jax"] == versions.removeprefix("jax ").replace(
