@@ -1,5 +1,6 @@
 """Where results come from: versions, commits, devices and settings of the processes that ran."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,7 @@ def session(mesh: Any) -> dict[str, Any]:
     versions = {name: _version(name) for name in (*NUMERICAL, "numpy")}
     return {
         "versions": {**versions, "python": platform.python_version()},
-        "commit": commit(ROOT) if _is_checkout(ROOT) else "",
+        "commit": own_commit(ROOT),
         "user_commit": commit(Path.cwd()),
         "settings": {**identity.settings(), "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},
         "device_kind": f"{device.platform}: {device.device_kind}",
@@ -39,13 +40,18 @@ def commit(folder: Path) -> str:
     return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
-def _is_checkout(root: Path) -> bool:
-    """Whether a folder is the top of simrl's own repository, not of one that simrl lies in."""
+@functools.cache  # git takes 25 ms, and a process runs the code that it has imported
+def own_commit(root: Path) -> str:
+    """Returns simrl's commit if it runs from a checkout, whose top is `root`; empty if it does not.
+
+    The repository of a user who has installed simrl within it is not simrl's.
+    """
     project = root / "pyproject.toml"
     if not project.is_file() or 'name = "simrl"' not in project.read_text("utf-8", "replace"):
-        return False
+        return ""
     top = _git(root, "rev-parse", "--show-toplevel")
-    return bool(top) and Path(top).resolve() == root and bool(_git(root, "ls-files", "simrl"))
+    own = bool(top) and Path(top).resolve() == root and bool(_git(root, "ls-files", "simrl"))
+    return commit(root) if own else ""
 
 
 def _git(folder: Path, *command: str) -> str:
@@ -62,6 +68,7 @@ def _git(folder: Path, *command: str) -> str:
     return "" if result.returncode else result.stdout.strip()
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)

@@ -61,6 +61,7 @@ def test_a_checkouts_commit_is_simrls(repository, monkeypatch, tmp_path):
     assert provenance.session(lanes.mesh_of(1))["commit"] == ""  # not one of its files yet
     git(repository, "add", ".")
     git(repository, "commit", "-q", "-m", "Add simrl")
+    provenance.own_commit.cache_clear()
     head = git(repository, "rev-parse", "HEAD")
     session = provenance.session(lanes.mesh_of(1))
     assert (session["commit"], session["user_commit"]) == (head, "")
