@@ -1,11 +1,15 @@
-"""What every experiment's command shares: arguments, progress, tables on the screen."""
+"""What every experiment's command shares: arguments, progress, interrupts, programs on disk."""
 
 import argparse
 import gc
+import hashlib
 import multiprocessing
 import os
+import shlex
 import signal
+import socket
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,61 +18,148 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
-import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 import simrl
 
-QUIET_SECONDS = 10.0  # between progress lines where there is no terminal to draw a bar on
+GRACE = 3.0  # seconds after Ctrl-C or SIGTERM for what is being written
+# JAX's 1 s would leave out the programs of 0.1 to 0.5 s, of which a command has about ten.
+LEAST_COMPILE = 0.1  # seconds: quicker programs are not kept on disk
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
+    """Returns a whole number of at least 1, for argparse."""
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return number
 
 
-def parser(name: str, description: str, seeds: int) -> argparse.ArgumentParser:
-    """The arguments of an experiment that keeps its results in results/<name>."""
-    made = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=description)
-    made.add_argument("--seeds", type=positive, help=f"seeds per condition (default {seeds})")
-    made.add_argument(
-        "--out",
-        type=Path,
-        default=Path("results") / name,
-        help="result folder (default %(default)s)",
+def parser(name: str, about: str, example: str = "--quick") -> argparse.ArgumentParser:
+    """Returns the parser of an experiment, whose docstring is `about`; refuses abbreviations."""
+    paragraphs = [textwrap.fill(paragraph, 79) for paragraph in about.strip().split("\n\n")]
+    return argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}",
+        description="\n\n".join(paragraphs),
+        epilog=f"example:\n  python -m experiments.{name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    made.add_argument("--quick", action="store_true", help="few seeds, to see that it works")
-    made.add_argument("--devices", type=positive, help="how many devices (default all)")
-    return made
+
+
+def arguments(name: str, about: str, seeds: int, quick: int) -> argparse.Namespace:
+    """Parses the command line of an experiment that stores its results in a folder.
+
+    `seeds` and `quick`: how many by default, and with --quick. Keeps compiled programs on disk.
+    """
+    options = parser(name, about, f"--seeds {max(quick, 2)} --out results/mine")
+    add = options.add_argument
+    add("--seeds", type=positive, help=f"seeds per condition (default {seeds}, quick {quick})")
+    folder = f"results/{name}"
+    add("--out", type=Path, help=f"result folder (default {folder}, quick {folder}-quick)")
+    add("--quick", action="store_true", help="a small run, to see that it works")
+    add("--devices", type=positive, help="how many devices (default all)")
+    add("--verbose", action="store_true", help="print every table")
+    text = "do not keep compiled programs in the user's cache folder"
+    add("--no-cache", action="store_true", help=text)
+    chosen = options.parse_args()
+    chosen.seeds = chosen.seeds or (quick if chosen.quick else seeds)
+    chosen.out = chosen.out or Path(f"{folder}-quick" if chosen.quick else folder)
+    if not chosen.no_cache:
+        keep_programs()
+    return chosen
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs in the user's cache folder; JAX_COMPILATION_CACHE_DIR goes first.
+
+    By processor: XLA makes programs for the one that it finds, and a home may be shared by several.
+    """
+    if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = str(root / "simrl" / "programs" / processor())
+    for name, value in (
+        ("jax_compilation_cache_dir", folder),
+        ("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE),
+    ):
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # of the process beside this one
+
+
+def processor() -> str:
+    """Returns a short name of this kind of processor, from what it can do."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    features = [line for line in lines if line.lower().startswith(("flags", "features"))]
+    text = f"{os.uname().machine} {features[:1]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run a command; what is the user's to mend is one line on stderr and exit status 2."""
+    """Runs a command; what the user can mend is one line on stderr and exit status 2.
+
+    Ctrl-C and SIGTERM end it with status 130 and 143, and one line on how to go on.
+    """
     # What is imported stays, and what is traced is many small objects: to look for garbage among
     # them as often as Python does is 2 % of what it takes to make the programs.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     try:
-        main()
+        with interrupts():
+            main()
     except (simrl.SpecError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished blocks are kept, run again to go on", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        leave(*(interrupt.args or (signal.SIGINT,)))
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Turns SIGTERM into KeyboardInterrupt; ends the process if that takes longer than GRACE.
+
+    The main thread hears of no signal while it waits for a compiler or a device in C++, so another
+    one does. No block is damaged: one has its name only when it is complete.
+    """
+    ears, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(ears,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, before)
+        mouth.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def _listen(ears: socket.socket) -> None:
+    """Ends the process some time after the first signal."""
+    with ears:
+        number = ears.recv(1)
+    if number:
+        time.sleep(GRACE)
+        leave(number[0])
+
+
+_LEAVING = threading.Lock()
+
+
+def leave(number: int) -> None:
+    """Ends the process at once, whatever its threads do: says how to go on, once."""
+    if _LEAVING.acquire(blocking=False):
+        resume = shlex.join(["python", *sys.orig_argv[1:]])
+        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides the cursor
+        text = f"{shown}\ninterrupted; stored blocks are complete, to resume: {resume}"
+        print(text, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(128 + number)
 
 
 @contextmanager
@@ -105,37 +196,45 @@ def _live_beside() -> None:
 
 
 class Clock:
-    """Wall time, the part of it spent compiling, and the updates done, of a whole command."""
+    """Wall time of a whole command, the part of it spent compiling, and its runs."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.compiling = 0.0
-        self.updates = self.seeds = 0
+        self.bars: list[simrl.ProgressBar] = []
         jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def bar(self, title: str) -> simrl.ProgressBar:
+        """Returns a progress bar whose run is counted in the summary."""
+        self.bars.append(simrl.ProgressBar(title))
+        return self.bars[-1]
 
     def _heard(self, event: str, duration_secs: float, **about: str | int) -> None:
         if event.endswith(("backend_compile_duration", "jaxpr_to_mlir_module_duration")):
             self.compiling += duration_secs
 
     def summary(self) -> str:
-        """One line."""
+        """Returns one line."""
         wall = time.monotonic() - self.began
-        if self.seeds == 0:
-            return f"{wall:.0f} s; every block was there already"
-        told = f"{self.seeds:,} seed-runs, {self.updates:,} updates"
-        if self.compiling >= wall:  # two threads compile
-            return f"{wall:.0f} s, nearly all of them lowering and compiling; {told}"
-        rate = self.updates / (wall - self.compiling)
-        return (
-            f"{wall:.0f} s, of which {self.compiling:.0f} s lowering and compiling; "
-            f"{told}, {rate:,.0f} updates/s of the rest"
-        )
+        states = [bar.state for bar in self.bars if bar.state is not None]
+        seeds = sum(state.seeds_done for state in states)
+        if seeds == 0:
+            return f"{wall:.0f} s; every block was stored already"
+        updates = sum(state.updates_done for state in states)
+        compiling = f", most of it compiling ({self.compiling:.0f} thread-seconds)"
+        text = compiling if 2 * self.compiling > wall else ""
+        return f"{wall:.0f} s{text}; {seeds:,} seed-runs, {updates:,} updates"
 
 
 def farewell(console: Console, clock: Clock, out: Path) -> None:
-    """The last two lines of an experiment."""
+    """Prints the last two lines of an experiment."""
     console.print(clock.summary(), highlight=False)
-    console.print(f"tables (csv) and figures (pdf, png) are in {out}", highlight=False)
+    console.print(f"tables (csv) and figures (pdf, png): {out}", highlight=False, soft_wrap=True)
+
+
+def console() -> Console:
+    """Returns the screen; where there is no terminal it is 80 columns wide, or COLUMNS."""
+    return Console()
 
 
 class Programs:
@@ -166,74 +265,3 @@ class Programs:
             return
         self.names.append(name)
         self.seconds.append(before + duration_secs)
-
-
-class Watch:
-    """Progress of a run: conditions done, seeds per second, time left."""
-
-    def __init__(self, title: str, console: Console, clock: Clock):
-        self.title, self.console, self.clock = title, console, clock
-        self.counted = (clock.seeds, clock.updates)
-        self.began = self.spoke = time.monotonic()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),  # also before the total is known
-            TextColumn("seed-runs, {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task(title, total=None, rate="compiling")
-
-    def __enter__(self) -> "Watch":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, told: "simrl.Progress") -> None:
-        """Take a step of `simrl.run`."""
-        now = time.monotonic()
-        self.clock.seeds = self.counted[0] + told.seeds_done
-        self.clock.updates = self.counted[1] + told.updates_done
-        rate = told.seeds_done / (now - self.began)
-        text = f"{self.title}: condition {told.cell + 1} of {told.num_cells}"
-        self.bar.update(
-            self.task,
-            description=text,
-            completed=told.seeds_done,
-            total=told.seeds_total,
-            rate=f"{rate:,.0f} seeds/s",
-        )
-        last = told.seeds_done == told.seeds_total
-        if not self.console.is_terminal and (last or now - self.spoke > QUIET_SECONDS):
-            self.spoke = now
-            left = (told.seeds_total - told.seeds_done) / rate
-            self.console.print(f"{text}, {rate:,.0f} seeds/s, {left:.0f} s left", highlight=False)
-
-
-def console() -> Console:
-    """The screen; where there is no terminal, wide enough for the tables."""
-    screen = Console()
-    return screen if screen.is_terminal else Console(width=150)
-
-
-def show(frame: pd.DataFrame, title: str, console: Console) -> None:
-    """Print a table of strings and numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in frame.columns:
-        right = pd.api.types.is_numeric_dtype(frame[column])
-        drawn.add_column(str(column), justify="right" if right else "left", no_wrap=True)
-    for row in frame.itertuples(index=False):
-        drawn.add_row(*(number(value) for value in row))
-    console.print(drawn)
-
-
-def number(value: object) -> str:
-    """A cell of a printed table: four digits, a dash for what is not defined."""
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.3g}"
-    return str(value)

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import simrl
-from experiments import captions, command, committal_check
-from experiments.verdicts import ERRORS, told, verdict
+from experiments import captions, command, committal_check, tables
+from experiments.verdicts import ERRORS, FEW, told, verdict
 from simrl import plots
 
 SEEDS, QUICK = 10_000, 500
@@ -109,7 +109,6 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         both = (row["wrong"] + row["checked_wrong"]) / (n + m)
         error = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
         commits = (row["update"], row["baseline"]) in COMMITS
-        claimed = {True: low > 0, False: share < RARE}[commits]
         rows.append(
             {
                 "update": NAMES[row["update"]],
@@ -119,10 +118,18 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
                 "measured": told(share, np.sqrt(share * (1 - share) / n)),
                 "95 %": f"{low:.4f} … {high:.4f}",
                 "apart": "0" if error == 0 else f"{(share - other) / error:+.1f} s.e.",
-                "verdict": verdict(bool(claimed) and abs(share - other) <= ERRORS * error),
+                "verdict": settled(commits, low, high, abs(share - other) <= ERRORS * error),
             }
         )
     return pd.DataFrame(rows)
+
+
+def settled(commits: bool, low: float, high: float, agrees: bool) -> str:
+    """Returns the verdict on a share by its interval: above 0, or below RARE, as claimed."""
+    holds, fails = (low > 0, False) if commits else (high < RARE, low > RARE)
+    if not agrees or fails:
+        return verdict(False)
+    return verdict(True) if holds else FEW
 
 
 def points(table: pd.DataFrame, ax: Axes, update: str) -> None:
@@ -170,17 +177,17 @@ rewards 1, 0.7 and 0, learning rate {RATE}, uniform start, one sample an update.
 
 def main() -> None:
     """Run what is missing, print the table, draw the figure."""
-    arguments = command.parser("committal", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK if arguments.quick else SEEDS)
-    console, clock = command.console(), command.Clock()
-    with command.Watch("runs", console, clock) as watch:
-        data = simrl.run(SWEEP, seeds, progress=watch, out=arguments.out, devices=arguments.devices)
+    arguments = command.arguments("committal", __doc__ or "", SEEDS, QUICK)
+    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
+    options = {"out": arguments.out, "devices": arguments.devices}
+    data = simrl.run(SWEEP, seeds, progress=clock.bar("runs"), **options)
     table = shares(data, min(seeds, CHECKED))
     table.to_csv(arguments.out / "table.csv", index=False)
     found = judged(table)
     found.to_csv(arguments.out / "verdicts.csv", index=False)
     title = f"share of runs that commit to a wrong arm (probability above {SURE}); the independent "
-    command.show(found, f"{title}program makes {min(seeds, CHECKED):,} runs", console)
+    title += f"program makes {min(seeds, CHECKED):,} runs"
+    tables.show(found, title, console, keys=2)
     captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 

@@ -9,7 +9,6 @@ sampled) are estimate +- t x standard error; intervals over seeds are those of `
 fewer draws the laws are skew and every interval falls short.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import command
+from experiments import command, tables
 from simrl import plots
 from simrl.measures import gradients, guesses, information
 
@@ -229,11 +228,13 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def main() -> None:
     """Run the experiment; exit status 1 if an interval does not cover as it says."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.coverage", description=__doc__)
+    parser = command.parser("coverage", __doc__ or "", "--repetitions 500")
     parser.add_argument("--repetitions", type=command.positive, help=f"default {REPETITIONS}")
-    parser.add_argument("--out", type=Path, default=Path("results/coverage"))
+    folder = "results/coverage"
+    parser.add_argument("--out", type=Path, help=f"default {folder}, quick {folder}-quick")
     parser.add_argument("--quick", action="store_true", help="few, to see that it works")
     chosen = parser.parse_args()
+    out = chosen.out or Path(f"{folder}-quick" if chosen.quick else folder)
     repetitions = chosen.repetitions or (QUICK if chosen.quick else REPETITIONS)
     console = command.console()
     trials: list[Trial] = []
@@ -241,16 +242,15 @@ def main() -> None:
         trials += part(repetitions)
         console.print(f"{part.__name__}: {len(trials)} intervals done", highlight=False)
     rows = table(trials)
-    command.show(
-        rows, "coverage of nominal 95 % intervals: predicted .95, asked .93 to .97", console
-    )
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(chosen.out / "table.csv", index=False)
+    title = "coverage of nominal 95 % intervals: predicted .95, asked .93 to .97"
+    tables.show(rows, title, console)
+    out.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(out / "table.csv", index=False)
     with plots.paper():
         figure = Figure(figsize=(plots.ONE_COLUMN, 3.2), layout="constrained")
         draw(rows, figure.subplots())
-    plots.save(figure, chosen.out / "figure")
-    console.print(f"table (csv) and figure (pdf, png) are in {chosen.out}", highlight=False)
+    plots.save(figure, out / "figure")
+    console.print(f"table (csv) and figure (pdf, png): {out}", highlight=False, soft_wrap=True)
     if (rows["verdict"] == "FAILS").any():
         raise SystemExit(1)
 

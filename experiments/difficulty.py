@@ -69,5 +69,10 @@ def listed() -> list[Remedy]:
 SWEEP = remedies.sweep("difficulty", listed())
 
 
+def main() -> None:
+    """Run what is missing, print the tables, draw the figure."""
+    remedies.run(SWEEP, __doc__ or "", difficulty_duels.show)
+
+
 if __name__ == "__main__":
-    command.guarded(lambda: remedies.run(SWEEP, __doc__ or "", difficulty_duels.show))
+    command.guarded(main)

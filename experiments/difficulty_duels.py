@@ -15,7 +15,7 @@ import xarray as xr
 from rich.console import Console
 
 import simrl
-from experiments import command
+from experiments import tables
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 
 SIZE, LENGTH, GUESSES = 4, 2, 32
@@ -91,5 +91,5 @@ def show(console: Console, seeds: int, out: Path, devices: int | None) -> None:
     data = simrl.run(SWEEP, seeds, out=out / "duels", devices=devices)
     rows = compare(data)
     title = f"Duels in {SIZE}^{LENGTH} answers: {seeds:,} seeds, means ± standard errors"
-    command.show(rows, title, console)
+    tables.show(rows, title, console, keys=2)
     rows.to_csv(out / "duels.csv", index=False)

@@ -6,15 +6,20 @@ gradient is noisy early, supervised learning's late. Measured here in four world
 learning and three policy gradients, each at its best of 8 learning rates.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import xarray as xr
-from rich.console import Console
 
 import simrl
-from experiments import captions, command, efficiency_map_figure, efficiency_map_worlds
+from experiments import (
+    captions,
+    command,
+    efficiency_map_figure,
+    efficiency_map_tables,
+    efficiency_map_worlds,
+)
 from experiments.efficiency_map_forms import closed_forms
 
 SEEDS, RATE_SEEDS = 4096, 256
@@ -83,17 +88,19 @@ def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     return made
 
 
-SWEEP = simrl.Sweep(
-    BASE,
-    [
+def sweep(worlds: Iterable[str]) -> simrl.Sweep:
+    """Returns every learner at every rate in some worlds."""
+    cells = [
         ({"world": world, "learner": learner, "rate": rate}, changes(world, learner, rate))
-        for world in WORLDS
+        for world in worlds
         for learner in LEARNERS
         for rate in rates(world, learner)
-    ],
-    name="efficiency_map",
-    mode="list",
-)
+    ]
+    return simrl.Sweep(BASE, cells, name="efficiency_map", mode="list")
+
+
+SWEEP = sweep(WORLDS)
+QUICK_WORLDS = (efficiency_map_figure.ONE_TOKEN,)  # each world has programs of its own to compile
 
 
 def best(data: xr.Dataset) -> list[int]:
@@ -118,95 +125,35 @@ def _mean_excess(cell: xr.Dataset) -> float:
 
 
 def main() -> None:
-    """Run what is missing, print the tables, draw the figure."""
-    arguments = command.parser("efficiency_map", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
+    """Run what is missing, print the claims, write the tables, draw the figures."""
+    arguments = command.arguments("efficiency_map", __doc__ or "", SEEDS, QUICK_SEEDS)
+    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
     rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
-    console, clock = command.console(), command.Clock()
+    chosen_sweep = sweep(QUICK_WORLDS) if arguments.quick else SWEEP
     options = {"out": arguments.out, "devices": arguments.devices}
     with command.beside() as other:
-        worlds = efficiency_map_figure.CLEAN.items()
-        lines = {name: other.submit(closed_forms, world) for name, world in worlds}
-        with command.Watch("learning rates", console, clock) as watch:
-            compared = simrl.run(SWEEP, rate_seeds, progress=watch, **options)
+        forms = other.submit(closed_forms, efficiency_map_figure.CLEAN[QUICK_WORLDS[0]])
+        bar = clock.bar("learning rates")
+        compared = simrl.run(chosen_sweep, rate_seeds, progress=bar, **options)
         chosen = best(compared)
-        with (
-            command.Watch("all seeds", console, clock) as watch,
-            ThreadPoolExecutor(1) as meanwhile,
-        ):
+        with ThreadPoolExecutor(1) as meanwhile:
             faint = meanwhile.submit(simrl.phase_table, compared)
-            data = simrl.run(SWEEP, seeds, only=chosen, progress=watch, **options)
+            bar = clock.bar("all seeds")
+            data = simrl.run(chosen_sweep, seeds, only=chosen, progress=bar, **options)
         table, rates_table = simrl.phase_table(data), faint.result()
-        rest = other.submit(efficiency_map_worlds.write, table, rates_table, arguments.out)
+        supplement = None
+        if not arguments.quick:
+            writing = table, rates_table, arguments.out
+            supplement = other.submit(efficiency_map_worlds.write, *writing)
         hits = simrl.hitting_table(data)
-        show(table, hits, console)
-        for name, frame in (("table", table), ("hitting", hits), ("rates", rates_table)):
-            frame.to_csv(arguments.out / f"{name}.csv", index=False)
-        forms = lines[efficiency_map_figure.ONE_TOKEN].result()
-        draw = efficiency_map_figure.figure(table, rates_table, forms)
+        draw = efficiency_map_figure.figure(table, rates_table, forms.result())
         captions.save(draw, arguments.out, efficiency_map_figure.caption(hits))
-        rest.result()
+        results = {"table": table, "hitting": hits, "rates": rates_table}
+        efficiency_map_tables.write(results, arguments.out)
+        if supplement is not None:
+            supplement.result()
+    efficiency_map_tables.show(table, hits, console, arguments.verbose)
     command.farewell(console, clock, arguments.out)
-
-
-COLUMNS = {
-    "learner": "learner",
-    "phase_low": "from",
-    "phase_high": "to",
-    "num_seeds": "seeds",
-    "pass_rate": "pass rate",
-    "excess_loss": "excess loss",
-    "nominal": "nominal",
-    "expected": "expected",
-    "realised": "realised",
-    "realised_joint": "joint",
-    "absorbed": "absorbed",
-    "noise_scale": "noise",
-    "absorbed_per_flop": "bit/FLOP",
-    "absorbed_per_flop_counted": "counted",
-}
-
-
-HITTING = {
-    "world": "world",
-    "learner": "learner",
-    "rate": "rate",
-    "pass_rate": "to p",
-    "num_seeds": "seeds",
-    "num_censored": "censored",
-    "num_stuck": "stuck",
-    "samples_mean": "samples",
-    "samples_median": "median",
-    "flops_mean": "FLOPs",
-    "flops_counted_mean": "counted",
-}
-
-
-def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console) -> None:
-    """Print the map, one table per world, and the hitting table."""
-    keys = ["learner", "rate", "phase", "phase_low", "phase_high"]
-    for world, part in table.groupby("world", sort=False):
-        part = part.assign(learner=pd.Categorical(part["learner"], LEARNERS, ordered=True))
-        wide = part.pivot_table(index=keys, columns="quantity", values="mean", observed=True)
-        visits = part[part["quantity"] == "pass_rate"].set_index(keys)["num_seeds"]
-        wide = wide.assign(num_seeds=visits).reset_index().dropna(subset=["pass_rate"])
-        missed = visits[visits == 0].reset_index()
-        frame = wide[[c for c in COLUMNS if c in wide]].rename(columns=COLUMNS)
-        edges = "log2 of the excess loss in bits" if world == NOISY_WORLD else "log-odds in nats"
-        title = f"{world}: phases {edges}; bits per sample; noise scale in trajectories; absorbed "
-        title += "bits per FLOP by the 2N/4N convention and counted"
-        command.show(frame, title, console)
-        for learner, rest in missed.groupby("learner", observed=True):
-            places = ", ".join(f"{low:.3g}" for low in rest["phase_low"])
-            console.print(f"{learner}: phases not reached, from: {places}", highlight=False)
-    short = hits[(hits["pass_rate"] == 0.99) & (hits["num_censored"] > 0)]
-    for row in short.itertuples():
-        left = f"{row.num_censored} of {row.num_seeds} seeds ended below a pass rate of .99"
-        console.print(f"{row.world}, {row.learner}: {left}", highlight=False)
-    title = (
-        "mean samples and FLOPs (2N/4N and counted) to a pass rate, over the seeds that reached it"
-    )
-    command.show(hits[list(HITTING)].rename(columns=HITTING), title, console)
 
 
 if __name__ == "__main__":

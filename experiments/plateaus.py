@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, plateaus_check
+from experiments import captions, command, plateaus_check, tables
 from experiments.verdicts import verdict
 from simrl import plots
 
@@ -158,22 +158,16 @@ dotted: an independent recursion in float64.
 
 def main() -> None:
     """Run what is missing, print the table, draw the figure."""
-    arguments = command.parser("plateaus", (__doc__ or "").split("\n")[0], 1).parse_args()
+    arguments = command.arguments("plateaus", __doc__ or "", 1, 1)
     console, clock = command.console(), command.Clock()
     chosen = sweep(QUICK) if arguments.quick else SWEEP
-    with command.Watch("runs", console, clock) as watch:
-        data = simrl.run(
-            chosen,
-            arguments.seeds or 1,
-            progress=watch,
-            out=arguments.out,
-            devices=arguments.devices,
-        )
+    options = {"out": arguments.out, "devices": arguments.devices}
+    data = simrl.run(chosen, arguments.seeds, progress=clock.bar("runs"), **options)
     table = curves(data)
     table.to_csv(arguments.out / "table.csv", index=False)
     found = judged(data, table)
     found.to_csv(arguments.out / "verdicts.csv", index=False)
-    command.show(found, "steps to a probability of 1/2 of the best arm, and the tail", console)
+    tables.show(found, "steps to a probability of 1/2 of the best arm, and the tail", console)
     captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 

@@ -64,5 +64,10 @@ def listed() -> list[Remedy]:
 SWEEP = remedies.sweep("proxies", listed())
 
 
+def main() -> None:
+    """Run what is missing, print the tables, draw the figure."""
+    remedies.run(SWEEP, __doc__ or "")
+
+
 if __name__ == "__main__":
-    command.guarded(lambda: remedies.run(SWEEP, __doc__ or ""))
+    command.guarded(main)

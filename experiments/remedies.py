@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import simrl
-from experiments import captions, command
+from experiments import captions, command, tables
 from simrl import plots
 
 PLAIN = "RLOO"  # what the others are compared with
 PASS_RATE = 0.9
+ONLY = "default"  # the setting of a remedy that has no other
 COSTS = ("samples", "flops")
 TICKS = (0.01, 0.1, 1, 10, 100)  # of a ratio
 # By the interval of the ratio; where more seeds fail than without it, means are of the others only.
@@ -54,7 +55,7 @@ class Remedy(NamedTuple):
     changes: dict[str, Any]  # of the spec, by dotted path
     batch: int = 32  # guesses of one update, by which a learning rate per guess is multiplied
     # What else the best is chosen of, with the learning rate: a name and what it changes.
-    settings: tuple[tuple[str, dict[str, Any]], ...] = (("", {}),)
+    settings: tuple[tuple[str, dict[str, Any]], ...] = ((ONLY, {}),)
 
 
 def sweep(name: str, remedies: list[Remedy]) -> simrl.Sweep:
@@ -87,7 +88,7 @@ def compare(data: xr.Dataset) -> pd.DataFrame:
         plain = cells[task, PLAIN][1]
         reached, both = arrived(cell), arrived(cell) & arrived(plain)
         row: dict[str, Any] = {"task": task, "remedy": remedy, "rate": labels["rate"]}
-        row["setting"] = labels.get("setting", "")
+        row["setting"] = labels.get("setting", ONLY)
         row |= {"seeds": len(reached), "missing": int((~reached).sum())}
         for cost in COSTS:
             own, base = spent(cell, cost), spent(plain, cost)
@@ -124,7 +125,7 @@ def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
 def show(rows: pd.DataFrame, console: Console) -> None:
     """Print the comparison, a table for each task."""
     for task, part in rows.groupby("task", sort=False):
-        chosen = ["rate", "setting"] if part["setting"].any() else ["rate"]
+        chosen = ["rate", "setting"] if part["setting"].ne(ONLY).any() else ["rate"]
         shown = part[["remedy", *chosen, "missing"]].copy()
         for cost, name, unit in zip(COSTS, ("samples", "kFLOP"), (1, 1000), strict=True):
             means = part[cost] / unit
@@ -139,7 +140,7 @@ def show(rows: pd.DataFrame, console: Console) -> None:
             f"{task}: samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its "
             f"best rate, {int(part['seeds'].min()):,} seeds, 95 % intervals"
         )
-        command.show(shown, title, console)
+        tables.show(shown.rename(columns={"rate": "rate per sample"}), title, console)
 
 
 def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
@@ -226,17 +227,15 @@ def run(made: Any, about: str, more: Callable[..., None] | None = None) -> None:
 
     Find the best rates, run them over all seeds, print, draw and keep the comparison, and `more`.
     """
-    title, claim = about.split("\n\n")[:2]
-    arguments = command.parser(made.name, title, SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK_SEEDS if arguments.quick else SEEDS)
+    claim = about.split("\n\n")[1]
+    arguments = command.arguments(made.name, about, SEEDS, QUICK_SEEDS)
+    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
     rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
-    console, clock = command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
-    with command.Watch("learning rates", console, clock) as watch:
-        others = range(seeds, seeds + rate_seeds)  # else the best would be the luckiest
-        compared = simrl.run(made, others, progress=watch, **options)
-    with command.Watch("all seeds", console, clock) as watch:
-        data = simrl.run(made, seeds, only=best(compared), progress=watch, **options)
+    others = range(seeds, seeds + rate_seeds)  # else the best would be the luckiest
+    compared = simrl.run(made, others, progress=clock.bar("learning rates"), **options)
+    chosen = best(compared)
+    data = simrl.run(made, seeds, only=chosen, progress=clock.bar("all seeds"), **options)
     rows = compare(data)
     console.print(claim, highlight=False)
     show(rows, console)

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 import simrl
-from experiments import captions, command, search_figure
+from experiments import captions, command, search_figure, tables
 from experiments.search_runs import (
     ARMS,
     GROUP,
@@ -117,7 +117,7 @@ def shown(groups: pd.DataFrame) -> pd.DataFrame:
     """The table of groups for the screen."""
     return pd.DataFrame(
         {
-            "method": groups["method"],
+            "method": groups["method"].replace("none", "no baseline"),
             "p": groups["p"],
             "dead, predicted": [f"{x:.4f}" for x in groups["dead_predicted"]],
             "measured": [told(*x) for x in zip(groups["dead"], groups["dead_error"], strict=True)],
@@ -130,24 +130,23 @@ def shown(groups: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Run what is missing, print the tables, draw the figure."""
-    arguments = command.parser("search", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK if arguments.quick else SEEDS)
+    arguments = command.arguments("search", __doc__ or "", SEEDS, QUICK)
     console, clock = command.console(), command.Clock()
-    with command.Watch("searches", console, clock) as watch:
-        options = {"progress": watch, "devices": arguments.devices}
-        data = simrl.run(SWEEP, seeds, out=arguments.out / "searches", **options)
-    with command.Watch("groups", console, clock) as watch:
-        options = {"progress": watch, "devices": arguments.devices}
-        one = simrl.run(GROUPS, seeds, out=arguments.out / "groups", **options)
+
+    def run(sweep: simrl.Sweep, name: str) -> xr.Dataset:
+        options = {"progress": clock.bar(name), "devices": arguments.devices}
+        return simrl.run(sweep, arguments.seeds, out=arguments.out / name, **options)
+
+    data, one = run(SWEEP, "searches"), run(GROUPS, "groups")
     found, groups = searches(data), group_table(one)
     table = search_table(found)
     table.to_csv(arguments.out / "searches.csv", index=False)
     groups.to_csv(arguments.out / "groups.csv", index=False)
-    command.show(table, "samples until a secret of N is found", console)
+    tables.show(table, "samples until a secret of N is found", console, keys=2)
     title = (
         f"groups of {GROUP}: share that is dead, and c in: mean update = c times the gradient of p"
     )
-    command.show(shown(groups), title, console)
+    tables.show(shown(groups), title, console, keys=2)
     captions.save(search_figure.figure(found, groups), arguments.out, search_figure.CAPTION)
     command.farewell(console, clock, arguments.out)
 

@@ -25,6 +25,7 @@ from experiments import command, speed_check, speed_costs, speed_figure, speed_w
 from experiments import speed_roofline as roofline
 from experiments import speed_table as tables
 from experiments import speed_workloads as workloads
+from experiments import tables as printed
 from simrl import plots
 
 ROUNDS = 3
@@ -37,7 +38,8 @@ class Bench:
         self.chosen, self.console = chosen, console
         self.platform = speed_workers.platform_of(chosen.backend)
         self.size = "quick" if chosen.quick else "full"
-        self.out = chosen.out or Path("results") / ("speed" if self.on_cpu else "speed_gpu")
+        name = "speed" if self.on_cpu else "speed_gpu"
+        self.out = chosen.out or Path("results") / (f"{name}-quick" if chosen.quick else name)
 
     @property
     def on_cpu(self) -> bool:
@@ -50,7 +52,7 @@ class Bench:
 
     def say(self, text: str) -> None:
         """A line of progress."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def keep(self, table: pd.DataFrame, name: str) -> None:
         """Store a table."""
@@ -59,19 +61,21 @@ class Bench:
 
     def show(self, table: pd.DataFrame, title: str) -> None:
         """Print a table."""
-        command.show(table, title, self.console)
+        printed.show(table, title, self.console)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.speed", description=__doc__)
+    parser = command.parser("speed", __doc__ or "", "--only W1 --rounds 1")
     parser.add_argument("--rounds", type=command.positive, default=ROUNDS)
-    parser.add_argument("--out", type=Path, help="result folder (default results/speed[_gpu])")
+    parser.add_argument("--out", type=Path, help="default results/speed[_gpu][-quick]")
     families = sorted({w.family for w in workloads.WORKLOADS.values()})
     parts = [*families, "scale", "costs"]
     text = f"default: all, but {workloads.LARGE} on a CPU, where it takes minutes"
-    parser.add_argument("--only", nargs="+", choices=parts, help=text)
-    parser.add_argument("--sides", nargs="+", choices=workloads.SIDES, help="default: all")
+    text = f"of {', '.join(parts)}; {text}"
+    parser.add_argument("--only", nargs="+", choices=parts, metavar="PART", help=text)
+    text = f"of {', '.join(workloads.SIDES)}; default: all"
+    parser.add_argument("--sides", nargs="+", choices=workloads.SIDES, metavar="SIDE", help=text)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
     parser.add_argument("--backend", choices=tuple(speed_workers.PLATFORMS), default="cpu")
     parser.add_argument("--check", action="store_true", help="compare what is learned, not speed")
@@ -209,7 +213,7 @@ def check(console: Console) -> None:
     rows = speed_check.table(torch)
     title = f"means at the last look, asked within {speed_check.MOST:.0f} standard errors; "
     title += "predicted: simrl's, or the sum of 1/p for one guess at a time"
-    command.show(rows, title, console)
+    printed.show(rows, title, console)
     if not torch:
         console.print("PyTorch: skipped, torch cannot be imported here", highlight=False)
     if (rows["verdict"] == "FAILS").any():
@@ -231,7 +235,7 @@ def main() -> None:
         scale(bench, rates)
     if "costs" in parts:
         costs(bench)
-    bench.say(f"tables (csv) and figure (pdf, png) are in {bench.out}")
+    bench.say(f"tables (csv) and figure (pdf, png): {bench.out}")
 
 
 if __name__ == "__main__":

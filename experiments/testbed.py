@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, testbed_check
+from experiments import captions, command, tables, testbed_check
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
 
@@ -193,21 +193,19 @@ probability of the best arm. b: the same arms and random numbers, every reward 4
 
 def main() -> None:
     """Run what is missing, print the tables, draw the figure."""
-    arguments = command.parser("testbed", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK if arguments.quick else SEEDS)
-    console, clock = command.console(), command.Clock()
+    arguments = command.arguments("testbed", __doc__ or "", SEEDS, QUICK)
+    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
-    with command.Watch("runs", console, clock) as watch:
-        data = simrl.run(SWEEP, seeds, progress=watch, **options)
-    tables = {"choices": choices(data, min(seeds, CHECKED)), "shifts": shifts(data)}
+    data = simrl.run(SWEEP, seeds, progress=clock.bar("runs"), **options)
+    results = {"choices": choices(data, min(seeds, CHECKED)), "shifts": shifts(data)}
     titles = {
         "choices": "the best arm at step 1,000, arm values around 4: share that chose it in "
         f"{min(seeds, CHECKED):,} runs of an independent program, and its probability",
         "shifts": "the same runs with every reward 4 higher: change of the probability at step "
         "1,000, and the largest difference at any look",
     }
-    for name, table in tables.items():
-        command.show(table, titles[name], console)
+    for name, table in results.items():
+        tables.show(table, titles[name], console, keys=2)
         table.to_csv(arguments.out / f"{name}.csv", index=False)
     table = simrl.curve_table(data, "pass_rate")
     table = table.assign(choice=table["step"] + 1)

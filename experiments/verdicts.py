@@ -3,6 +3,7 @@
 import numpy as np
 
 ERRORS = 4.0  # standard errors that a difference may have
+FEW = "too few runs"
 
 
 def told(value: float, error: float, digits: int = 4) -> str:
@@ -22,4 +23,4 @@ def verdict(holds: bool) -> str:
 
 def settled(above: float, error: float) -> str:
     """Whether a number is above what it is held against."""
-    return "too few runs" if abs(above) < ERRORS * error else verdict(above > 0)
+    return FEW if abs(above) < ERRORS * error else verdict(above > 0)

@@ -37,7 +37,7 @@ def test_runs_commit_to_the_arm_that_is_sure():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "other", "said"), [(300, 60, "holds"), (0, 0, "FAILS"), (300, 120, "FAILS")]
+    ("wrong", "other", "said"), [(300, 60, "holds"), (0, 0, "too few runs"), (300, 120, "FAILS")]
 )
 def test_a_verdict_needs_the_claim_and_the_independent_program(wrong, other, said):
     row = {"update": "natural", "baseline": "none", "num_seeds": 1000, "wrong": wrong}

@@ -1,0 +1,95 @@
+"""The tables of the efficiency map: claims on the screen, the rest in files and by --verbose."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from experiments import tables
+from experiments.efficiency_map_claims import claims
+from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY, ONE_TOKEN
+
+PHASES = {
+    "learner": "learner",
+    "low": "from",
+    "high": "to",
+    "num_seeds": "seeds",
+    "pass_rate": "pass rate",
+    "excess_loss": "excess loss",
+    "nominal": "nominal",
+    "expected": "expected",
+    "realised": "realised",
+    "realised_joint": "joint",
+    "absorbed": "absorbed",
+    "noise_scale": "noise",
+    "absorbed_per_flop": "bit/FLOP",
+    "absorbed_per_flop_counted": "counted",
+}
+HITTING = {
+    "world": "world",
+    "learner": "learner",
+    "rate": "rate per sample",
+    "pass_rate": "to p",
+    "num_seeds": "seeds",
+    "num_censored": "not reached",
+    "num_stuck": "stuck",
+    "samples_mean": "samples",
+    "samples_median": "median",
+    "flops_mean": "FLOPs",
+    "flops_counted_mean": "counted",
+}
+CLAIMS = (
+    "The essay's claims in the map of one token out of 1,000; ± one standard error, batches of 1 "
+    "(supervised) and 32 (policy gradient)"
+)
+
+
+def write(results: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Writes <name>.csv for each table; the rate is called what it is, a rate per sample."""
+    for name, table in results.items():
+        named = table.replace({"learner": LEARNERS}).rename(columns={"rate": "rate_per_sample"})
+        named.to_csv(folder / f"{name}.csv", index=False)
+
+
+def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console, verbose: bool) -> None:
+    """Prints the verdicts on the claims; all tables if `verbose`."""
+    if verbose:
+        for world, part in table.groupby("world", sort=False):
+            show_phases(str(world), part, console)
+        named = hits.replace({"learner": LEARNERS})[list(HITTING)].rename(columns=HITTING)
+        title = (
+            "mean samples and FLOPs (2N/4N and counted) to a pass rate, of seeds that reached it"
+        )
+        tables.show(named, title, console, keys=4)
+    one_token = table[table["world"] == ONE_TOKEN]
+    tables.show(claims(one_token, MIN_SEEDS), CLAIMS, console)
+
+
+def show_phases(world: str, part: pd.DataFrame, console: Console) -> None:
+    """Prints what is measured of each learner in each bin of the pass rate."""
+    noisy = world == NOISY
+    frame = phases(part, noisy)
+    bins = "excess loss in bits" if noisy else "pass rate"
+    title = f"{world}: bins of the {bins}; bits per sample; noise scale in trajectories; learned "
+    title += "bits per FLOP by the 2N/4N convention and counted"
+    tables.show(frame.rename(columns=PHASES), title, console, keys=3)
+
+
+def phases(part: pd.DataFrame, noisy: bool) -> pd.DataFrame:
+    """Returns a row for each learner and visited bin, in order, and a column for each quantity.
+
+    `part`: the phase table of one world; the ends of bins become pass rates, or bits if `noisy`.
+    """
+    keys = ["learner", "phase", "phase_low", "phase_high"]
+    wide = part.set_index([*keys, "quantity"])["mean"].unstack("quantity").reset_index()
+    visits = part[part["quantity"] == "pass_rate"].set_index(["learner", "phase"])["num_seeds"]
+    wide["num_seeds"] = [visits[row] for row in zip(wide["learner"], wide["phase"], strict=True)]
+    places = {learner: place for place, learner in enumerate(LEARNERS)}
+    wide = wide.assign(place=wide["learner"].map(places)).sort_values(["place", "phase"])
+    with np.errstate(over="ignore"):
+        for end in ("low", "high"):
+            value = wide[f"phase_{end}"].astype(float)
+            wide[end] = 2.0**value if noisy else 1 / (1 + np.exp(-value))
+    wide = wide[wide["num_seeds"] > 0].replace({"learner": LEARNERS})
+    return wide[[name for name in PHASES if name in wide]].reset_index(drop=True)
