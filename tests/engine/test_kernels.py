@@ -13,9 +13,12 @@ from simrl.engine import fused, kernels
 from tests.engine.stretch import after, lanes_of
 
 LANES, UPDATES, ULPS = 2 * kernels.WARP, 5, 4
+RATE = simrl.Optimizer()  # of 1
 SPECS = {
     "one pull": simrl.Spec(
-        simrl.Bandit("gaussian", 5), simrl.PolicyGradient("running_mean", 1), stop_pass_rate=0.6
+        simrl.Bandit("gaussian", 5),
+        simrl.PolicyGradient("running_mean", 1, optimizer=RATE),
+        stop_pass_rate=0.6,
     ),
     "counted guesses": simrl.Spec(
         simrl.Sequence(3, 2, "token"),
@@ -39,7 +42,7 @@ SPECS = {
     ),
     "labels": simrl.Spec(
         simrl.Bandit("one_right", 4),
-        simrl.Supervised(2, optimizer=simrl.Optimizer("adam", learning_rate=1.0)),
+        simrl.Supervised(2, optimizer=simrl.Optimizer("adam", learning_rate=0.5)),
         phases=simrl.Phases(num=1),
     ),
 }
