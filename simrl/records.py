@@ -49,9 +49,9 @@ def no_field(kind: type, name: str) -> str:
     defaults = {f.name: _default(f) for f in dataclasses.fields(kind)}
     hint = ""
     for known in () if MEANT.get(name) in defaults else (name, MEANT.get(name, name)):
-        within = [path for held, value in defaults.items() for path in paths(value, known, held)]
+        within = [path for part, value in defaults.items() for path in paths(value, known, part)]
         hint = hint or (_as_code(defaults, within[0]) if within else "")
-    return said(kind.__name__, name, list(defaults), hint)
+    return no_field_line(kind.__name__, name, list(defaults), hint)
 
 
 def _as_code(records: dict[str, Any], path: str) -> str:
@@ -64,7 +64,7 @@ def _as_code(records: dict[str, Any], path: str) -> str:
     return f"; did you mean {code}{head}=...{')' * opened}?"
 
 
-def said(kind: str, name: str, names: list[str], hint: str = "") -> str:
+def no_field_line(kind: str, name: str, names: list[str], hint: str = "") -> str:
     """Returns the line about a field that is not among `names`; `hint`: what was surely meant."""
     if name in ("seed", "seeds", "num_seeds"):
         hint = "; seeds are an argument of simrl.run"
@@ -81,7 +81,7 @@ def paths(record: Any, name: str, before: str = "") -> list[str]:
     numbers = inner.get("numbers")
     inner |= numbers if isinstance(numbers, dict) else {}
     start = f"{before}." if before else ""
-    deeper = [path for held, value in inner.items() for path in paths(value, name, start + held)]
+    deeper = [path for part, value in inner.items() for path in paths(value, name, start + part)]
     return [start + name, *deeper] if name in inner else deeper
 
 

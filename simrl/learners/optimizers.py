@@ -104,8 +104,8 @@ def update_problems(label: str, optimizer: Any) -> list[str]:
     """
 
     def once(optimizer: Any, params: jax.Array) -> Any:
-        made = optimizer.build()
-        return made.update(params, made.init(params), params)
+        transformation = optimizer.build()
+        return transformation.update(params, transformation.init(params), params)
 
     numbers = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), optimizer)
     try:

@@ -77,8 +77,8 @@ def build(
         start = next((s for s in STARTS if s in taken and s not in left), None)
         if start and "learning_rate" in left:
             left[start] = left.pop("learning_rate")
-        mine = {n: left.pop(n) for n in list(left) if n in taken}
-        left["learning_rate"] = _rate(schedule, mine)
+        of_schedule = {n: left.pop(n) for n in list(left) if n in taken}
+        left["learning_rate"] = _rate(schedule, of_schedule)
     if not clip:
         return make(**left)
     taken = arguments(clip) - arguments(name)

@@ -71,8 +71,8 @@ class Optimizer:
     @property
     def label(self) -> str:
         """The name as it is written in code; of an optax object, what it is."""
-        made = isinstance(self.name, optax.GradientTransformation)
-        return f"<{type(self.name).__name__}>" if made else repr(self.name)
+        is_object = isinstance(self.name, optax.GradientTransformation)
+        return f"<{type(self.name).__name__}>" if is_object else repr(self.name)
 
     @property
     def plain(self) -> bool:
@@ -87,25 +87,25 @@ class Optimizer:
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""
         if isinstance(self.name, optax.GradientTransformation):
-            given = bool(self.numbers) or not self.plain
-            alone = ["an optax object takes no more arguments: chain them with optax.chain"]
-            return alone if given else optimizers.update_problems("given as an object", self)
+            more = bool(self.numbers) or not self.plain
+            line = "an optax object takes no more arguments: chain them with optax.chain"
+            return [line] if more else optimizers.update_problems("given as an object", self)
         numbers = {**self.numbers, **dict(self.fixed)}
         others = tuple(name for name in (self.schedule, self.clip) if name)
-        found = (
+        problems = (
             optimizers.name_problems(self.name)
             or schedules.problems(self.schedule, self.clip, numbers)
             or optimizers.argument_problems(self.name, others, numbers)
             or optimizers.range_problems(self.name, numbers)
         )
-        if found:
-            return found
+        if problems:
+            return problems
         try:
             with optimizers.quiet():
-                made = self.build()
+                transformation = self.build()
         except (TypeError, ValueError) as error:
             return [f"optax.{', optax.'.join((self.name, *others))} refuses its arguments: {error}"]
-        if not isinstance(made, optax.GradientTransformation):
+        if not isinstance(transformation, optax.GradientTransformation):
             return [f"optax.{self.name} is not an optimiser"]
         return optimizers.update_problems(self.name, self)
 

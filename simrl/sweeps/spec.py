@@ -34,7 +34,7 @@ from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import aliases, checks, contracts, memory, owned, ranges
-from simrl.sweeps.given import told
+from simrl.sweeps.given import told as brief
 from simrl.sweeps.owned import Own
 from simrl.types import Trial
 
@@ -176,7 +176,7 @@ def resolve(family: str, value: Any) -> Any:
     if isinstance(value, type) or not hasattr(value, "build") or other:
         allowed = f"{family} must be one of {', '.join(known)} or a thing of your own"
         if not other:
-            raise SpecError(f"{allowed}, not {told(value)}")
+            raise SpecError(f"{allowed}, not {brief(value)}")
         kind = type(value).__name__
         raise SpecError(f"{allowed}, not {kind}, which is {_place(kind, homes)}")
     return value
@@ -203,17 +203,17 @@ def _place(kind: str, homes: list[str]) -> str:
 def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any:
     name = value.get("name")
     if name is None:
-        raise SpecError(f"{family} needs a name: one of {', '.join(known)}; got {told(value)}")
+        raise SpecError(f"{family} needs a name: one of {', '.join(known)}; got {brief(value)}")
     if isinstance(name, str) and ":" in name:
         return _imported(family, **value)
     if isinstance(name, str) and name not in known:
         value = aliases.without_alias(family, {**value, "name": spelling(name)})
-    found = value.pop("name", None)
-    if found not in known:
-        hint = aliases.hint(family, found, known) if isinstance(found, str) else ""
+    entry = value.pop("name", None)
+    if entry not in known:
+        hint = aliases.hint(family, entry, known) if isinstance(entry, str) else ""
         line = f"{family} must be one of {', '.join(known)}, not {name!r}{hint}"
         raise SpecError(line if len(line) <= LONGEST else f"no {family} is called {name!r}{hint}")
-    base = known[found]() if isinstance(known[found], type) else known[found]
+    base = known[entry]() if isinstance(known[entry], type) else known[entry]
     for key, item in value.items():
         base = put(base, key, item)
     return base
@@ -238,7 +238,7 @@ def put(thing: Any, path: str, value: Any) -> Any:
     if head not in names:
         paths = records.paths(thing, head) or records.paths(thing, MEANT.get(head, head))
         hint = f"; did you mean {' or '.join(paths)}?" if paths else ""
-        raise SpecError(records.said(type(thing).__name__, head, names, hint))
+        raise SpecError(records.no_field_line(type(thing).__name__, head, names, hint))
     if isinstance(value, list) and isinstance(getattr(thing, head), tuple):
         value = tuple(value)
     if rest:
@@ -262,10 +262,9 @@ def _fields(thing: Any, values: dict[str, Any]) -> Any:
 
 def _optimizer(value: Any) -> Optimizer:
     if isinstance(value, dict):
-        given = {"name": "sgd", "schedule": "", "clip": "", **value}
-        head = (given.pop(name) for name in ("name", "schedule", "clip"))
-        name, schedule, clip = head
-        return Optimizer(name, given, schedule, clip).resolved()
+        numbers = {"name": "sgd", "schedule": "", "clip": "", **value}
+        name, schedule, clip = (numbers.pop(part) for part in ("name", "schedule", "clip"))
+        return Optimizer(name, numbers, schedule, clip).resolved()
     return (value if isinstance(value, Optimizer) else Optimizer(value)).resolved()
 
 
