@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from simrl.errors import LONGEST, MEANT, SpecError, meant
 
 Record = TypeVar("Record")
+_NAMED: list[tuple[Any, str]] = []
 
 
 def readable(record: type[Record]) -> type[Record]:
@@ -36,9 +38,19 @@ def changes(record: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not _same(value, defaults[name])}
 
 
+def show_by_name(records: Mapping[str, Any]) -> None:
+    """Makes records print, within others, as the names that stand for them (`leave_one_out`)."""
+    _NAMED.extend((record, name) for name, record in records.items())
+
+
 def _shown(record: Any) -> str:
-    fields = ", ".join(f"{name}={value!r}" for name, value in changes(record).items())
+    fields = ", ".join(f"{name}={_text(value)}" for name, value in changes(record).items())
     return f"{type(record).__name__}({fields})"
+
+
+def _text(value: Any) -> str:
+    names = (name for known, name in _NAMED if type(known) is type(value) and _same(value, known))
+    return repr(next(names, value))
 
 
 def no_field(kind: type, name: str) -> str:

@@ -15,6 +15,7 @@ import math
 import numbers
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from simrl.environments import verifiers
 from simrl.records import readable
 from simrl.types import Array, Environment, Outcome, Prior, Shape, Verifier
 
-KINDS = ("one_right", "gaussian", "bernoulli", "given")
+Kinds = Literal["one_right", "gaussian", "bernoulli", "given"]
+KINDS = get_args(Kinds)
 DRAWN = ("gaussian", "bernoulli")  # kinds whose arms are drawn, context by context
 BY_REWARDS = ("given", "bernoulli")  # kinds that take the arm means from `rewards`
 
@@ -33,23 +35,34 @@ BY_REWARDS = ("given", "bernoulli")  # kinds that take the arm means from `rewar
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bandit:
-    """A K-armed bandit.
+    """A K-armed bandit: answers of one token, whose symbols are the arms.
 
-    `noise` is that of gaussian and given arms; `mean` and `spread` are what gaussian ones are drawn
-    with, and the prior of a learner that has one, of given arms too.
+    Attributes:
+        kind: how the arms pay: "one_right" 1 or 0; "gaussian" and "given" with normal noise, by
+            means that are drawn or `rewards`; "bernoulli" 1 or 0, by means of either kind.
+        num_arms: K.
+        num_contexts: M, contexts with arms of their own, for kinds whose arms are drawn.
+        rewards: the mean reward of each arm, K numbers; (): they are drawn for each seed.
+        num_right: arms that are right, of "one_right"; counted where `rewards` are given.
+        mean: of the distribution of the arms' means; the prior of Thompson sampling too.
+        spread: its standard deviation.
+        noise: standard deviation of a reward given its arm, of "gaussian" and "given".
+        verifier: "exact", or "noisy": turns 0/1 rewards over.
+        false_positive: probability that a noisy verifier tells a 0 as 1.
+        false_negative: probability that it tells a 1 as 0.
     """
 
-    kind: str = field(default="one_right", metadata={"static": True})
+    kind: Kinds = field(default="one_right", metadata={"static": True})
     num_arms: int = field(default=10, metadata={"static": True})
     num_contexts: int = field(default=1, metadata={"static": True})
-    rewards: tuple[float, ...] = ()  # the mean reward of each arm, where they are not drawn
-    num_right: int = field(default=1, metadata={"static": True})  # counted, where rewards are given
+    rewards: tuple[float, ...] = ()
+    num_right: int = field(default=1, metadata={"static": True})
     mean: float = 0.0
     spread: float = 1.0
     noise: float = 1.0
-    verifier: str = field(default="exact", metadata={"static": True})
-    false_positive: float = 0.0  # of a noisy verifier: probability that a 0 is told as 1
-    false_negative: float = 0.0  # and a 1 as 0
+    verifier: Literal["exact", "noisy"] = field(default="exact", metadata={"static": True})
+    false_positive: float = 0.0
+    false_negative: float = 0.0
 
     def __post_init__(self) -> None:
         """Counts the best of given arms: how many are right is structure, like their number."""
@@ -113,9 +126,10 @@ class Bandit:
         return _best_arm(self, shape)
 
 
-def _are_numbers(rewards: tuple) -> bool:
-    """Whether rewards are known: in a trace they are not."""
-    return all(isinstance(reward, numbers.Real) for reward in rewards)
+def _are_numbers(rewards: Any) -> bool:
+    """Whether rewards are a row of numbers that are known: in a trace they are not."""
+    row = isinstance(rewards, tuple | list)
+    return row and all(isinstance(reward, numbers.Real) for reward in rewards)
 
 
 def _first_prompt(word: Array, task: Array) -> Array:

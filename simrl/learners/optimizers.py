@@ -66,14 +66,16 @@ def argument_problems(name: str, others: tuple[str, ...], numbers: Mapping[str, 
     """Numbers that nothing takes, and a learning rate that is missing, in one line at most."""
     taken = dict(parameters(public(name)))
     rate = taken.get("learning_rate")
-    missing = rate is not None and rate.default is inspect.Parameter.empty
-    if missing and "learning_rate" not in numbers and not others:
-        return [f"{name} needs a learning_rate: simrl.Optimizer({name!r}, learning_rate=...)"]
     for other in others:
         taken |= parameters(public(other))
     strangers = [number for number in numbers if number not in taken]
-    names = ", optax.".join((name, *others))
-    return [f"optax.{names} has no argument {x!r}{meant(x, taken)}" for x in strangers[:1]]
+    if strangers:
+        names = ", optax.".join((name, *others))
+        return [f"optax.{names} has no argument {strangers[0]!r}{meant(strangers[0], taken)}"]
+    missing = rate is not None and rate.default is inspect.Parameter.empty
+    if missing and "learning_rate" not in numbers and not others:
+        return [f"{name} needs a learning_rate: simrl.Optimizer({name!r}, learning_rate=...)"]
+    return []
 
 
 def range_problems(name: str, numbers: Mapping[str, Any]) -> list[str]:

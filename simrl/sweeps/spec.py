@@ -7,7 +7,7 @@ environment, policy, learner or advantage is one file plus one line here.
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -64,6 +64,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "surrogate": SURROGATES,
     "curriculum": CURRICULA,
 }
+for _named in (ADVANTAGES, SURROGATES, CURRICULA):
+    records.show_by_name(_named)
 _OF_SPEC = ("environment", "policy", "learner")
 
 
@@ -179,7 +181,18 @@ def resolve(family: str, value: Any) -> Any:
             raise SpecError(f"{allowed}, not {brief(value)}")
         kind = type(value).__name__
         raise SpecError(f"{allowed}, not {kind}, which is {_place(kind, homes)}")
-    return value
+    return _spelt(value)
+
+
+def _spelt(record: Any) -> Any:
+    """A record whose names out of a fixed set (`reward`, `engine`) are in simrl's spelling."""
+    fields = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
+    changes = {}
+    for name, allowed in ((f.name, get_args(f.type)) for f in fields):
+        value: Any = getattr(record, name)
+        if isinstance(value, str) and value not in allowed and spelling(value) in allowed:
+            changes[name] = spelling(value)
+    return dataclasses.replace(record, **changes) if changes else record
 
 
 def _homes(value: Any) -> list[str]:
@@ -216,7 +229,7 @@ def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any
     base = known[entry]() if isinstance(known[entry], type) else known[entry]
     for key, item in value.items():
         base = put(base, key, item)
-    return base
+    return _spelt(base)
 
 
 def _imported(family: str, name: str, version: Any = "", **rest: Any) -> Any:
@@ -272,16 +285,15 @@ def resolved(spec: Spec) -> Spec:
     """The spec with every name replaced by the thing it names."""
     for family in _OF_SPEC:
         spec = put(spec, family, getattr(spec, family))
-    learner = (
-        _learner_resolved(spec.learner) if dataclasses.is_dataclass(spec.learner) else spec.learner
-    )
+    learner = _learner_resolved(spec.learner)
     thresholds = spec.thresholds
     with contextlib.suppress(ValueError):  # rows of unlike lengths: refused like other text
         thresholds = tuple(np.atleast_1d(np.asarray(thresholds)).tolist())
     asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
     if not isinstance(asked, tuple | list):
         raise SpecError(f"measures must be a list of names, not {asked!r}")
-    spec = put(spec, "phases", spec.phases)
+    spec = _spelt(put(spec, "phases", spec.phases))
+    spec = dataclasses.replace(spec, phases=_spelt(spec.phases))
     return dataclasses.replace(
         spec, learner=learner, thresholds=thresholds, measures=tuple(sorted(set(map(str, asked))))
     )
@@ -311,7 +323,17 @@ def validate(spec: Spec) -> None:
     if not found:
         found += checks.match_problems(spec) or memory.problems(spec, checks.path(spec))
     if found:
-        raise SpecError("; ".join(found))
+        raise SpecError(_joined(found))
+
+
+def _joined(lines: list[str]) -> str:
+    """As many lines as a message may hold, and how many there are besides."""
+    for num in range(len(lines), 1, -1):
+        rest = [f"{len(lines) - num} more"] if num < len(lines) else []
+        text = "; ".join([*lines[:num], *rest])
+        if len(text) <= LONGEST:
+            return text
+    return lines[0]
 
 
 def build(parts: tuple[Any, ...]) -> Trial:

@@ -81,7 +81,7 @@ def test_steps_with_traced_numbers_are_those_of_optax():
 
 BAD = {
     "no rate": (Optimizer("adam"), "adam needs a learning_rate"),
-    "another's name for it": (Optimizer("adam", {"lr": 0.1}), "adam needs a learning_rate"),
+    "another's name for it": (Optimizer("adam", {"lr": 0.1}), "did you mean learning_rate?"),
     "two rates": (Optimizer("adam", 0.1, lr=0.1), "did you mean learning_rate"),
     "misspelt": (Optimizer("adm", 0.1), "did you mean adam"),
     "not there": (Optimizer("", 0.1), "must name an optax optimiser"),

@@ -70,6 +70,21 @@ def test_dr_grpo_is_the_mean_baseline_without_a_deviation():
     np.testing.assert_allclose(weights, rewards - 0.25, rtol=1e-6)
 
 
+def test_names_out_of_a_fixed_set_have_many_spellings():
+    loose = Spec(
+        {"name": "Sequence", "reward": "Reward-to-go", "labels": "Fixed"},
+        simrl.ActorCritic(features="Prefix"),
+        simrl.Tabular("UNIFORM"),
+        engine="Plain",
+        phases=simrl.Phases("log-odds"),
+    )
+    strict = Spec(
+        simrl.Sequence(reward="reward_to_go"), simrl.ActorCritic(features="prefix"), engine="plain"
+    )
+    assert specs.resolved(loose) == specs.resolved(strict)
+    assert sweep(environment=simrl.Bandit("One Right")) == sweep(environment="bandit")
+
+
 def test_labels_are_what_was_typed():
     sweep = simrl.Sweep(Spec(), {"learner.advantage": ["grpo", "RLOO", None]})
     assert [c.coordinates["advantage"] for c in sweep.cells()] == ["grpo", "RLOO", "None"]
@@ -121,6 +136,18 @@ SLIPS = {
     ),
     "stored": (lambda: sweep(measures=["log2_answer"]), "see the Dataset"),
     "measure": (lambda: sweep(measures="redraw"), "did you mean redraws?"),
+    "many at once": (
+        lambda: sweep(
+            max_steps=0,
+            log_points=0,
+            observe_every=0,
+            num_redraws=0,
+            thresholds=(2,),
+            base_seed=-1,
+            engine="gpu",
+        ),
+        "; 2 more",
+    ),
     "adam": (lambda: sweep(learner=PolicyGradient(optimizer="adam")), "adam needs a learning_rate"),
 }
 
@@ -156,6 +183,15 @@ def test_a_record_prints_what_was_changed():
     assert repr(spec) == wanted
     assert eval(repr(spec), vars(simrl)) == spec
     assert repr(simrl.Phases(num=3)) == "Phases(num=3)"
+
+
+def test_what_has_a_name_prints_it():
+    """REINFORCE was `Affine(centre=0.0, correction=0.0)`."""
+    resolved = specs.resolved(Spec(learner=PolicyGradient("reinforce", surrogate="ppo")))
+    assert repr(resolved) == "Spec(learner=PolicyGradient(advantage='none', surrogate='ppo'))"
+    own = PolicyGradient(simrl.Affine(1.0, 0.5), surrogate=simrl.PPO(0.1))
+    wanted = "PolicyGradient(advantage=Affine(centre=1.0, correction=0.5), surrogate=PPO(clip=0.1))"
+    assert repr(own) == wanted
 
 
 def test_a_record_prints_arrays_and_tracers():
