@@ -13,6 +13,7 @@ NAMES = (
     "testbed",
     "committal",
     "plateaus",
+    "regret",
     "search",
     "proxies",
     "difficulty",

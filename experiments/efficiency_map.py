@@ -111,9 +111,11 @@ def best(data: xr.Dataset) -> list[int]:
     """
     hits = simrl.hitting_table(data)
     hits = hits[hits["pass_rate"] == 0.9].reset_index(drop=True)
-    sums = data[["phase_gap", "phase_trajectories"]]
-    excess = [_mean_excess(cell) for _, cell in simrl.each_cell(sums)]
     noisy = (hits["world"] == NOISY_WORLD) & (hits["learner"] == "supervised")
+    excess = np.zeros(len(hits))
+    if noisy.any():
+        sums = data[["phase_gap", "phase_trajectories"]]
+        excess = np.array([_mean_excess(cell) for _, cell in simrl.each_cell(sums)])
     score = np.where(noisy, excess, hits["samples_mean"])
     order = hits.assign(score=score, late=np.where(noisy, 0, hits["num_censored"]))
     chosen = order.sort_values(["late", "score"]).groupby(["world", "learner"], sort=False).head(1)

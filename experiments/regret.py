@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, regret_check
+from experiments import captions, command, regret_check, tables
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
 from simrl.measures.regret import lai_robbins_rate
@@ -138,19 +138,17 @@ that no rule beats for large t (Lai and Robbins 1985).
 
 def main() -> None:
     """Run what is missing, print the tables, draw the figure."""
-    arguments = command.parser("regret", (__doc__ or "").split("\n")[0], SEEDS).parse_args()
-    seeds = arguments.seeds or (QUICK if arguments.quick else SEEDS)
-    console, clock = command.console(), command.Clock()
+    arguments = command.arguments("regret", __doc__ or "", SEEDS, QUICK)
+    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
-    with command.Watch("runs", console, clock) as watch:
-        data = simrl.run(SWEEP, seeds, progress=watch, **options)
-    tables = {"agreement": agreement(data, min(seeds, CHECKED)), "bounds": bounds(data)}
+    data = simrl.run(SWEEP, seeds, progress=clock.bar("runs"), **options)
+    results = {"agreement": agreement(data, min(seeds, CHECKED)), "bounds": bounds(data)}
     titles = {
         "agreement": f"regret, and that of {min(seeds, CHECKED):,} runs of an independent program",
         "bounds": f"regret up to {HORIZONS[-1]:,} pulls, and its growth over the last factor of 16",
     }
-    for name, table in tables.items():
-        command.show(table, titles[name], console)
+    for name, table in results.items():
+        tables.show(table, titles[name], console, keys=2)
         table.to_csv(arguments.out / f"{name}.csv", index=False)
     table = curves(data)
     table.to_csv(arguments.out / "table.csv", index=False)
