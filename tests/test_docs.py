@@ -5,6 +5,7 @@ import inspect
 import re
 
 import pytest
+import xarray
 
 import simrl
 from simrl.sweeps import aliases
@@ -62,3 +63,8 @@ def test_names_of_a_fixed_set_are_typed():
     ):
         kinds = {f.name: f.type for f in dataclasses.fields(kind)}
         assert kind().__dict__[name] in kinds[name].__args__
+
+
+def test_a_type_checker_knows_what_run_returns():
+    for function in (simrl.run, simrl.open):
+        assert inspect.signature(function).return_annotation is xarray.Dataset

@@ -163,7 +163,15 @@ def test_slips_are_answered_in_one_short_line(name):
     assert len(line) <= errors.LONGEST
 
 
-@pytest.mark.parametrize("make", [SLIPS["rate"][0], SLIPS["advantage"][0]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        SLIPS["rate"][0],
+        SLIPS["advantage"][0],
+        SLIPS["adam"][0],
+        lambda: simrl.run(Spec(max_steps=0)),
+    ],
+)
 def test_a_refusal_shows_one_frame_of_simrl(make):
     with pytest.raises(simrl.SpecError) as caught:
         make()
