@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from simrl.errors import LONGEST, MEANT, SpecError, meant
 
 Record = TypeVar("Record")
 _NAMED: list[tuple[Any, str]] = []
+_CHECKS: dict[str, Callable[[Any], Any]] = {}
 
 
 def readable(record: type[Record]) -> type[Record]:
@@ -23,12 +24,20 @@ def readable(record: type[Record]) -> type[Record]:
             raise SpecError(no_field(kind, unknown))
         try:
             construct(self, *values, **fields)
+            for name, check in _CHECKS.items():
+                if isinstance(getattr(self, name, None), str | dict):
+                    check(getattr(self, name))
         except SpecError as error:  # one frame is enough for one line
             raise error.with_traceback(None) from None
 
     kind.__init__ = checked
     kind.__repr__ = _shown
     return record
+
+
+def check_fields(checks: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Makes records check the fields of these names, where they are text or dicts, when made."""
+    _CHECKS.update(checks)
 
 
 def changes(record: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ environment, policy, learner or advantage is one file plus one line here.
 
 import contextlib
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -142,7 +143,6 @@ class Spec:
         """Refuses names that nothing has, before anything is built or run."""
         for family in _OF_SPEC:
             resolve(family, getattr(self, family))
-        _learner_resolved(self.learner)
 
 
 @jax.tree_util.register_dataclass
@@ -279,6 +279,9 @@ def _optimizer(value: Any) -> Optimizer:
         name, schedule, clip = (numbers.pop(part) for part in ("name", "schedule", "clip"))
         return Optimizer(name, numbers, schedule, clip).resolved()
     return (value if isinstance(value, Optimizer) else Optimizer(value)).resolved()
+
+
+records.check_fields({family: functools.partial(resolve, family) for family in FAMILIES})
 
 
 def resolved(spec: Spec) -> Spec:

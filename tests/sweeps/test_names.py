@@ -95,7 +95,8 @@ def sweep(**fields):
 
 
 SLIPS = {
-    "advantage": (lambda: Spec(learner=PolicyGradient("grop")), "did you mean grpo?"),
+    "advantage": (lambda: PolicyGradient("grop"), "did you mean grpo?"),
+    "a field's field": (lambda: PolicyGradient(surrogate={"name": "ppo", "clp": 1}), "mean clip?"),
     "environment": (lambda: Spec("seq"), "did you mean sequence?"),
     "policy": (lambda: Spec(policy="tabuler"), "did you mean tabular?"),
     "learner": (lambda: Spec(learner="policy_gradients"), "did you mean policy_gradient"),
