@@ -1,4 +1,4 @@
-"""Committal: baselines that make policy gradient settle on a wrong arm for good.
+"""Commitment: baselines with which policy gradient converges to a wrong arm.
 
 Claim (Chung et al. 2021): a baseline does more than reduce variance. On three arms that pay 1, 0.7
 and 0, natural policy gradient with the baseline b* of least variance, and more so with less than

@@ -1,4 +1,4 @@
-"""Are the error bars honest? Coverage of nominal 95 % intervals, over thousands of repetitions.
+"""Coverage of nominal 95 % confidence intervals, over thousands of repetitions.
 
 Claim: every interval that simrl prints covers the truth between 93 and 97 times in a hundred. The
 truth comes from a closed form, from listing every batch, or from the law that the values are drawn

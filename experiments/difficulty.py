@@ -1,4 +1,4 @@
-"""Keeping success likely: curricula, filtering, hints, self-play; and a teacher for comparison.
+"""Keeping success likely: curricula, dynamic sampling, hints, self-play, distillation.
 
 Claim (Patel 2025): a right/wrong reward teaches nothing while the pass rate is small, so what helps
 is to keep it near one half: prompts chosen by difficulty, dead groups drawn again, starts close to

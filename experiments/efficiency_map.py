@@ -1,4 +1,4 @@
-"""The efficiency map: bits, gradient noise and FLOPs through the phases of training.
+"""The efficiency map: bits, gradient noise and FLOPs, from the first update to the last.
 
 Claim (Patel 2025): a supervised sample is worth -log p bits and a right/wrong reward at most the
 binary entropy of the pass rate p, so policy gradient learns next to nothing while p is small; its

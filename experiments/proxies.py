@@ -1,4 +1,4 @@
-"""Proxies for a reward that comes late: value functions, process rewards, value stopping.
+"""Proxies for a delayed reward: value functions, process rewards, early stopping.
 
 Claim (Patel 2025): what lets policy gradients learn from long tasks are proxies that tell more than
 the outcome: values of what was done so far, rewards of the steps, an early end for what is

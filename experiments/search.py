@@ -1,4 +1,4 @@
-"""Searching a secret: what a right/wrong verdict is worth to those who forget and who remember.
+"""Searching a secret: samples needed by policy gradient, a Bayesian and supervised learning.
 
 Claim (THEORY.md, sections 2 and 3): of N equally likely answers policy gradient without a baseline
 guesses N times in the mean before it is right once, since wrong guesses teach it nothing; a

@@ -1,4 +1,4 @@
-"""How fast is simrl, against what a good user would write without it, and against the machine?
+"""Speed of simrl against JAX, NumPy and PyTorch, and against the roofline of the machine.
 
 Each workload and side runs in a process of its own, sides taking turns, each with the flags it
 would really use (simrl: all cores; the others: the defaults of their libraries). A process makes a
