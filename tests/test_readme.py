@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import simrl
+from experiments import __main__ as experiments_main
 from simrl.engine import observe, train
 from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
@@ -248,3 +249,8 @@ def test_the_registered_names_are_listed():
     families += (specs.CURRICULA, specs.SURROGATES, observe.ASKED)
     for name in (name for family in families for name in family):
         assert f"`{name}`" in listed, name
+
+
+def test_every_experiment_is_described():
+    table = TEXTS["experiments/README.md"].split("| `python -m experiments.`")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == [*experiments_main.NAMES]
