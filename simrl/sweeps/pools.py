@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simrl.engine import compiling, lanes, pool, train
+from simrl.engine import compiling, lanes, observe, pool, probes, train
 from simrl.engine.lanes import Jobs, Setup
 from simrl.measures import phases
 from simrl.sweeps import checks, owned
@@ -256,7 +256,10 @@ def plan_of(spec: Spec, trial: Any) -> train.Plan:
     if problems:
         raise SpecError("; ".join(problems))
     num_phases = spec.phases.num + phases.OPEN
-    return train.Plan(num_phases, spec.phases.coordinate, counted, world, spec.num_redraws)
+    # Where nothing is sampled no program depends on how often: one serves every number.
+    sampled = probes.wanted(trial) or observe.information_form(trial) == "sampled"
+    num_redraws = spec.num_redraws if sampled else 0
+    return train.Plan(num_phases, spec.phases.coordinate, counted, world, num_redraws)
 
 
 def rules_of(spec: Spec) -> train.Rules:

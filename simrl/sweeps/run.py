@@ -181,7 +181,7 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
 
 
 def _stored(store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray) -> list[Block]:
-    """Returns all blocks of a condition; those just computed are not read again.
+    """Returns the blocks of the wanted seeds; those just computed are not read again.
 
     Raises SpecError where a wanted seed is in none of them: another process deleted its block.
     """
@@ -193,4 +193,8 @@ def _stored(store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray) ->
         )
     name = identity.cell_hash(cell.spec)
     own = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
-    return [own[ends] if ends in own else store.load(name, *ends) for ends in store.blocks(name)]
+    return [
+        own[first, last] if (first, last) in own else store.load(name, first, last)
+        for first, last in store.blocks(name)
+        if np.any((wanted >= first) & (wanted <= last))
+    ]

@@ -39,3 +39,18 @@ def test_worlds_that_differ_in_rewards_alone_are_one_program_to_who_reads_labels
     ]
     for changes in apart:
         assert len({kind_of(reward, **changes) for reward in rewards}) == 2
+
+
+@pytest.mark.parametrize(
+    ("world", "changes", "num"),
+    [
+        (simrl.Sequence(8, 5, "exact"), {}, 1),
+        (simrl.Sequence(8, 5, "exact"), {"measures": ("redraws",)}, 2),
+        (simrl.Sequence(8, 5, "fraction"), {}, 2),  # 8^5 answers are not listed
+    ],
+)
+def test_how_often_is_sampled_enters_no_program_where_nothing_is(world, changes, num):
+    guesses = simrl.PolicyGradient("leave_one_out", 2)
+    specs_of_it = [simrl.Spec(world, guesses, num_redraws=n, **changes) for n in (32, 64)]
+    kinds = {pools._kind(specs.resolved(spec), lanes.mesh_of(1)) for spec in specs_of_it}
+    assert len(kinds) == num

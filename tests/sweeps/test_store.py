@@ -433,3 +433,16 @@ def test_the_manifest_is_plain_json(sweep, tmp_path):
     assert manifest["sweep"] == described
     names = {folder.name for folder in (tmp_path / "blocks").iterdir()}
     assert names == {cell["hash"] for cell in described["cells"]}
+
+
+def test_blocks_of_seeds_that_are_not_wanted_are_not_read(brief, tmp_path, monkeypatch):
+    simrl.run(brief, 10, tmp_path)
+    read, load = [], store.Store.load
+
+    def watched(self, cell, first, last):
+        read.append((first, last))
+        return load(self, cell, first, last)
+
+    monkeypatch.setattr(store.Store, "load", watched)
+    assert simrl.run(brief, [1, 9], tmp_path)["seed"].values.tolist() == [1, 9]
+    assert read == [(0, 3), (8, 9)]
