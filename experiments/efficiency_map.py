@@ -143,15 +143,15 @@ def main() -> None:
             bar = clock.bar("all seeds")
             data = simrl.run(chosen_sweep, seeds, only=chosen, progress=bar, **options)
         table, rates_table = simrl.phase_table(data), faint.result()
-        supplement = None
-        if not arguments.quick:
+        hits, supplement = simrl.hitting_table(data), None
+        results = {"table": table, "hitting": hits, "rates": rates_table}
+        changed = efficiency_map_tables.write(results, arguments.out)
+        stale = changed or not efficiency_map_worlds.is_drawn(arguments.out)
+        if stale and not arguments.quick:
             writing = table, rates_table, arguments.out
             supplement = other.submit(efficiency_map_worlds.write, *writing)
-        hits = simrl.hitting_table(data)
         draw = efficiency_map_figure.figure(table, rates_table, forms.result())
         captions.save(draw, arguments.out, efficiency_map_figure.caption(hits))
-        results = {"table": table, "hitting": hits, "rates": rates_table}
-        efficiency_map_tables.write(results, arguments.out)
         if supplement is not None:
             supplement.result()
     efficiency_map_tables.show(table, hits, console, arguments.verbose)

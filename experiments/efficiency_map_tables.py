@@ -45,11 +45,19 @@ CLAIMS = (
 )
 
 
-def write(results: dict[str, pd.DataFrame], folder: Path) -> None:
-    """Writes <name>.csv for each table; the rate is called what it is, a rate per sample."""
+def write(results: dict[str, pd.DataFrame], folder: Path) -> bool:
+    """Writes <name>.csv for each table; returns whether one is new or another than before.
+
+    The rate is called what it is, a rate per sample.
+    """
+    changed = False
     for name, table in results.items():
         named = table.replace({"learner": LEARNERS}).rename(columns={"rate": "rate_per_sample"})
-        named.to_csv(folder / f"{name}.csv", index=False)
+        file, text = folder / f"{name}.csv", named.to_csv(index=False)
+        if not file.exists() or file.read_text("utf-8") != text:
+            file.write_text(text, "utf-8")
+            changed = True
+    return changed
 
 
 def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console, verbose: bool) -> None:

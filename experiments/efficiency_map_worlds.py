@@ -14,6 +14,7 @@ from experiments.efficiency_map_figure import CLEAN, NOISY
 from experiments.efficiency_map_forms import GUESSING, SUPERVISED, closed_forms
 from simrl import plots
 
+NAME = "figure_worlds"
 SEQUENCES = (main_figure.EXACT, main_figure.TOKEN)
 NOISY_LOOKS: dict[str, dict[str, Any]] = {
     "nominal": {"marker": "o", "filled": False, "markersize": 4.8},
@@ -113,4 +114,12 @@ def supplement(table: pd.DataFrame, faint: pd.DataFrame) -> Figure:
 def write(table: pd.DataFrame, faint: pd.DataFrame, folder: Path) -> list[Path]:
     """Draw the supplement and save it with its caption in the folder."""
     text = MORE + main_figure.MEANING
-    return captions.save(supplement(table, faint), folder, text, "figure_worlds")
+    return captions.save(supplement(table, faint), folder, text, NAME)
+
+
+def is_drawn(folder: Path) -> bool:
+    """Returns whether the supplement is in the folder, drawn by the sources as they are now."""
+    picture = folder / f"{NAME}.png"
+    rooms = Path(__file__).parent, Path(plots.__file__).parent
+    newest = max(file.stat().st_mtime for room in rooms for file in room.glob("*.py"))
+    return picture.exists() and picture.stat().st_mtime > newest

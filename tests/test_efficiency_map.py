@@ -1,10 +1,12 @@
 """The claims and tables of the efficiency map, from tables that are made by hand."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import efficiency_map, efficiency_map_tables
+from experiments import efficiency_map, efficiency_map_tables, efficiency_map_worlds
 from experiments.efficiency_map_claims import CLAIMS, claims
 
 RATES = (0.001, 0.13, 0.4, 0.7, 0.98)  # pass rates of the bins
@@ -102,7 +104,8 @@ def test_rows_are_in_order_whatever_the_order_of_the_table():
 
 def test_files_name_learners_and_the_unit_of_a_rate(tmp_path):
     table = made_up().assign(rate=1.0)
-    efficiency_map_tables.write({"table": table}, tmp_path)
+    assert efficiency_map_tables.write({"table": table}, tmp_path)
+    assert not efficiency_map_tables.write({"table": table}, tmp_path)  # as it was
     written = pd.read_csv(tmp_path / "table.csv")
     assert "none" not in set(written["learner"])
     assert "rate_per_sample" in written
@@ -114,3 +117,12 @@ def test_a_quick_map_is_part_of_the_map():
     whole = {tuple(cell.coordinates.values()): cell.spec for cell in efficiency_map.SWEEP.cells()}
     assert 0 < len(quick) < len(whole)
     assert all(whole[tuple(cell.coordinates.values())] == cell.spec for cell in quick)
+
+
+def test_the_supplement_is_drawn_again_where_its_sources_are_newer(tmp_path):
+    assert not efficiency_map_worlds.is_drawn(tmp_path)
+    picture = tmp_path / "figure_worlds.png"
+    picture.touch()
+    assert efficiency_map_worlds.is_drawn(tmp_path)
+    os.utime(picture, (0, 0))
+    assert not efficiency_map_worlds.is_drawn(tmp_path)

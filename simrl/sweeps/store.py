@@ -5,8 +5,11 @@ seed>.npz. Every file is written under a temporary name, synced, then linked to 
 replaced: an interrupted run never leaves half a block, and resuming is running what is missing.
 """
 
+import functools
+import io
 import re
 import zipfile
+import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -102,8 +105,7 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
     file = _block_path(Path(path), cell, first, last)
     try:
         # Opened here, because numpy does not close a file that it opens and cannot read.
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as data:
-            block = {name: data[name] for name in data.files}
+        block = _arrays(file.read_bytes())
     except FileNotFoundError:
         raise SpecError(f"{file} is not there any more; run again") from None
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
@@ -122,6 +124,48 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
         if holds:
             raise SpecError(f"{file} {problem}; delete it and run again")
     return block
+
+
+def _arrays(data: bytes) -> Block:
+    """Returns the arrays of an .npz file; as numpy.load, at a fifth of its time.
+
+    A block has about 60 arrays, and most of what numpy takes is to parse the header of each, of
+    which few differ. What `Store.save` does not write is left to numpy.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    arrays = {member.filename.removesuffix(".npy"): _array(data, member) for member in members}
+    if all(array is not None for array in arrays.values()):
+        return arrays  # type: ignore[return-value]
+    with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _array(data: bytes, member: zipfile.ZipInfo) -> np.ndarray | None:
+    """Returns a stored member of an .npz file; None if it is not as `numpy.savez` writes it."""
+    begin = member.header_offset
+    local = data[begin : begin + 30]
+    if len(local) < 30 or local[:4] != b"PK\3\4" or member.compress_type != zipfile.ZIP_STORED:
+        return None
+    begin += 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    content = memoryview(data)[begin : begin + member.file_size]
+    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        return None
+    size = 10 + int.from_bytes(content[8:10], "little")
+    form = _form(bytes(content[:size]))
+    if form is None:
+        return None
+    shape, kind = form
+    return np.frombuffer(content[size:], kind).reshape(shape).copy()
+
+
+@functools.cache
+def _form(header: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Returns shape and dtype from the header of an .npy file; None if it is of another kind."""
+    if header[:8] != b"\x93NUMPY\x01\x00":
+        return None
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(io.BytesIO(header[8:]))
+    return None if fortran or kind.hasobject else (shape, kind)
 
 
 def _block_path(path: Path, cell: str, first: int, last: int) -> Path:

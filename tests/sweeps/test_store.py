@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -446,3 +447,29 @@ def test_blocks_of_seeds_that_are_not_wanted_are_not_read(brief, tmp_path, monke
     monkeypatch.setattr(store.Store, "load", watched)
     assert simrl.run(brief, [1, 9], tmp_path)["seed"].values.tolist() == [1, 9]
     assert read == [(0, 3), (8, 9)]
+
+
+def test_arrays_are_read_as_numpy_reads_them(tmp_path, monkeypatch):
+    arrays = {
+        "row": np.arange(6, dtype=np.uint64).reshape(2, 3),
+        "none": np.zeros((0, 4), np.float32),
+        "names": np.array(["a", "bcd"]),
+        "flags": np.array(True),
+    }
+    np.savez(tmp_path / "own.npz", **arrays)
+    np.savez(tmp_path / "other.npz", row=np.asfortranarray(np.eye(3)[:, :2]))
+    np.savez_compressed(tmp_path / "small.npz", **arrays)
+    for name in ("own", "other", "small"):
+        data = (tmp_path / f"{name}.npz").read_bytes()
+        with np.load(tmp_path / f"{name}.npz") as wanted:
+            for key, array in store._arrays(data).items():
+                assert (array.dtype, array.shape) == (wanted[key].dtype, wanted[key].shape)
+                np.testing.assert_array_equal(array, wanted[key])
+                assert array.flags.writeable
+    data = (tmp_path / "own.npz").read_bytes()
+    place = data.index(arrays["row"].tobytes()) + 3
+    flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    with pytest.raises(zipfile.BadZipFile, match="CRC"):
+        store._arrays(flipped)
+    monkeypatch.setattr(np, "load", None)  # not needed for what is stored
+    assert set(store._arrays(data)) == set(arrays)
