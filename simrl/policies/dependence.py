@@ -33,14 +33,14 @@ def completed(policy: Policy, shape: Shape) -> Policy:
 
 
 def is_dependent(policy: Policy, shape: Shape) -> bool:
-    """Whether positions depend on each other and the policy does not say how (`listed`)."""
+    """Returns whether positions depend on each other and the policy does not say how (`listed`)."""
     if policy.tabular or policy.listed is not None or isinstance(policy, TeacherForced):
         return False
     return reads_answer(policy, shape)
 
 
 def reads_answer(policy: Policy, shape: Shape) -> bool:
-    """Whether `log_probs` reads its answer: by its jaxpr, without a number computed.
+    """Returns whether `log_probs` reads its answer: by its jaxpr, without a number computed.
 
     The law of the only position of one-token answers cannot depend on them.
     """
@@ -53,7 +53,7 @@ def reads_answer(policy: Policy, shape: Shape) -> bool:
 
 
 def reads_last(function: Callable, *arguments: Any) -> bool:
-    """Whether any result of a function is computed from its last argument, an array.
+    """Returns whether any result of a function is computed from its last argument, an array.
 
     One that is read to no effect (times 0) counts as read.
     """

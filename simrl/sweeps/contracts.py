@@ -38,7 +38,7 @@ class Failed(Exception):
 
 
 def accepts(function: Any, num_arguments: int) -> bool:
-    """Whether a function can be called with so many arguments; True where that is not known."""
+    """Returns whether a function can be called with so many arguments; True if it is unknown."""
     try:
         inspect.signature(function).bind(*range(num_arguments))
     except TypeError:
@@ -88,7 +88,7 @@ def _key() -> Any:
 
 
 def shape_problems(environment: Environment) -> list[str]:
-    """Why an environment has no shape, or one without a choice, in one line at most."""
+    """Returns a line if an environment has no shape, or one without a choice."""
     shape = environment.shape
     if not isinstance(shape, Shape) or any(
         not isinstance(size, int) or size < least
@@ -100,7 +100,7 @@ def shape_problems(environment: Environment) -> list[str]:
 
 
 def environment_problems(environment: Environment) -> list[str]:
-    """Functions of an environment that fail, or return another shape than the contract's."""
+    """Returns a line for each function of an environment that breaks its contract."""
     _, length, vocab_size = environment.shape
     words = _sized(length, dtype=jnp.uint32)
     prompt, answer = _sized(), _sized(length)
@@ -150,7 +150,7 @@ def environment_problems(environment: Environment) -> list[str]:
 
 
 def policy_problems(policy: Policy, shape: Shape) -> list[str]:
-    """Functions of a policy that fail, or return another shape or dtype than the contract's."""
+    """Returns a line for each function of a policy that breaks its contract."""
     _, length, vocab_size = shape
     prompt, answer = _sized(), _sized(length)
     leaves: list[tuple[Any, Any]] = []
@@ -209,7 +209,7 @@ def _leaf_problems(leaves: list[tuple[Any, Any]]) -> list[str]:
 
 
 def advantage_problems(advantage: Advantage, batch_size: int, length: int) -> list[str]:
-    """Functions of an advantage that fail, or return another shape than the contract's."""
+    """Returns a line if a function of an advantage breaks its contract."""
     if advantage.oracle:
         return []  # it is given statistics besides, which the world and the policy have
     whole, real = (batch_size, length), jnp.result_type(float)
@@ -232,7 +232,7 @@ def advantage_problems(advantage: Advantage, batch_size: int, length: int) -> li
 
 
 def learner_problems(learner: Learner, environment: Environment, policy: Policy) -> list[str]:
-    """Functions of a learner that fail, or return another form than the contract's."""
+    """Returns a line if a function of a learner breaks its contract."""
     _, length, vocab_size = environment.shape
     streams = jax.eval_shape(keys.streams, _key(), _sized(dtype=jnp.uint32))
     task = jax.eval_shape(environment.init, _key())

@@ -1,4 +1,4 @@
-"""Things of a user's own: what a family takes for one, and what it says of what is none."""
+"""User-defined components: what a family accepts as one, and errors for what is none."""
 
 import functools
 import importlib
@@ -119,7 +119,7 @@ def _wanted(family: str) -> str:
 
 
 def problems(spec: Any, trial: Trial) -> list[str]:
-    """What is wrong with the components of a spec that are a user's own, as built in a trial."""
+    """Returns lines on what is wrong with the user-defined components of a spec in a trial."""
     world, length = trial.environment, trial.environment.shape.length
     learner = trial.learner, world, trial.policy
     advantage, surrogate = (

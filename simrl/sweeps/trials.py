@@ -26,7 +26,7 @@ SIGMAS, COUNTS = 6.0, 12.0  # a count further off than both together: by Bernste
 
 
 def policy_problems(policy: Policy, shape: Shape) -> list[str]:
-    """How the functions of a policy contradict each other, in one line at most.
+    """Returns a line if the functions of a policy contradict each other.
 
     At its first parameters and at others near them: a start at zero hides what depends on what.
     """
@@ -124,7 +124,7 @@ def _sampling_problem(answers: np.ndarray, probs: np.ndarray) -> str | None:
 
 
 def environment_problems(environment: Environment) -> list[str]:
-    """Values of an environment outside of what its contract allows, in one line at most."""
+    """Returns a line if an environment computes a value that its contract does not allow."""
     try:
         computed = jax.jit(partial(_played, environment))
         tasks = [computed(jax.random.key(seed)) for seed in range(3)]
@@ -172,7 +172,7 @@ def _played(environment: Environment, key: Array) -> dict[str, Array]:
 
 
 def is_exact_match(environment: Environment) -> bool:
-    """Whether a reward is 1 for the likeliest symbols of `target` and 0 for any other answer.
+    """Returns whether a reward is 1 for the likeliest symbols of `target` and 0 for other answers.
 
     Every answer to every prompt of a few tasks is tried; the reward must not read its words. Then
     the channel is "exact", though the environment does not say so.
@@ -218,7 +218,7 @@ def _unlike(note: str, values: np.ndarray, right: np.ndarray) -> str | None:
 
 
 def advantage_problems(advantage: Advantage, batch_size: int, length: int) -> list[str]:
-    """Weights that are not numbers where all rewards are equal, which happens to every learner."""
+    """Returns a line if weights are no numbers where all rewards are equal, as they will be."""
     if advantage.oracle:
         return []
     zeros = jnp.zeros((batch_size, length))

@@ -207,3 +207,21 @@ def test_what_needs_all_answers_is_refused(name):
     fields = {"environment": simrl.Sequence(4, 7), **NEED_ALL[name]}
     with pytest.raises(simrl.SpecError, match=name if name != "oracle_band" else "independent"):
         simrl.Sweep(simrl.Spec(policy=plain, **fields)).cells()
+
+
+def test_a_run_knows_the_right_answer_alone(monkeypatch):
+    monkeypatch.setattr(dependence, "MAX_ENUMERATED", 3)
+    fields = {"max_steps": 3, "log_points": 1, "num_redraws": 3, "thresholds": (0.3,)}
+    learner = simrl.Supervised(optimizer={"name": "sgd", "learning_rate": 1.0})
+    data = simrl.run(simrl.Spec(simrl.Sequence(2, 2), learner, plain, **fields), 2).isel(cell=0)
+    # Both rows that are read gain the same at every step: of two symbols by the softmax.
+    logit = 0.0
+    for _ in range(3):
+        p = 1 / (1 + np.exp(-2 * logit))
+        logit += 1 - p
+    rates = [0.25, 1 / (1 + np.exp(-2 * logit)) ** 2]
+    np.testing.assert_allclose(data.pass_rate, [rates] * 2, rtol=1e-5)
+    np.testing.assert_allclose(data.nominal, -np.log2([rates] * 2), rtol=1e-5)
+    gained = np.log2(rates[1] / rates[0])
+    np.testing.assert_allclose(data.phase_absorbed.sum("phase"), [gained] * 2, rtol=1e-5)
+    assert not {"expected", "phase_expected", "phase_realised_update"} & set(data)

@@ -7,6 +7,7 @@ import pytest
 import simrl
 from simrl import keys
 from simrl.learners import updates
+from simrl.policies import dependence
 from simrl.sweeps import contracts, trials
 from simrl.sweeps import spec as specs
 from tests.contracts.worlds import build
@@ -310,6 +311,17 @@ def test_a_learner_of_ones_own_is_told_that_positions_depend():
     trial = build(WORLD, specs.resolve("learner", own_learner()), simrl.Autoregressive())
     problems = contracts.learner_problems(trial.learner, *trial[:2])
     assert_named(problems, "learner.listed: must be True", "policy.listed")
+
+
+def test_a_learner_of_ones_own_is_given_the_answer_to_go_on_from(monkeypatch):
+    monkeypatch.setattr(dependence, "MAX_ENUMERATED", 3)
+    tree = simrl.Autoregressive().build(simrl.Shape(2, 2, 4))
+    policy = specs.resolve("policy", lambda shape: simrl.Policy(*tree[:4], num_active_params=4))
+    trial = build(WORLD, specs.resolve("learner", own_learner()), policy)
+    assert contracts.learner_problems(trial.learner, *trial[:2]) == []
+    blind = trial.learner._replace(belief=lambda state, prompt: jnp.zeros((2, 4)))
+    problems = contracts.learner_problems(blind, *trial[:2])
+    assert_named(problems, "learner.belief: must take belief(state, prompt, answer)")
 
 
 def test_run_refuses_what_breaks_its_contract():
