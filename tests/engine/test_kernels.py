@@ -53,7 +53,7 @@ ALSO = {  # of the same operations: they are not run
     ),
     "hints": simrl.Spec(simrl.Sequence(3, 2), simrl.PrefixReplay("leave_one_out", 0.5, 2)),
     "duels": simrl.Spec(simrl.Sequence(3, 2, "token"), simrl.SelfPlay(2), measures=("duel",)),
-    "bounds": simrl.Spec(simrl.Bandit("gaussian", 5), simrl.UCB1()),
+    "bounds": simrl.Spec(simrl.Bandit("gaussian", 5), simrl.UCB1(), measures=("regret",)),
 }
 
 
