@@ -21,14 +21,18 @@ NOTHING = (float("nan"), float("nan"), float("nan"))
 def interval(
     values: np.ndarray, confidence: float = 0.95, statistic: str = "mean"
 ) -> tuple[float, float, float]:
-    """A statistic over seeds and the ends of its confidence interval: (estimate, low, high).
+    """Returns a statistic over seeds and its confidence interval: (estimate, low, high).
 
-    "mean" has Student's t interval. "median" and "iqm", the interquartile mean (the mean of what
-    is left without a quarter of the values at either end, `scipy.stats.trim_mean(values, 0.25)`;
-    Agarwal et al. 2021), have the BCa bootstrap interval (Efron 1987; `scipy.stats.bootstrap`) of
-    9,999 resamples. The resamples are the same in every call and do not depend on the order of the
-    values. Where the jackknife does not vary (many ties), BCa is undefined and the interval is the
-    bootstrap's percentile interval.
+    "mean" has Student's t interval; of values that are all 0 or 1, successes, their share has that
+    of Clopper and Pearson (1934), which has a width at 0 and at 1 too.
+
+    "median" and "iqm", the interquartile mean (the mean of what is left without a quarter of the
+    values at either end, `scipy.stats.trim_mean(values, 0.25)`; Agarwal et al. 2021), have the BCa
+    bootstrap interval (Efron 1987; `scipy.stats.bootstrap`) of 9,999 resamples. The resamples are
+    the same in every call and do not depend on the order of the values. Where the jackknife does
+    not vary (many ties), BCa is undefined and the interval is the bootstrap's percentile interval.
+    A bootstrap of a handful of values covers far less than it says, so below `fewest` values the
+    ends are NaN.
 
     A censored seed may enter the median and the IQM as +inf, later than all: the interval is the
     limit in which it is very late, and its ends, like the estimate, may be inf.
@@ -39,20 +43,34 @@ def interval(
       statistic: "mean", "median" or "iqm".
 
     Returns:
-      Floats. The ends are NaN for fewer than two values and for a mean that is not finite; all
-      three are NaN for no values, for values among which is NaN, or both +inf and -inf. Equal
-      values are their own interval.
+      Floats. The ends are NaN for too few values (a mean needs two, of which a share needs one) and
+      for a mean that is not finite; all three are NaN for no values, for values among which is NaN,
+      or both +inf and -inf. Equal values that are not all 0 or 1 are their own interval.
 
     Raises:
       ValueError: an unknown statistic, or a confidence that is not between 0 and 1.
     """
     check(confidence, statistic)
     values = _row(values)
+    if statistic == "mean" and len(values) and np.isin(values, (0, 1)).all():
+        ends = success_ends(values.sum(), len(values), confidence)
+        return float(values.mean()), float(ends[0]), float(ends[1])
+    return spread(values, confidence, statistic)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def spread(
+    values: np.ndarray, confidence: float = 0.95, statistic: str = "mean"
+) -> tuple[float, float, float]:
+    """Returns the `interval` of values that are no successes, whatever they are."""
+    check(confidence, statistic)
+    values = _row(values)
     endless = np.isposinf(values).any() and np.isneginf(values).any()
     if len(values) == 0 or np.isnan(values).any() or endless:
         return NOTHING
     estimate = float(_estimate(values, statistic))
-    if len(values) < 2 or (statistic == "mean" and not np.isfinite(values).all()):
+    infinite = statistic == "mean" and not np.isfinite(values).all()
+    if len(values) < fewest(confidence, statistic) or infinite:
         return estimate, float("nan"), float("nan")
     if (values == values[0]).all():
         return float(values[0]), float(values[0]), float(values[0])
@@ -60,6 +78,33 @@ def interval(
         return (estimate, *_bootstrapped(values, confidence, statistic))
     half = _half(values, confidence)
     return estimate, estimate - half, estimate + half
+
+
+def fewest(confidence: float, statistic: str) -> int:
+    """Returns the least number of values that an interval is given for.
+
+    The ends of the median's interval lie among the values, so that n of them cover it with a
+    probability of at most 1 - 2^(1-n), by order statistics: 95 % needs 6 values. The IQM needs two
+    more: its 95 % covers .87 to .91 with 4 to 7 normal or exponential values (3,000 samples of
+    each), .93 to .94 with 8.
+    """
+    if statistic == "mean":
+        return 2
+    of_median = max(2, math.ceil(1 - math.log2(1 - confidence)))
+    return of_median if statistic == "median" else of_median + 2
+
+
+def success_ends(successes: Any, trials: Any, confidence: float = 0.95) -> tuple[Any, Any]:
+    """Returns Clopper and Pearson's interval of a probability, low and high, [...] each.
+
+    `successes` of as many `trials` [...]; of none it is 0 ... 1. Covers at least as often as asked.
+    """
+    successes, trials = np.asarray(successes, float), np.asarray(trials, float)
+    failures, tail = trials - successes, (1 - confidence) / 2
+    with np.errstate(invalid="ignore"):
+        low = scipy.special.betaincinv(successes, failures + 1, tail)
+        high = scipy.special.betaincinv(successes + 1, failures, 1 - tail)
+    return np.where(successes == 0, 0.0, low), np.where(failures == 0, 1.0, high)
 
 
 def pooled_ratio(
