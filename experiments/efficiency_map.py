@@ -117,7 +117,9 @@ def best(data: xr.Dataset) -> list[int]:
         sums = data[["phase_gap", "phase_trajectories"]]
         excess = np.array([_mean_excess(cell) for _, cell in simrl.each_cell(sums)])
     score = np.where(noisy, excess, hits["samples_mean"])
-    order = hits.assign(score=score, late=np.where(noisy, 0, hits["num_censored"]))
+    order = hits.assign(
+        score=score, late=np.where(noisy, 0, hits["num_seeds"] - hits["num_reached"])
+    )
     chosen = order.sort_values(["late", "score"]).groupby(["world", "learner"], sort=False).head(1)
     return sorted(int(i) for i in chosen.index)
 

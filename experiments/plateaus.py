@@ -89,7 +89,7 @@ def judged(data: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
         )
         reached = by_hand[:, 0] >= 0.5
         wanted = int(np.argmax(reached)) if reached.any() else -1  # not yet
-        found = int(cell["hit_step"].sel(threshold=0.5).values.reshape(-1)[0])
+        found = int(cell["hit_step"].sel(threshold=0.5).fillna(-1).values.reshape(-1)[0])
         last = own.iloc[-1]
         scale, at = RATE * last["step"], f"η t loss at t = {int(last['step']):,}"
         rows.append(

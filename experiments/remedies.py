@@ -72,7 +72,8 @@ def sweep(name: str, remedies: list[Remedy]) -> simrl.Sweep:
 def best(data: xr.Dataset) -> list[int]:
     """Positions of each remedy's best rate and setting: fewest seeds missing, then samples."""
     hits = simrl.hitting_table(data).reset_index(drop=True)
-    order = hits.sort_values(["num_censored", "samples_mean"])
+    hits = hits.assign(missing=hits["num_seeds"] - hits["num_reached"])
+    order = hits.sort_values(["missing", "samples_mean"])
     chosen = order.groupby(["task", "remedy"], sort=False).head(1)
     return sorted(int(i) for i in chosen.index)
 
@@ -105,11 +106,11 @@ def compare(data: xr.Dataset) -> pd.DataFrame:
 
 def arrived(cell: xr.Dataset) -> np.ndarray:
     """Which seeds [N] reached the pass rate."""
-    return cell["hit_step"].values[:, 0] >= 0
+    return np.isfinite(cell["hit_step"].values[:, 0])
 
 
 def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
-    """Samples or FLOPs [N] until then."""
+    """Samples or FLOPs [N] until then, NaN of those that did not."""
     return cell[f"hit_{cost}"].values[:, 0].astype(np.float64)
 
 

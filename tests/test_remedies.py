@@ -14,9 +14,9 @@ SEEDS = 200
 
 def made_up(costs, missing=0):
     """A Dataset of remedies by the samples that their seeds take; FLOPs are tenfold."""
-    samples = np.stack(list(costs.values())).astype(np.uint64)[..., None]
-    step = np.zeros(samples.shape, np.int64)
-    step[-1, :missing] = -1  # of the last remedy
+    samples = np.stack(list(costs.values())).astype(np.float64)[..., None]
+    samples[-1, :missing] = np.nan  # of the last remedy
+    step = 0 * samples
     dims = ("cell", "seed", "threshold")
     return xr.Dataset(
         {

@@ -20,7 +20,7 @@ from simrl import columnwise, keys, listing
 from simrl.engine import answers, fused, jumps, kernels, looks, observe, stretches, train
 from simrl.engine.compiling import CPU_OPTIONS, GPU_OPTIONS, START_OPTIONS, compiled, platform_of
 from simrl.engine.stretches import Course
-from simrl.measures import flops
+from simrl.measures import flops, phases
 from simrl.types import Array, Trial
 
 CACHE_BYTES = 2**20  # a core's second-level cache; blocks that leave it cost 10 to 20 times
@@ -62,7 +62,7 @@ class Seen:
 
     values: Array  # [T, Q, W] float
     step: Array  # [T, ..., W] on the path's clock
-    samples: Array | None  # [T, 2, W] words: drawn so far, where one update takes more than another
+    spent: Array | None  # [T, C, 2, W] words so far, where one update costs more than another
     belief: Array | None  # [T, M, L, V, W] nats
     names: tuple[str, ...] = field(metadata={"static": True})  # of the values
 
@@ -205,9 +205,10 @@ def chunk(
     def seen(trial: Trial, course: Course) -> Seen:
         found = looks.snapshot(course)
         belief = observe.whole_beliefs(trial, course.run.state) if keep_beliefs else None
-        samples = train.samples_of(course.run.spent) if trial.learner.discards else None
+        varies = trial.learner.discards or trial.learner.partial
+        spent = phases.sum_words(course.run.spent) if varies else None
         values = jnp.stack(list(found.values()))
-        return Seen(values, course.run.step, samples, belief, tuple(found))
+        return Seen(values, course.run.step, spent, belief, tuple(found))
 
     def block(shared: tuple[Array, Array, Array], jobs: Jobs, course: Course) -> tuple:
         key, log_points, num_looks = shared

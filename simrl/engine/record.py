@@ -18,6 +18,9 @@ Observed = dict[str, np.ndarray]
 # asked for; `full` [S], with lumps: throw these seeds away.
 
 
+SPENT = ("samples", "flops", "flops_counted")  # counters that are kept at log points
+
+
 class Schedule(NamedTuple):
     """When to look, and whether to keep the beliefs."""
 
@@ -72,7 +75,7 @@ class Record:
         given = key, np.int32(batch.num_blocks), batch.jobs, batch.run
         estimates = lanes.probe(self.setup, *given) if probes.wanted(self.trial) else {}
         parts = {"values": seen.values, "step": seen.step, "belief": seen.belief}
-        parts["samples"] = seen.samples
+        parts["spent"] = seen.spent
         self.names = seen.names
         self.later(self._keep, batch.places, batch.sent(parts, num), batch.sent(estimates))
 
@@ -83,8 +86,10 @@ class Record:
         found = {name: value for name, value in seen().items() if value is not None}
         found |= {name: value[:, None] for name, value in estimates().items()}
         found["step"] = clock.counts(found["step"])
-        if "samples" in found:
-            found["samples"] = phases.count_of(found["samples"])
+        spent = found.pop("spent", None)
+        if spent is not None:
+            counts = phases.count_of(spent)
+            found |= {name: counts[..., train.COUNTERS.index(name)] for name in SPENT}
         self._put(self.looks[-1], places, found)
 
     def end(self, batch: Batch) -> None:
@@ -157,12 +162,11 @@ def _of_update(trial: Trial, plan: train.Plan, num_seeds: int) -> Observed:
 
 
 def _by_update(trial: Trial, found: Observed) -> Observed:
-    """Samples at log points and updates by phase, where every update takes as many samples."""
-    rate = found["total.samples"] // np.maximum(found["total.step"], 1).astype(np.uint64)
-    return {
-        "look.samples": found["look.step"].astype(np.uint64) * rate[:, None],
-        "phase.updates": found["phase.trajectories"] / trial.learner.batch_size,
-    }
+    """What is spent at log points and updates by phase, where every update costs the same."""
+    updates = np.maximum(found["total.step"], 1).astype(np.uint64)
+    steps = found["look.step"].astype(np.uint64)
+    spent = {f"look.{k}": steps * (found[f"total.{k}"] // updates)[:, None] for k in SPENT}
+    return {**spent, "phase.updates": found["phase.trajectories"] / trial.learner.batch_size}
 
 
 def _ledger_lines(trial: Trial, found: Observed) -> Observed:

@@ -211,11 +211,6 @@ def spend(spent: Array, info: Info, counted: int, times: Array | None = None) ->
     return phases.scatter_words(spent, info.prompts, cost)
 
 
-def samples_of(spent: Array) -> Array:
-    """Samples, words [2], of all that is spent [M, C, 2]."""
-    return phases.sum_words(spent)[COUNTERS.index("samples")]
-
-
 def hit(run: Run, rules: Rules, odds: Array, spent: Array, step: Array) -> Hits:
     """Record the thresholds that the last of `step` updates has reached for the first time."""
     before, after = observe.mean_log_odds(run.odds), observe.mean_log_odds(odds)

@@ -1,5 +1,6 @@
 """Stored blocks as an `xarray.Dataset`: per-seed values with units, long names and exactness."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import xarray as xr
 
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
-from simrl.sweeps import joining, resampled, store
+from simrl.sweeps import joining, pools, resampled, store
 from simrl.sweeps.errors import SpecError
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.joining import Part, Rows
@@ -21,74 +22,101 @@ DIMS = {
     "total": ("seed",),
     "update": ("seed",),
     "stopped": ("seed",),
+    "diverged": ("seed",),
+    "reached": ("seed", "threshold"),
 }
+COUNTED = ("matrix products", "elementwise", "transcendental", "reductions", "random words")
+RENAMED = {"look.step": "steps_done"}  # of a seed; `step` is what all seeds of a cell share
+MOST_SHOWN = 5  # different numbers of seeds in a warning
 LEAF_DIMS = ("seed", "log_point", "leaf")  # leaves of the parameters, as jax.tree.leaves has them
 BELIEF_DIMS = ("seed", "log_point", "prompt", "position", "symbol")
 
+LINE_NAMES = {  # of the FLOPs by the 2N/4N convention
+    "decode": "decoding",
+    "training": "training on answers that were decoded",
+    "dead": "answers in groups whose advantages are all zero",
+    "discarded": "answers in groups that were discarded",
+    "critic": "the critic",
+    "reference": "the reference policy",
+}
 MEANINGS = {  # name -> (units, long name)
     "step": ("updates", "updates done"),
     "time": ("updates", "updates done, interpolated in log-odds"),
-    "pass_rate": ("1", "probability that the whole answer is right"),
-    "success": ("1", "answers that were right"),
+    "pass_rate": ("1", "probability that a whole answer is correct"),
+    "success": ("trajectories", "correct answers"),
     "log_odds": ("nat", "log-odds of the pass rate"),
-    "log2_answer": ("bit", "log2 of the probability of the right answer"),
-    "nominal": ("bit", "nominal information (the essay's curve) per trajectory"),
-    "expected": ("bit", "expected information (truth drawn from the policy) per trajectory"),
-    "realised": ("bit", "realised information about the right answer per trajectory"),
-    "expected_update": ("bit", "expected joint information of an update's group"),
-    "realised_update": ("bit", "realised joint information of an update's group"),
-    "absorbed": ("bit", "information absorbed about the right answer"),
-    "absorbed_label": ("bit", "information absorbed about labels drawn from their law"),
+    "log2_answer": ("bit", "log2 of the probability of the correct answer"),
+    "nominal": ("bit", "nominal information (the essay's curve) of a trajectory"),
+    "expected": ("bit", "mutual information of a trajectory's feedback and the correct answer"),
+    "realised": ("bit", "information gained about the correct answer from a trajectory"),
+    "expected_update": ("bit", "mutual information of an update's feedback and the correct answer"),
+    "realised_update": ("bit", "information gained about the correct answer from an update"),
+    "absorbed": ("bit", "absorbed information: gain in log2-probability of the correct answer"),
+    "absorbed_label": ("bit", "absorbed information: gain in expected log2-probability of a label"),
     "gap": ("bit", "excess loss KL(labels || policy)"),
     "trace_covariance": ("1", "trace of the covariance of the update's gradient estimate"),
     "squared_norm": ("1", "squared norm of the mean of the update's gradient estimate"),
-    "squared_bias": ("1", "squared distance of the mean estimate from the reward's gradient"),
+    "squared_bias": ("1", "squared norm of the bias of the update's gradient estimate"),
     "regret": ("1", "expected regret of a sample, in units of the reward"),
-    "expected_regret": ("1", "regret the learner's posterior expects of its next sample"),
-    "squared_expected_regret": ("1", "its square: the numerator of the information ratio"),
+    "expected_regret": ("1", "regret of the next sample expected under the learner's posterior"),
+    "squared_expected_regret": ("1", "square of the regret expected under the learner's posterior"),
     "information_gain": ("bit", "information about the best arm expected of the next sample"),
-    "duel_expected": ("bit", "expected information of a duel (truth drawn from the policy)"),
-    "duel_realised": ("bit", "realised information of a duel about the right answer"),
-    "updates": ("updates", "updates, shared by the prompts by their trajectories"),
-    "duels": ("duels", "duels of two guesses"),
-    "duel_wins": ("duels", "duels that the first of the two guesses won"),
-    "cosine": ("1", "cosine of the update's estimate to the score of the right answer, if not 0"),
-    "zero_share": ("1", "share of updates whose estimate is exactly zero"),
+    "duel_expected": (
+        "bit",
+        "mutual information of a comparison of two answers and the correct one",
+    ),
+    "duel_realised": (
+        "bit",
+        "information gained about the correct answer from a comparison of two",
+    ),
+    "updates": ("updates", "updates, divided among their prompts in proportion to trajectories"),
+    "duels": ("duels", "comparisons of two answers"),
+    "duel_wins": ("duels", "comparisons that the first of the two answers won"),
+    "cosine": (
+        "1",
+        "cosine of the gradient estimate, if not 0, and the score of the correct answer",
+    ),
+    "zero_share": ("1", "share of updates whose gradient estimate is exactly zero"),
     "samples": ("samples", "labelled tokens (supervised) or trajectories (policy gradient)"),
     "tokens": ("tokens", "tokens labelled or decoded"),
-    "trajectories": ("trajectories", "whole answers labelled or tried"),
-    "dead": ("trajectories", "trajectories of groups that left no gradient"),
+    "trajectories": ("trajectories", "answers labelled or sampled"),
+    "dead": ("trajectories", "answers in groups whose advantages are all zero"),
     "flops": ("FLOP", "FLOPs by the 2N/4N convention"),
-    "flops_counted": ("FLOP", "FLOPs of the learner counted from its program"),
+    "flops_counted": ("FLOP", "FLOPs of the learner, counted from its program"),
     **{
-        f"flops_{line}": ("FLOP", f"the line {line!r} of the bill by the 2N/4N convention")
+        f"flops_{line}": ("FLOP", f"FLOPs of {LINE_NAMES[line]}, by the 2N/4N convention")
         for line in LINES
     },
     **{
         f"{part}_{kind}": (
             "words" if kind == "random_words" else "FLOP",
-            f"{kind.replace('_', ' ')} of the {part} in one update, counted from its program",
+            f"{counts} of the {name} in one update, counted from its program",
         )
-        for part in ("learner", "world")
-        for kind in FlopCount._fields
+        for part, name in (("learner", "learner"), ("world", "environment"))
+        for kind, counts in zip(FlopCount._fields, COUNTED, strict=True)
     },
     "observed_pass_rate": (
         "1",
-        "probability that a guess is called right: by a fresh label, or a noisy verifier",
+        "probability that an answer is reported correct: by a fresh label, or a noisy verifier",
     ),
-    "stopped": ("1", "the seed reached the stopping pass rate"),
+    "stopped": ("1", "whether the seed reached the stopping pass rate"),
+    "reached": ("1", "whether the seed reached the pass rate"),
+    "diverged": ("1", "whether the seed's policy became NaN"),
     "belief": ("nat", "log-probabilities of the policy"),
 }
 DRAWN = {  # prefix -> how
-    "redrawn_": "by redrawing it",
-    "two_batch_": "from two batch sizes",
-    "leaf_": "of one leaf of the parameters, by redrawing it",
+    "redrawn_": "estimated by resampling it",
+    "two_batch_": "estimated from two batch sizes",
+    "leaf_": "of one leaf of the parameters, estimated by resampling it",
 }
+PER_TRAJECTORY = {"nominal", "expected", "realised"}  # times trajectories their sums are bits
 TOLD = {"absorbed", "absorbed_label", "success", "expected_update", "realised_update"}
 TOLD |= {"duels", "duel_wins", "updates"}
 COORDINATES = {  # name -> (units, long name); the others are axes of the sweep
     "seed": ("1", "number of the seed"),
     "log_point": ("1", "number of the log point, from 0"),
+    "step": ("updates", "updates at the log point; a seed that stopped before made fewer"),
+    "present": ("1", "whether the seed has been run"),
     "phase": ("1", "number of the phase, from 0"),
     "threshold": ("1", "pass rate to be reached"),
     "leaf": ("1", "number of the leaf of the parameters, in the order of jax.tree.leaves"),
@@ -103,14 +131,32 @@ def dataset(
     `product`: the cells are every combination of the values of the axes, the last varying fastest.
 
     Variables have the attributes units, long_name and exact, coordinates the first two.
-    Phase variables `phase_*` are sums over the phase; divide sums by sums. A variable that a cell
-    does not have is NaN there (0 for counts). The blocks are emptied, so that nothing is held
-    twice.
+    Phase variables `phase_*` are sums over the phase; divide sums by sums. What a cell does not
+    have is NaN: a variable, a log point, a seed that has not been run, the time to a pass rate that
+    was not reached. Counts of which some are NaN are float64, rounded beyond 2^53. The coordinate
+    `present` says which seeds have been run, where some have not. The blocks are emptied, so that
+    nothing is held twice.
     """
+    for _, blocks in found:
+        absent = np.setdiff1d(seeds, _seeds_of(blocks))
+        if absent.size:
+            raise SpecError(
+                f"{absent.size} of {seeds.size} seeds have no values, the first {absent[0]}"
+            )
+    return _assembled(name, found, seeds, product)
+
+
+def _assembled(
+    name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, product: bool
+) -> xr.Dataset:
+    """The Dataset of seeds of which some cells may lack some; see `dataset`."""
     cells = [cell for cell, _ in found]
     parts = [_part(cell, blocks, seeds) for cell, blocks in found]
+    present = np.array([np.isin(seeds, part.coords["seed"]) for part in parts])
     attributes = _attributes(parts)
     variables, coords = joining.joined(parts)
+    if not present.all():
+        variables["present"] = (("cell", "seed"), present)
     axes = list(cells[0].coordinates)
     labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
     if product and axes:
@@ -118,38 +164,64 @@ def dataset(
         variables, coords = joining.unfold(variables, distinct), coords | distinct
     else:
         coords |= {axis: ("cell", along) for axis, along in labels.items()}
+    coords |= {"step": _shared_steps(*variables.pop("step"))}
+    coords |= {"present": variables.pop("present")} if "present" in variables else {}
     made = {name: (*rows, attributes[name]) for name, rows in variables.items()}
     joined = xr.Dataset(made, coords=coords, attrs={"simrl_sweep": name})
     for coordinate, array in joined.coords.items():
         axis = ("1", f"{coordinate}, an axis of the sweep")
         array.attrs["units"], array.attrs["long_name"] = COORDINATES.get(str(coordinate), axis)
-    return joined
+    # Chosen by the number of updates too: data.sel(step=100).
+    return joined.set_xindex("step") if joined["step"].dims == ("log_point",) else joined
+
+
+def _shared_steps(dims: tuple[str, ...], steps: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The updates [..., T] at the log points of every cell; [T] if all cells have the same."""
+    rows = steps.reshape(-1, steps.shape[-1])
+    return (dims[-1:], rows[0]) if (rows == rows[0]).all() else (dims, steps)
 
 
 def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
-    """What is stored at `path`: the cells with the most seeds, or those with 0 ... seeds - 1."""
+    """All cells stored at `path`, with the seeds that any of them has, or 0 ... seeds - 1 of those.
+
+    Warns, in one line, where some cells lack seeds that others have, or that were asked for.
+    """
     manifest = store.read_manifest(path)["sweep"]
+    most = np.inf if seeds is None else seeds
     stored = []
     for entry in manifest["cells"]:
-        ends = store.blocks_in(path, entry["hash"])
+        ends = [pair for pair in store.blocks_in(path, entry["hash"]) if pair[0] < most]
         have = np.concatenate([np.arange(a, b + 1) for a, b in ends] or [np.empty(0, np.int64)])
-        stored.append((entry, ends, np.unique(have)))  # two runs at once may both have made some
-    most = max((have.size for _, _, have in stored), default=0)
-    wanted = next((have for _, _, have in stored if have.size == most), np.empty(0))
-    wanted = wanted if seeds is None else np.arange(seeds)
-    chosen = [(e, ends) for e, ends, have in stored if np.isin(wanted, have).all()]
-    if wanted.size == 0 or not chosen:
-        lacking = "finished blocks" if seeds is None else f"cell with {seeds} seeds"
+        have = np.unique(have[have < most])  # two runs at once may both have made some
+        stored.append((entry, ends, have))
+    present = np.unique(np.concatenate([have for _, _, have in stored] or [np.empty(0, np.int64)]))
+    if present.size == 0:
+        lacking = "finished blocks" if seeds is None else f"seeds below {seeds}"
         raise SpecError(f"{path} has no {lacking}")
+    lacking = _lacking([have.size for _, _, have in stored], seeds or present.size)
+    if lacking:
+        warnings.warn(f"{path}: {lacking}", stacklevel=4)
     found = [
         (
             Cell(entry["coordinates"], _Stored(entry["spec"])),
             [store.load_block(path, entry["hash"], *pair) for pair in ends],
         )
-        for entry, ends in chosen
+        for entry, ends, _ in stored
     ]
-    product = manifest["mode"] == "product" and len(found) == len(manifest["cells"])
-    return dataset(manifest["name"], found, wanted, product=product)
+    return _assembled(manifest["name"], found, present, manifest["mode"] == "product")
+
+
+def _lacking(numbers: list[int], whole: int) -> str:
+    """How many conditions have fewer seeds than the whole, in words; "" if none has."""
+    fewer = [number for number in numbers if number < whole]
+    if not fewer:
+        return ""
+    distinct = sorted(set(fewer), reverse=True)
+    shown = ", ".join(f"{number:,}" for number in distinct[:MOST_SHOWN])
+    shown += ", …" if len(distinct) > MOST_SHOWN else ""
+    complete = f"{len(numbers) - len(fewer)} of {len(numbers)} conditions complete"
+    have = "has" if len(fewer) == 1 else "have"
+    return f"{complete}; {len(fewer)} {have} fewer seeds ({shown})"
 
 
 class _Stored:
@@ -166,20 +238,22 @@ class _Stored:
         return _Stored(value) if isinstance(value, dict) else value
 
 
+def _seeds_of(blocks: list[Block]) -> np.ndarray:
+    """The seeds of some blocks, one after the other."""
+    return np.concatenate([np.empty(0, np.int64), *(block["seed"] for block in blocks)])
+
+
 def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
-    have = np.concatenate([block["seed"] for block in blocks])
-    if not np.isin(seeds, have).all():  # searchsorted would put another seed's values there
-        absent = np.setdiff1d(seeds, have)
-        raise SpecError(
-            f"{absent.size} of {seeds.size} seeds have no values, the first {absent[0]}"
-        )
+    """Those of the seeds that the blocks of a cell have; empties the blocks."""
+    have = _seeds_of(blocks)
+    own = seeds[np.isin(seeds, have)]
     order = np.argsort(have)
-    rows = order[np.searchsorted(have, seeds, sorter=order)]
-    as_they_are = np.array_equal(have, seeds)
+    rows = order[np.searchsorted(have, own, sorter=order)]
+    as_they_are = np.array_equal(have, own)
     variables: dict[str, Rows] = {}
     for block in blocks:
-        block |= resampled.phase_sums(block, cell.spec.phases)
-    for key in blocks[0]:
+        block |= resampled.phase_sums(block, cell.spec.phases) | _derived(block)
+    for key in blocks[0] if blocks else ():
         if key == "seed":
             continue
         group, _, name = key.partition(".")
@@ -187,11 +261,37 @@ def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
         pieces = pieces if as_they_are else [np.concatenate(pieces)[rows]]
         dims = BELIEF_DIMS if name == "belief" else DIMS[group]
         dims = LEAF_DIMS if name.startswith("leaf_") else dims
-        title = name if group == "look" else key.replace(".", "_")
+        title = RENAMED.get(key, name if group == "look" else key.replace(".", "_"))
         variables[title] = Rows(dims, pieces, _meaning(group, name or group, blocks[0]))
     for block in blocks:
         block.clear()
-    spec = cell.spec
+    variables |= _of_spec(cell.spec)
+    sizes = {d: n for v in variables.values() for d, n in zip(v.dims, v.shape, strict=True)}
+    counted: dict[str, Any] = {
+        d: np.arange(sizes[d]) for d in ("log_point", "phase", "leaf") if d in sizes
+    }
+    return Part(variables, {"seed": own, "threshold": list(cell.spec.thresholds), **counted})
+
+
+def _derived(block: Block) -> Block:
+    """What follows from a block: who reached a pass rate and who diverged, NaN for never.
+
+    Blocks hold exact integers, with -1 or 0 for what was not reached.
+    """
+    derived: Block = {}
+    if "hit.step" in block:
+        derived["reached"] = reached = np.asarray(block["hit.step"] >= 0)
+        times = [name for name in block if name.startswith("hit.")]
+        derived |= {name: np.where(reached, block[name], np.nan) for name in times}
+    if "look.log_odds" in block:
+        derived["diverged"] = np.asarray(np.isnan(block["look.log_odds"]).any(axis=1))
+    return derived
+
+
+def _of_spec(spec: Any) -> dict[str, Rows]:
+    """What a spec says of its phases and log points."""
+    step = np.array(pools.log_points(spec))
+    variables = {"step": Rows(("log_point",), [step], {"units": "", "long_name": "", "exact": 1})}
     ends = phases.edges(spec.phases.low, spec.phases.high, spec.phases.num)
     units = "nat" if spec.phases.coordinate == "log_odds" else "log2(bit)"
     about = {"units": units, "exact": 1}
@@ -199,11 +299,7 @@ def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
     for title, end, which in (("low", ends[:-1], "least"), ("high", ends[1:], "largest")):
         meaning = {**about, "long_name": f"{which} {name}"}
         variables[f"phase_{title}"] = Rows(("phase",), [end], meaning)
-    sizes = {d: n for v in variables.values() for d, n in zip(v.dims, v.shape, strict=True)}
-    counted: dict[str, Any] = {
-        d: np.arange(sizes[d]) for d in ("log_point", "phase", "leaf") if d in sizes
-    }
-    return Part(variables, {"seed": seeds, "threshold": list(spec.thresholds), **counted})
+    return variables
 
 
 def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
@@ -215,17 +311,18 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
     if prefix:
         long_name = f"{long_name}, {DRAWN[prefix]}"
     if name != bare:
-        long_name = f"standard error over draws of: {long_name}"
-    if group == "phase":
-        counted = block[f"phase.{name}"].dtype.kind == "u" or name in TOLD
-        how = "over log points" if estimated else "with weights"
-        weighted = "" if counted else f", summed {how}"
-        long_name = f"{long_name}{weighted}, over the phase"
+        long_name = f"standard error of the {long_name}"
+    if group == "phase" and (block[f"phase.{name}"].dtype.kind == "u" or name in TOLD):
+        long_name = f"{long_name}, summed over the phase"
+    elif group == "phase" and estimated:
+        long_name = f"{long_name}, summed over the log points in the phase"
+    elif group == "phase":
+        long_name = f"{long_name}, times its trajectories, summed over the phase"
+        if name not in PER_TRAJECTORY:
+            units = "trajectories" if units == "1" else f"{units} * trajectories"
     about = {"units": units, "long_name": long_name, "exact": int(not estimated)}
-    if group == "hit":  # a number that no mean should be taken of
-        missing = {"step": -1, "time": np.inf}.get(name, 0)
-        about["not_reached"] = missing
-        about["long_name"] = f"{long_name}, to a pass rate; {missing} where it was not reached"
+    if group == "hit":
+        about["long_name"] = f"{long_name}, to a pass rate; NaN where it was not reached"
     return about
 
 

@@ -13,10 +13,9 @@ import xarray as xr
 
 from simrl.sweeps import given
 from simrl.sweeps.errors import SpecError, in_one_line, writing
-from simrl.sweeps.table import check_data, each_cell
+from simrl.sweeps.table import check_data, each_cell, present
 
 NEEDED = {".nc": ("h5netcdf", "h5py"), ".parquet": ("pyarrow",), ".csv": ()}  # suffix -> packages
-PRESENT = {"log_point": "log_odds", "phase": "phase_low", "threshold": "hit_time"}  # NaN if padding
 # Dims whose places have whole numbers, which a column with gaps would turn to floats.
 NUMBERED = ("log_point", "phase", "prompt", "position", "symbol", "leaf")
 
@@ -93,6 +92,8 @@ def read(path: Path, seeds: int | None = None) -> xr.Dataset:
         raise SpecError(f"cannot read {path}: {in_one_line(error)}") from None
     if "simrl_sweep" not in data.attrs or "seed" not in data.dims:
         raise SpecError(f"{path} is not a Dataset that simrl.export wrote")
+    if "step" in data and data["step"].dims == ("log_point",):
+        data = data.set_xindex("step")  # as the Dataset had it: files hold no indexes
     if seeds is None:
         return data
     wanted = np.arange(seeds)
@@ -162,7 +163,7 @@ def _chosen(data: xr.Dataset, variables: str | Iterable[str] | None) -> list[str
 def _long_rows(labels: dict[str, Any], cell: xr.Dataset, name: str) -> pd.DataFrame | None:
     array = _values(cell, name)
     for dim in array.dims[1:]:
-        array = array.isel({dim: np.flatnonzero(_present(cell, str(dim)))})
+        array = array.isel({dim: np.flatnonzero(present(cell, str(dim)))})
     values = array.values
     if np.isnan(values).all():
         return None
@@ -177,18 +178,9 @@ def _values(cell: xr.Dataset, name: str) -> xr.DataArray:
     array = cell[name].transpose("seed", ...).astype(np.float64)
     if not name.startswith("hit_"):
         return array
-    if "hit_step" not in cell:
-        raise ValueError(f"{name!r} needs 'hit_step' in the Dataset, to tell who was censored")
-    return array.where((cell["hit_step"] >= 0) | array.isnull(), np.inf)
-
-
-def _present(cell: xr.Dataset, dim: str) -> np.ndarray:
-    """Which places along a dim are this cell's own, not padding to the size of another."""
-    witness = PRESENT.get(dim)
-    if witness not in cell:
-        return np.ones(cell.sizes[dim], bool)
-    known = cell[witness].notnull()
-    return known.any([other for other in known.dims if other != dim]).values
+    if "reached" not in cell:
+        raise ValueError(f"{name!r} needs 'reached' in the Dataset, to tell who was censored")
+    return array.where(cell["reached"] != 0, np.inf)
 
 
 def score_arrays(
@@ -253,9 +245,9 @@ def _scores(cell: xr.Dataset, quantity: str, threshold: float | None) -> np.ndar
     array = _values(cell, quantity)
     place = array.dims[1:]
     if place == ("log_point",):
-        array = array[:, np.flatnonzero(_present(cell, "log_point"))[-1]]
+        array = array[:, np.flatnonzero(present(cell, "log_point"))[-1]]
     elif place == ("threshold",):
-        known = cell["threshold"].values[_present(cell, "threshold")].tolist()
+        known = cell["threshold"].values[present(cell, "threshold")].tolist()
         if threshold is None or not np.isclose(known, threshold, rtol=1e-9).any():
             raise ValueError(f"{quantity} needs a threshold out of {known}, not {threshold}")
         array = array.sel(threshold=threshold, method="nearest")

@@ -41,7 +41,7 @@ def joined(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
 def _form(part: Part) -> tuple:
     """What cells that can be stacked as they are have in common."""
     rows = ((k, v.dims, v.shape, v.pieces[0].dtype.str) for k, v in part.variables.items())
-    return (*rows, tuple(part.coords["threshold"]))
+    return (*rows, tuple(part.coords["threshold"]), part.coords["seed"].tobytes())
 
 
 def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
@@ -67,10 +67,10 @@ def _each(join: Callable[[str], tuple], names: Iterable[str], parts: list[Part])
 
 
 def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
-    """Cells that have not all the same variables, log points or phases, on a new dim.
+    """Cells that have not all the same variables, seeds, log points or phases, on a new dim.
 
-    Counts stay integers where a cell has fewer log points or phases than another, 0 there; what is
-    not there was not hit; other numbers are NaN. `xr.concat` would do it in three times the time.
+    What a cell does not have is NaN, so that a mean skips it: a variable that some cell lacks a
+    value of is float64, unless it is float32. `xr.concat` would do it in three times the time.
     """
     coords = {name: _union(parts, name) for part in parts for name in part.coords}
 
@@ -78,10 +78,11 @@ def _padded(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
         rows = {i: p.variables.pop(name) for i, p in enumerate(parts) if name in p.variables}
         dims = next(iter(rows.values())).dims
         kind = np.result_type(*(row.pieces[0].dtype for row in rows.values()))
-        missing = (-1 if name == "hit_step" else 0) if kind.kind in "iub" else np.nan
         sizes = [max(row.shape[axis] for row in rows.values()) for axis in range(len(dims))]
         sizes = [len(coords.get(dim, range(n))) for dim, n in zip(dims, sizes, strict=True)]
-        values = np.full((len(parts), *sizes), missing, kind)
+        whole = len(rows) == len(parts) and all(list(r.shape) == sizes for r in rows.values())
+        kind = kind if whole or kind.kind == "f" else np.dtype(np.float64)
+        values = np.full((len(parts), *sizes), np.nan if kind.kind == "f" else 0, kind)
         for i, row in rows.items():
             own = parts[i].coords
             places = [

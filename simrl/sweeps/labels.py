@@ -23,7 +23,7 @@ MEASURES |= {"expected_update", "realised_update", "trace_covariance", "squared_
 MEASURES |= {"squared_bias", "regret", "expected_regret", "squared_expected_regret", "zero_share"}
 MEASURES |= {"information_gain", "duel_expected", "duel_realised", "duels", "duel_wins", "updates"}
 MEASURES |= {"samples", "tokens", "trajectories", "dead", "flops", "flops_counted", "stopped"}
-MEASURES |= {"observed_pass_rate", "steps_done", "diverged", "reached"}
+MEASURES |= {"observed_pass_rate", "steps_done", "reached", "diverged", "present"}
 RESERVED = DIMS | COLUMNS | MEASURES
 STARTS: tuple[str, ...] = (
     "phase_",

@@ -142,9 +142,10 @@ def _trained(
 
 @shallow
 def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
-    """The `xarray.Dataset` of what is stored at `path`, a result folder or a file of `export`.
+    """Returns the `xarray.Dataset` of a result folder, every condition, or of a file of `export`.
 
-    The cells that have the most seeds; with `seeds`, every cell that has seeds 0 ... seeds - 1.
+    Seeds that some condition has and another lacks, as while a sweep runs, are NaN there, and a
+    UserWarning says how many conditions are complete. With `seeds`, of seeds 0 ... seeds - 1 only.
     Raises SpecError, one line, where there is nothing that can be read.
     """
     path, seeds = given.path(path, "path"), given.count(seeds)

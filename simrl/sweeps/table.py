@@ -1,94 +1,109 @@
-"""From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds."""
+"""From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds.
 
-from collections.abc import Mapping, Sequence
+Tables are over the seeds that have been run. A seed that diverged, its policy NaN, is in no mean
+from then on, and every table says how many did: `num_diverged`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from simrl.sweeps.statistics import check, interval, pooled_ratios
+from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, SHARES, UNDEFINED
+from simrl.sweeps.statistics import check, interval, pooled_ratios, spread, success_ends
 
-RATIOS = {  # column -> (numerator, denominator, units), of sums over a phase
-    "pass_rate": ("pass_rate", "trajectories", "1"),
-    **{
-        f"{column}{form}": (numerator, denominator, units)
-        for form, denominator, units in (
-            ("", "samples", "bit/sample"),
-            ("_per_token", "tokens", "bit/token"),
-            ("_per_trajectory", "trajectories", "bit/trajectory"),
-            ("_per_update", "updates", "bit/update"),
-        )
-        for column, numerator in (
-            ("nominal", "nominal"),
-            ("expected", "expected"),
-            ("realised", "realised"),
-            ("expected_joint", "expected_update"),
-            ("realised_joint", "realised_update"),
-            ("absorbed", "absorbed"),
-        )
-    },
-    "absorbed_label": ("absorbed_label", "samples", "bit/sample"),
-    "excess_loss": ("gap", "trajectories", "bit"),
-    "efficiency": ("absorbed", "realised_update", "1"),
-    "noise_scale": ("trace_covariance_of_one", "squared_norm", "trajectories"),
-    "squared_bias": ("squared_bias", "trajectories", "1"),
-    "regret": ("regret", "trajectories", "1"),
-    "information_ratio": ("squared_expected_regret", "information_gain", "1/bit"),
-    "duel_win_rate": ("duel_wins", "duels", "1"),
-    "duel_expected": ("duel_expected", "trajectories", "bit/duel"),
-    "duel_realised": ("duel_realised", "trajectories", "bit/duel"),
-    "dead_share": ("dead", "trajectories", "1"),
-    "samples_per_flop": ("samples", "flops", "samples/FLOP"),
-    "samples_per_flop_counted": ("samples", "flops_counted", "samples/FLOP"),
-    "absorbed_per_flop": ("absorbed", "flops", "bit/FLOP"),
-    "absorbed_per_flop_counted": ("absorbed", "flops_counted", "bit/FLOP"),
-    "realised_per_flop": ("realised_update", "flops", "bit/FLOP"),
-    "realised_per_flop_counted": ("realised_update", "flops_counted", "bit/FLOP"),
-}
-OF_ONE = {"trace_covariance_of_one": "trace_covariance"}  # of a batch of one trajectory
-# None of them lies outside 0 ... 1, so no more does an interval: what it covers stays covered.
-SHARES = {"pass_rate", "observed_pass_rate", "zero_share", "dead_share", "duel_win_rate"}
+SPENT = ("step", "samples", "flops", "flops_counted")  # of a curve
+PRESENT = {"log_point": "steps_done", "phase": "phase_low", "threshold": "reached"}
+# what is NaN at places of a dim that only pad a cell to the size of another
 
 
 def curve_table(
     data: xr.Dataset, quantity: str, confidence: float = 0.95, statistic: str = "mean"
 ) -> pd.DataFrame:
-    """Long-form table of a measure at the log points: one row per cell and log point.
+    """Returns a long-form table of a measure at the log points: a row per cell and log point.
 
-    Columns: the sweep's axes, step and samples (means over seeds; a finished seed stays where it
-    stopped), quantity, units, statistic, mean, low, high (`interval` over seeds: t for a mean, BCa
-    bootstrap for "median" and "iqm") and num_seeds. The column `mean` is the estimate, whichever
-    the statistic. Values that are not finite are left out, and not counted in num_seeds. Raises
-    ValueError as `interval` does, and for what is not measured at log points.
+    Columns: the sweep's axes; step, the updates at the log point; samples, flops and flops_counted
+    (2N/4N convention and counted from the program), means over seeds, of which one that stopped
+    spends no more; quantity, units, statistic, mean, low, high (`interval` over seeds: t for a
+    mean, BCa bootstrap for "median" and "iqm"), num_seeds and num_diverged. The column `mean` is
+    the estimate, whichever the statistic. It is over the num_seeds seeds whose value is finite;
+    num_diverged had diverged by then. A point without a finite value has a row whose mean is NaN.
+
+    "noise_scale" and "information_ratio" are ratios of means over seeds, with the interval of
+    `pooled_ratio`. Raises ValueError as `interval` does, for what is not measured at log points,
+    and for another statistic of a ratio.
     """
     check(confidence, statistic)
     check_data(data)
-    place = ("seed", "log_point")
-    named = [str(name) for name, values in data.items() if values.dims[-2:] == place]
-    if quantity not in named:
-        raise ValueError(
-            f"quantity must be measured at log points: {', '.join(named)}; not {quantity!r}"
-        )
+    names = _curve_names(data, quantity, statistic)
     rows = []
-    units = data[quantity].attrs.get("units", "1")
-    for labels, cell in each_cell(data[list(dict.fromkeys([quantity, "step", "samples"]))]):
-        values, steps, samples = (cell[name].values for name in (quantity, "step", "samples"))
-        for point in range(values.shape[1]):
-            kept = values[:, point][np.isfinite(values[:, point])]
-            if len(kept) == 0:
-                continue
-            mean, low, high = _within(quantity, interval(kept, confidence, statistic))
-            spent = {"step": steps[:, point].mean(), "samples": samples[:, point].mean()}
-            about = {"quantity": quantity, "units": units, "statistic": statistic}
-            measured = {"mean": mean, "low": low, "high": high, "num_seeds": len(kept)}
-            rows.append({**labels, **spent, **about, **measured})
+    units = RATIOS[quantity][2] if len(names) > 1 else data[quantity].attrs.get("units", "1")
+    spent = [name for name in SPENT if name in data]
+    wanted = [*names, *spent, "steps_done", "log_odds", *_of_one(names)]
+    for labels, cell in each_cell(data[[k for k in dict.fromkeys(wanted) if k in data]]):
+        values = [_curve_values(cell, name) for name in names]
+        for point in np.flatnonzero(present(cell, "log_point")):
+            own = [value[:, point] for value in values]
+            finite = np.all(np.isfinite(own), axis=0)
+            estimate = _curve_estimate(quantity, [v[finite] for v in own], confidence, statistic)
+            at = cell.isel(log_point=point)
+            row = {**labels, **{name: _mean(at[name].values) for name in spent}}
+            row |= {"quantity": quantity, "units": units, "statistic": statistic}
+            row |= dict(zip(("mean", "low", "high"), estimate, strict=True))
+            diverged = np.isnan(cell["log_odds"].values[:, point]) if "log_odds" in cell else ()
+            counts = {"num_seeds": int(finite.sum()), "num_diverged": int(np.sum(diverged))}
+            rows.append({**row, **counts})
     return pd.DataFrame(rows)
 
 
-def _within(quantity: str, estimate: Sequence[Any]) -> Sequence[Any]:
-    """An estimate and its ends; those of a share within 0 ... 1."""
-    return [np.clip(x, 0, 1) for x in estimate] if quantity in SHARES else estimate
+def _curve_names(data: xr.Dataset, quantity: str, statistic: str) -> list[str]:
+    """The variables that a curve is of: one, or a ratio's two; ValueError if there are none."""
+    place = {"seed", "log_point"}
+    named = [str(name) for name, values in data.items() if place == set(values.dims[-2:])]
+    if isinstance(quantity, str) and quantity in named:
+        return [quantity]
+    ratio = CURVE_RATIOS.get(quantity, ()) if isinstance(quantity, str) else ()
+    names = [OF_ONE.get(name, name) for name in ratio[:2]]
+    if names and set(names) <= set(named):
+        if statistic != "mean":
+            raise ValueError(f"statistic must be 'mean' for {quantity}, a ratio, not {statistic!r}")
+        return list(ratio[:2])
+    summed = isinstance(quantity, str) and quantity in RATIOS
+    hint = f"; {quantity} is summed by phase: see phase_table" if summed else ""
+    allowed = ", ".join(named)
+    raise ValueError(f"quantity must be measured at log points: {allowed}; not {quantity!r}{hint}")
+
+
+def _of_one(names: Iterable[str]) -> list[str]:
+    """What the variables of one trajectory are made from."""
+    stored = [OF_ONE[name] for name in names if name in OF_ONE]
+    return [*stored, "update_trajectories"] if stored else []
+
+
+def _curve_values(cell: xr.Dataset, name: str) -> np.ndarray:
+    """A measure [N, T] at the log points, float64."""
+    values = cell[OF_ONE.get(name, name)].values.astype(np.float64)
+    return values * cell["update_trajectories"].values[:, None] if name in OF_ONE else values
+
+
+def _curve_estimate(
+    quantity: str, values: list[np.ndarray], confidence: float, statistic: str
+) -> Sequence[float]:
+    """A statistic over seeds and its ends, of a measure [N] or of the ratio of two."""
+    if len(values) > 1:
+        top, bottom = (value[:, None] for value in values)
+        ends = pooled_ratios(top, bottom, np.ones(top.shape, bool), confidence)
+        return [float(end[0]) for end in ends]
+    if quantity in SHARES:
+        return [np.clip(end, 0, 1) for end in interval(values[0], confidence, statistic)]
+    return spread(values[0], confidence, statistic)
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of any shape, NaN of nothing."""
+    return float(np.mean(values)) if values.size else float("nan")
 
 
 def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
@@ -100,34 +115,100 @@ def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     return sums * cell["update_trajectories"][:, None] if name in OF_ONE else sums
 
 
-def phase_table(data: xr.Dataset, confidence: float = 0.95) -> pd.DataFrame:
-    """Long-form table: one row per cell, phase and quantity.
+def phase_table(
+    data: xr.Dataset,
+    quantity: str | None = None,
+    confidence: float = 0.95,
+    statistic: str = "mean",
+) -> pd.DataFrame:
+    """Returns a long-form table: a row per cell, phase and quantity; of one quantity if named.
 
-    Columns: the sweep's axes, phase, phase_low, phase_high, quantity, units, mean (`pooled_ratio`:
-    sums over seeds divided last, so that bits/FLOP = samples/FLOP x bits/sample holds in each row),
-    low, high (its t interval over the seeds that visited the phase) and num_seeds, their number. A
-    phase nobody visited has num_seeds 0: it is stated as not reached.
+    Columns: the sweep's axes, phase, phase_low, phase_high (-inf and inf at the two open-ended
+    bins), quantity, units, mean (`pooled_ratio`: sums over seeds divided last, so that bits/FLOP =
+    samples/FLOP x bits/sample holds in each row), low, high (its t interval over the seeds that
+    visited the phase), num_seeds, their number, and num_diverged, those of the visitors that
+    diverged in the end. A phase nobody visited has num_seeds 0: it is stated as not reached.
+
+    Quantities that are not defined for a cell have no rows; `table.attrs["left_out"]` says which
+    and why, {quantity: reason}, and `left_out` in one line. Raises ValueError for an unknown
+    quantity, one that is not defined for any cell, and a statistic other than "mean".
     """
-    check(confidence)
+    check(confidence, statistic)
+    if statistic != "mean":
+        why = "entries are ratios of sums over seeds, which have no median or IQM"
+        raise ValueError(f"statistic must be 'mean' in a phase table, not {statistic!r}: {why}")
     check_data(data, "phase_trajectories", place="phase")
+    if quantity is not None and (not isinstance(quantity, str) or quantity not in RATIOS):
+        raise ValueError(f"quantity must be one of {', '.join(RATIOS)}; not {quantity!r}")
+    chosen = RATIOS if quantity is None else {quantity: RATIOS[quantity]}
     needed = [str(name) for name in data if str(name).startswith("phase_")]
-    parts = []
-    for labels, cell in each_cell(data[[*needed, "update_trajectories"]]):
+    needed += [name for name in ("update_trajectories", "diverged") if name in data]
+    parts: list[dict[str, Any]] = []
+    reasons: dict[str, list[str]] = {}
+    cells = each_cell(data[needed])
+    for labels, cell in cells:
         values = {str(name): array.values for name, array in cell.items()}
         there = np.flatnonzero(~np.isnan(values["phase_low"]))
         place = {name: values[name][there] for name in ("phase_low", "phase_high")}
-        visited = values["phase_trajectories"] > 0
-        for column, (above, below, units) in RATIOS.items():
-            top, bottom = _phase_sum(values, above), _phase_sum(values, below)
-            if top is None or bottom is None:
-                top = bottom = np.full(visited.shape, np.nan)
-            kept = visited & ~np.isnan(top)
-            ends = _within(column, pooled_ratios(top, bottom, kept, confidence))
-            about = {"phase": there, **place, "quantity": column, "units": units}
-            measured = zip(("mean", "low", "high"), (end[there] for end in ends), strict=True)
-            count = {"num_seeds": kept.sum(axis=0)[there]}
-            parts.append({**labels, **about, **dict(measured), **count})
-    return _long(parts)
+        for column, ratio in chosen.items():
+            measured, reason = _of_phases(values, column, confidence)
+            if reason:
+                reasons.setdefault(column, []).append(reason)
+                continue
+            own = {name: value[there] for name, value in measured.items()}
+            about = {"phase": there, **place, "quantity": column, "units": ratio[2]}
+            parts.append({**labels, **about, **own})
+    if quantity in reasons and not parts:
+        raise ValueError(f"quantity {quantity!r} is not defined here: {reasons[quantity][0]}")
+    table = _long(parts)
+    table.attrs["left_out"] = {
+        name: own[0] + ("" if len(own) == len(cells) else f" ({len(own)} of {len(cells)} cells)")
+        for name, own in reasons.items()
+    }
+    return table
+
+
+def _of_phases(
+    cell: Mapping[str, np.ndarray], column: str, confidence: float
+) -> tuple[dict[str, np.ndarray], str]:
+    """A quantity of a cell by phase, [P] each, and why it is not defined, "" if it is."""
+    above, below, _ = RATIOS[column]
+    top, bottom = _phase_sum(cell, above), _phase_sum(cell, below)
+    visited = cell["phase_trajectories"] > 0
+    for name, sums in ((above, top), (below, bottom)):
+        if sums is None or (visited.any() and np.isnan(sums[visited]).all()):
+            return {}, UNDEFINED.get(OF_ONE.get(name, name), f"no {name} is measured")
+    assert top is not None
+    assert bottom is not None
+    kept = visited & ~np.isnan(top) & ~np.isnan(bottom)
+    mean, low, high = pooled_ratios(top, bottom, kept, confidence)
+    if visited.any() and np.isnan(mean).all():
+        return {}, f"the sums of {below} are 0 or not finite"
+    count = kept.sum(axis=0)
+    if column in SHARES:
+        low, high = _share_ends(mean, (low, high), count, confidence)
+    diverged = visited & np.asarray(cell.get("diverged", False), bool)[..., None]
+    counts = {"num_seeds": count, "num_diverged": diverged.sum(axis=0)}
+    return {"mean": mean, "low": low, "high": high, **counts}, ""
+
+
+def _share_ends(
+    mean: np.ndarray, ends: tuple[np.ndarray, np.ndarray], num_seeds: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends [P] of shares: within 0 ... 1, and not of width 0 where all seeds have 0, or 1."""
+    low, high = (np.clip(end, 0, 1) for end in ends)
+    same = (num_seeds > 0) & ((mean == 0) | (mean == 1))
+    least, most = success_ends(np.where(mean == 1, num_seeds, 0), num_seeds, confidence)
+    return np.where(same, least, low), np.where(same, most, high)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """Returns one line on the quantities that a phase table leaves out and why; "" if none."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in table.attrs.get("left_out", {}).items():
+        by_reason.setdefault(reason, []).append(name)
+    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"not defined here: {told}" if told else ""
 
 
 def _long(parts: list[dict[str, Any]]) -> pd.DataFrame:
@@ -144,31 +225,33 @@ def _long(parts: list[dict[str, Any]]) -> pd.DataFrame:
 def hitting_table(
     data: xr.Dataset, confidence: float = 0.95, statistic: str | None = None
 ) -> pd.DataFrame:
-    """Updates, samples and FLOPs to each threshold of the pass rate: a row per cell and threshold.
+    """Returns updates, samples and FLOPs to each threshold: a row per cell and threshold.
 
     Means with t intervals are over the seeds that reached it, `num_reached`; medians count the
     others as later than all. `num_censored` had not reached it when the run ended, of which
-    `num_stuck` ended below the pass rate they began with.
+    `num_stuck` ended below the pass rate they began with; `num_diverged` diverged before. Reached,
+    censored and diverged seeds make up `num_seeds`.
 
     With statistic "median" or "iqm" there are also `<name>_<statistic>`, `<name>_<statistic>_low`
-    and `<name>_<statistic>_high`, with BCa bootstrap intervals (`interval`) over all seeds, the
-    censored ones as later than all: an estimate or an end that they reach is inf (the median from
-    half the seeds on, the IQM beyond a quarter). Raises ValueError as `interval` does.
+    and `<name>_<statistic>_high`, with BCa bootstrap intervals (`interval`) over all seeds, those
+    that did not reach it as later than all: an estimate or an end that they reach is inf (the
+    median from half the seeds on, the IQM beyond a quarter). Raises ValueError as `interval` does.
     """
     check(confidence, statistic or "mean")
     check_data(data, "hit_step", place="threshold")
     added = statistic if statistic != "mean" else None
     rows = []
     needed = [str(name) for name in data if str(name).startswith("hit_")]
-    for labels, cell in each_cell(data[[*needed, "log_odds"]]):
-        first, last = cell["log_odds"].values[:, 0], last_values(cell, "log_odds")
-        for h, threshold in enumerate(cell["threshold"].values):
-            if np.isnan(cell["hit_time"].values[:, h]).all():
-                continue  # another cell's threshold
-            reached = cell["hit_step"].values[:, h] >= 0
-            row: dict[str, Any] = {**labels, "pass_rate": float(threshold)}
+    needed += [k for k in ("log_odds", "steps_done", "reached", "diverged") if k in data]
+    for labels, cell in each_cell(data[needed]):
+        first, last = cell["log_odds"].values[:, :1].ravel(), last_values(cell, "log_odds")
+        diverged = np.asarray(cell.get("diverged", np.zeros(len(last))), bool)
+        for h in np.flatnonzero(present(cell, "threshold")):
+            reached = ~np.isnan(cell["hit_step"].values[:, h])
+            row: dict[str, Any] = {**labels, "pass_rate": float(cell["threshold"].values[h])}
             row |= {"num_seeds": len(reached), "num_reached": int(reached.sum())}
-            row["num_censored"] = int((~reached).sum())
+            row["num_censored"] = int((~reached & ~diverged).sum())
+            row["num_diverged"] = int((~reached & diverged).sum())
             row["num_stuck"] = int((~reached & (last < first)).sum())
             for name in ("step", "samples", "tokens", "trajectories", "flops", "flops_counted"):
                 values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
@@ -181,40 +264,69 @@ def _time_to(
     name: str, values: np.ndarray, reached: np.ndarray, confidence: float, added: str | None
 ) -> dict[str, float]:
     """The columns of one count to a threshold; `values` and `reached` [N] over seeds."""
-    mean, low, high = interval(values[reached], confidence)
+    mean, low, high = spread(values[reached], confidence)
     columns = {f"{name}_mean": mean, f"{name}_low": low, f"{name}_high": high}
     late = np.where(reached, values, np.inf)
-    columns[f"{name}_median"] = float(np.median(late))
+    columns[f"{name}_median"] = float(np.median(late)) if len(late) else float("nan")
     if added:
         names = (f"{name}_{added}{end}" for end in ("", "_low", "_high"))
-        columns |= zip(names, interval(late, confidence, added), strict=True)
+        columns |= zip(names, spread(late, confidence, added), strict=True)
     return columns
 
 
-def last_values(cell: xr.Dataset, name: str) -> np.ndarray:
-    """A measure at each seed's last log point [N]; cells with fewer of them are padded by NaN."""
-    check_data(cell, name, place="log_point")
-    values = cell[name].values
-    present = ~np.isnan(values).all(axis=0)
-    return values[:, np.flatnonzero(present)[-1]] if present.any() else values[:, -1]
+def last_values(data: xr.Dataset, name: str) -> np.ndarray:
+    """Returns a measure at each seed's last log point: [N] of a cell, [..., N] of several.
+
+    Cells with fewer log points than others are padded by NaN, and so is a seed that has not been
+    run. Raises ValueError, one line, for what has no value per seed and log point.
+    """
+    check_data(data, name, place="log_point")
+    witness = PRESENT["log_point"] if PRESENT["log_point"] in data else name
+    values, known = (data[k].transpose(..., "seed", "log_point") for k in (name, witness))
+    there = np.any(~np.isnan(known.values), axis=-2)  # [..., T]
+    last = np.where(there, np.arange(there.shape[-1]), 0).max(axis=-1)[..., None, None]
+    return np.take_along_axis(values.values, last, axis=-1)[..., 0]
+
+
+def present(cell: xr.Dataset, dim: str) -> np.ndarray:
+    """Returns which places along a dim are this cell's own, not padding to the size of another.
+
+    A cell of which no seed has been run does not say: all are.
+    """
+    witness = PRESENT.get(dim)
+    if witness not in cell or cell[witness].size == 0:
+        return np.ones(cell.sizes[dim], bool)
+    known = cell[witness].notnull()
+    return known.any([other for other in known.dims if other != dim]).values
 
 
 def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
-    """The cells of a Dataset, each with its labels on the sweep's axes."""
+    """Returns the cells of a Dataset, each with its labels on the sweep's axes.
+
+    A cell has the seeds that have been run under its condition, and no others.
+    """
     check_data(data)
     if "cell" in data.dims:
         axes = [str(name) for name, c in data.coords.items() if c.dims == ("cell",)]
         cells = [data.isel(cell=i) for i in range(data.sizes["cell"])]
         return [
-            ({axis: cell[axis].item() for axis in axes if axis != "cell"}, cell) for cell in cells
+            ({axis: cell[axis].item() for axis in axes if axis != "cell"}, _of_run(cell))
+            for cell in cells
         ]
     inner = {"seed", "log_point", "phase", "threshold", "prompt", "position", "symbol", "leaf"}
     axes = [str(dim) for dim in data.dims if dim not in inner]
     found = []
     for index in np.ndindex(*(data.sizes[axis] for axis in axes)):
         cell = data.isel(dict(zip(axes, index, strict=True)))
-        found.append(({axis: cell[axis].item() for axis in axes}, cell))
+        found.append(({axis: cell[axis].item() for axis in axes}, _of_run(cell)))
     return found
+
+
+def _of_run(cell: xr.Dataset) -> xr.Dataset:
+    """The seeds of a cell that have been run."""
+    if "present" not in cell.coords:
+        return cell
+    return cell.isel(seed=np.flatnonzero(cell["present"].values)).drop_vars("present")
 
 
 def check_data(data: Any, name: str | None = None, place: str = "") -> None:

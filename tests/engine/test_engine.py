@@ -61,13 +61,13 @@ def test_totals_are_steps_times_the_hand_formula(name, request):
 
 
 def bins(odds):
-    """Phase of a coordinate: 12 bins of width one from -7, ends open."""
-    return np.clip(np.floor(odds.astype(np.float64) + 7), 0, 11).astype(int)
+    """Phase of a coordinate: 12 bins of width one from -7, between two that are open-ended."""
+    return np.clip(np.floor(odds.astype(np.float64) + 8), 0, 13).astype(int)
 
 
 def phase_sums(index, values):
-    """Sums [N, 12] of values [N, T] that fall into the bins index [N, T]."""
-    return np.stack([np.where(index == p, values, 0).sum(axis=1) for p in range(12)], axis=1)
+    """Sums [N, 14] of values [N, T] that fall into the bins index [N, T]."""
+    return np.stack([np.where(index == p, values, 0).sum(axis=1) for p in range(14)], axis=1)
 
 
 @jax.jit
@@ -109,7 +109,7 @@ def stretches(index, every):
 def test_phase_sums_take_the_state_at_the_start_of_each_stretch(every, guessing, guessed):
     spec = change(guessing, observe_every=every, log_spacing="linear", log_points=2)
     data = simrl.run(spec, guessed.sizes["seed"]).isel(cell=0)
-    assert data["step"].values[0].tolist() == [0, 30, 60]
+    assert data["step"].values.tolist() == [0, 30, 60]
     index = bins(guessed["log_odds"].values)[:, :60]
     assert len(np.unique(index)) >= 5
     begins = stretches(index, every)
@@ -191,18 +191,20 @@ def test_hits_are_the_first_steps_at_the_threshold(name, request):
         level = np.log(threshold / (1 - threshold))
         over = odds >= np.float32(level)
         first = np.where(over.any(axis=1), over.argmax(axis=1), -1)
-        np.testing.assert_array_equal(data["hit_step"].values[:, h], first)
+        never = np.where(first < 0, np.nan, 0)
+        np.testing.assert_array_equal(data["hit_step"].values[:, h], first + never)
+        np.testing.assert_array_equal(data["reached"].values[:, h], first >= 0)
         reached = first > 0
         before = np.take_along_axis(odds, first[:, None] - 1, 1)[:, 0]
         after = np.take_along_axis(odds, first[:, None], 1)[:, 0]
         time = (first - 1 + (level - before) / (after - before))[reached]
         np.testing.assert_allclose(data["hit_time"].values[reached, h], time, rtol=1e-5)
-        assert np.all(np.isinf(data["hit_time"].values[first < 0, h]))
-        expected = np.maximum(first, 0).astype(np.uint64) * samples
+        assert np.all(np.isnan(data["hit_time"].values[first < 0, h]))
+        expected = first.astype(float) * samples + never
         np.testing.assert_array_equal(data["hit_samples"].values[:, h], expected)
     assert (data["hit_step"].values[:, 0] > 0).sum() > 100
     if name == "guessed":
-        assert (data["hit_step"].values == -1).any()  # some censored
+        assert np.isnan(data["hit_step"].values).any()  # some censored
 
 
 def test_stop_freezes_each_seed_at_its_first_step_at_the_stop(guessing, guessed):
@@ -218,7 +220,8 @@ def test_stop_freezes_each_seed_at_its_first_step_at_the_stop(guessing, guessed)
     np.testing.assert_array_equal(data["total_samples"].values, last * 4)
     np.testing.assert_array_equal(data["phase_samples"].sum("phase").values, last * 4)
     frozen = np.minimum(np.arange(61), last[:, None])
-    np.testing.assert_array_equal(data["step"].values, frozen)
+    np.testing.assert_array_equal(data["steps_done"].values, frozen)
+    np.testing.assert_array_equal(data["step"].values, np.arange(61))
     for name in ("log_odds", "belief"):  # bit for bit
         expected = guessed[name].values[np.arange(len(last))[:, None], frozen]
         np.testing.assert_array_equal(data[name].values, expected)
@@ -229,15 +232,17 @@ def test_a_seed_that_begins_past_its_marks_never_trains(guessing):
     data = simrl.run(spec, 4).isel(cell=0)  # p begins at 1/4
     assert data["stopped"].values.all()
     np.testing.assert_array_equal(data["total_step"].values, 0)
-    np.testing.assert_array_equal(data["hit_step"].values, [[0, 0, -1]] * 4)
-    np.testing.assert_array_equal(data["hit_time"].values, [[0, 0, np.inf]] * 4)
+    np.testing.assert_array_equal(data["hit_step"].values, [[0, 0, np.nan]] * 4)
+    np.testing.assert_array_equal(data["hit_time"].values, [[0, 0, np.nan]] * 4)
     np.testing.assert_array_equal(data["phase_samples"].values, 0)
 
 
 def test_log_points_are_where_they_are_said_to_be(guessing):
     spec = change(guessing, log_points=3)
-    steps = simrl.run(spec, 2).isel(cell=0)["step"].values
-    np.testing.assert_array_equal(steps, [[0, 20, 40, 60]] * 2)
+    data = simrl.run(spec, 2).isel(cell=0)
+    assert data["step"].values.tolist() == [0, 20, 40, 60]
+    np.testing.assert_array_equal(data["steps_done"].values, [[0, 20, 40, 60]] * 2)
+    np.testing.assert_array_equal(data.sel(step=40)["pass_rate"], data["pass_rate"][:, 2])
 
 
 def test_mean_log_odds_is_that_of_the_mean_pass_rate(severally):

@@ -14,36 +14,38 @@ from tests.engine.stretch import after, lanes_of
 
 LANES, UPDATES, ULPS = 2 * kernels.WARP, 5, 4
 RATE = simrl.Optimizer()  # of 1
+WIDE = simrl.Phases(low=-1e6, high=1e6, num=1)  # no lane leaves it
 SPECS = {
     "one pull": simrl.Spec(
         simrl.Bandit("gaussian", 5),
         simrl.PolicyGradient("running_mean", 1, optimizer=RATE),
+        phases=WIDE,
         stop_pass_rate=0.6,
     ),
     "counted guesses": simrl.Spec(
         simrl.Sequence(3, 2, "token"),
         simrl.PolicyGradient("group_normalised", 4),
-        phases=simrl.Phases(num=1),
+        phases=WIDE,
     ),
     "groups that may be dead": simrl.Spec(
         simrl.Bandit("one_right", 3),
         simrl.FilteredPolicyGradient("leave_one_out", 2, 1, 2),
-        phases=simrl.Phases(num=1),
+        phases=WIDE,
     ),
     "guesses that may be stopped": simrl.Spec(
         simrl.Sequence(2, 2),
         simrl.ActorCritic(2, trace_decay=0.9, stop_below=0.1, stop_after=2.0),
-        phases=simrl.Phases(num=1),
+        phases=WIDE,
     ),
     "lessons": simrl.Spec(
         simrl.Sequence(3, 2, "token", "zipf"),
         simrl.Distillation("reverse", 3),
-        phases=simrl.Phases(num=1),
+        phases=WIDE,
     ),
     "labels": simrl.Spec(
         simrl.Bandit("one_right", 4),
         simrl.Supervised(2, optimizer=simrl.Optimizer("adam", learning_rate=0.5)),
-        phases=simrl.Phases(num=1),
+        phases=WIDE,
     ),
 }
 

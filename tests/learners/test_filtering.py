@@ -165,14 +165,17 @@ def test_samples_and_updates_are_what_was_drawn_and_done(engine):
     tables = simrl.phase_table(whole), simrl.curve_table(whole, "pass_rate")
     for name in learners:
         data, (phases, curve) = whole.sel(learner=name), (t[t["learner"] == name] for t in tables)
-        samples, made = data["samples"].values.astype(int), np.diff(data["step"].values, axis=1)
+        samples, made = (
+            data["samples"].values.astype(int),
+            np.diff(data["steps_done"].values, axis=1),
+        )
         drawn = np.diff(samples, axis=1)
         np.testing.assert_array_equal(samples[:, -1], data["total_samples"])
         expected = {SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE} if name == "filtered" else {SIZE}
         assert set(drawn[made > 0]) == expected
         assert not drawn[made == 0].any()
         for seed, h in np.argwhere(data["hit_step"].values > 0):
-            at = data["hit_step"].values[seed, h]
+            at = int(data["hit_step"].values[seed, h])
             assert samples[seed, at] == data["hit_samples"].values[seed, h]
         ends, odds = data["phase_high"].values[:-1], data["log_odds"].values[:, :-1]
         place = np.searchsorted(ends, odds, "right")[..., None]
@@ -184,6 +187,8 @@ def test_samples_and_updates_are_what_was_drawn_and_done(engine):
         np.testing.assert_allclose(absorbed, told, rtol=1e-6)
         assert np.isfinite(told).sum() > 2
         np.testing.assert_allclose(curve["samples"], samples.mean(axis=0))
+        np.testing.assert_array_equal(data["flops"][:, -1], data["total_flops"])
+        np.testing.assert_allclose(curve["flops"], data["flops"].values.mean(axis=0))
 
 
 @pytest.mark.parametrize(

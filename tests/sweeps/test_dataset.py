@@ -49,6 +49,9 @@ def test_exact_is_what_is_not_sampled(guessed, noisy):
         assert noisy[name].attrs["exact"] == 0, name
     assert guessed["total_flops"].attrs["units"] == "FLOP"
     assert guessed["phase_absorbed"].attrs["units"] == "bit"
+    weighted = {name: noisy[f"phase_{name}"].attrs["units"] for name in ("pass_rate", "gap")}
+    assert weighted == {"pass_rate": "trajectories", "gap": "bit * trajectories"}
+    assert guessed["phase_expected"].attrs["units"] == "bit"  # per trajectory, times trajectories
     assert guessed["phase_low"].attrs["units"] == "nat"
 
 
@@ -60,14 +63,12 @@ def test_dims_and_types(guessed):
     assert guessed["phase_flops"].dims == ("seed", "phase")
     assert guessed["hit_step"].dims == ("seed", "threshold")
     assert {guessed[f"total_{c}"].dtype for c in ("samples", "flops")} == {np.dtype(np.uint64)}
-    assert guessed["hit_step"].dtype == np.int64
+    assert guessed["hit_step"].dtype == np.float64
     assert guessed["threshold"].values.tolist() == [0.5, 0.9, 0.99]
     assert (guessed["update_trajectories"] == 4).all()
-    np.testing.assert_array_equal(guessed["samples"], 4 * guessed["step"])
+    np.testing.assert_array_equal(guessed["samples"], 4 * guessed["steps_done"])
     np.testing.assert_array_equal(guessed["phase_trajectories"], 4 * guessed["phase_updates"])
-    missed = {name: guessed[f"hit_{name}"].attrs["not_reached"] for name in ("step", "samples")}
-    assert missed == {"step": -1, "samples": 0}
-    assert guessed["hit_samples"].attrs["long_name"].endswith("; 0 where it was not reached")
+    assert guessed["hit_samples"].attrs["long_name"].endswith("; NaN where it was not reached")
 
 
 def test_noisy_worlds_measure_the_gap(noisy):
@@ -86,10 +87,12 @@ def test_noisy_worlds_measure_the_gap(noisy):
 def test_cells_of_different_lengths_are_padded(small):
     data = simrl.run(simrl.Sweep(small, {"max_steps": [4, 8], "log_points": [2, 4]}), 3)
     assert data["log_odds"].dims == ("max_steps", "log_points", "seed", "log_point")
-    short = data["log_odds"].sel(max_steps=4, log_points=2)
-    assert np.isfinite(short.values[:, :3]).all()
-    assert np.isnan(short.values[:, -1]).all()
-    assert data["step"].dtype == np.int64
+    short = data.sel(max_steps=4, log_points=2)
+    assert np.isfinite(short["log_odds"].values[:, :3]).all()
+    assert np.isnan(short["log_odds"].values[:, -1]).all()
+    assert np.isnan(short["samples"].values[:, -1]).all()
+    assert data["step"].dims == ("max_steps", "log_points", "log_point")
+    assert data["step"].sel(max_steps=8, log_points=4).values.tolist() == [0, 2, 3, 5, 8]
     assert data["total_samples"].dtype == np.uint64
     np.testing.assert_array_equal(data["total_step"].sel(log_points=2), [[4] * 3, [8] * 3])
     table = simrl.hitting_table(data)
@@ -104,13 +107,12 @@ def test_what_another_cell_asks_for_was_not_hit(small):
         simrl.run(change(small, thresholds=asked), 3).isel(cell=0) for asked in ((0.5,), (0.2, 0.9))
     ]
     for name in ("hit_step", "hit_time", "hit_samples"):
-        missing = {"hit_step": -1, "hit_time": np.nan, "hit_samples": 0}[name]
         values, own = data[name].values, [one[name].values for one in alone]
         assert values.dtype == own[0].dtype
         np.testing.assert_array_equal(values[0][:, [1]], own[0])
         np.testing.assert_array_equal(values[1][:, [0, 2]], own[1])
-        np.testing.assert_array_equal(values[0][:, [0, 2]], np.full((3, 2), missing))
-        np.testing.assert_array_equal(values[1][:, 1], np.full(3, missing))
+        np.testing.assert_array_equal(values[0][:, [0, 2]], np.full((3, 2), np.nan))
+        np.testing.assert_array_equal(values[1][:, 1], np.full(3, np.nan))
 
 
 @pytest.mark.parametrize("axis", ["max_steps", "base_seed"], ids=["padded", "of one form"])

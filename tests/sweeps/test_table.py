@@ -9,6 +9,8 @@ import scipy.stats
 import xarray as xr
 
 import simrl
+from simrl.sweeps import quantities
+from simrl.sweeps.table import left_out
 
 SEED, PHASE = ("seed",), ("seed", "phase")
 
@@ -30,19 +32,18 @@ def by_hand(**changes):
         "update_trajectories": (("seed",), np.full(3, 4)),
         "total_samples": (SEED, np.uint64([20, 20, 20])),
         "total_step": (SEED, np.int64([10, 10, 10])),
-        "step": (("seed", "log_point"), np.int64([[0, 10], [0, 10], [0, 10]])),
+        "steps_done": (("seed", "log_point"), np.int64([[0, 10], [0, 10], [0, 10]])),
         "samples": (("seed", "log_point"), np.uint64([[0, 20], [0, 20], [0, 20]])),
         "log_odds": (("seed", "log_point"), [[0.0, -2.0], [0.0, 1.0], [0.0, 3.0]]),
-        "hit_step": (("seed", "threshold"), np.int64([[-1, -1], [4, -1], [2, 8]])),
-        "hit_time": (("seed", "threshold"), np.array([[np.inf, np.inf], [4, np.inf], [2, 8.0]])),
     }
+    hits = np.array([[np.nan, np.nan], [4, np.nan], [2, 8.0]])
+    variables |= dict.fromkeys(("hit_step", "hit_time"), (("seed", "threshold"), hits))
+    variables["reached"] = (("seed", "threshold"), np.isfinite(hits))
     scales = {"samples": 2, "tokens": 2, "trajectories": 2, "flops": 20, "flops_counted": 30}
     for name, scale in scales.items():
-        variables[f"hit_{name}"] = (
-            ("seed", "threshold"),
-            np.uint64([[0, 0], [4, 0], [2, 8]]) * np.uint64(scale),
-        )
-    data = xr.Dataset(variables | changes, coords={"seed": range(3), "threshold": [0.5, 0.9]})
+        variables[f"hit_{name}"] = (("seed", "threshold"), hits * scale)
+    coords = {"seed": range(3), "threshold": [0.5, 0.9], "step": ("log_point", [0, 10])}
+    data = xr.Dataset(variables | changes, coords=coords)
     return data.expand_dims(cell=1)
 
 
@@ -84,8 +85,8 @@ def test_phase_table_divides_sums_by_sums():
     }
     for quantity, value in expected.items():
         assert row_of(table, quantity=quantity, phase=0)["mean"] == pytest.approx(value)
-    assert row_of(table, quantity="nominal", phase=0)["num_seeds"] == 0  # not in this Dataset
-    assert np.isnan(row_of(table, quantity="nominal", phase=0)["mean"])
+    assert "nominal" not in set(table["quantity"])  # not in this Dataset
+    assert table.attrs["left_out"]["nominal"] == "the learner has no policy distribution"
 
 
 def test_phase_interval_is_that_of_a_ratio():
@@ -128,6 +129,7 @@ def test_infinite_information_is_not_hidden():
     table = simrl.phase_table(by_hand(phase_realised_update=realised))
     assert row_of(table, quantity="realised_joint", phase=0)["mean"] == np.inf
     assert np.isnan(row_of(table, quantity="efficiency", phase=0)["mean"])
+    assert row_of(table, quantity="efficiency", phase=1)["mean"] == 3 / 4
 
 
 def test_hitting_table_counts_the_censored_and_the_stuck():
@@ -152,10 +154,11 @@ def test_hitting_table_counts_the_censored_and_the_stuck():
 def test_hitting_table_of_a_run(guessed):
     table = simrl.hitting_table(guessed.expand_dims("cell"))
     assert table["pass_rate"].tolist() == [0.5, 0.9, 0.99]
-    reached = (guessed["hit_step"].values >= 0).sum(axis=0)
+    reached = np.isfinite(guessed["hit_step"].values).sum(axis=0)
     assert table["num_reached"].tolist() == reached.tolist()
     assert (table["num_reached"] + table["num_censored"] == 192).all()
     np.testing.assert_allclose(table["samples_mean"], 4 * table["step_mean"])
+    np.testing.assert_allclose(guessed["hit_samples"].mean("seed"), table["samples_mean"])
 
 
 def test_tables_carry_the_axes():
@@ -207,9 +210,10 @@ def test_per_update_counts_updates():
     assert per_update == pytest.approx(4 * per_sample)
 
 
-@pytest.mark.parametrize("name", ["hit_samples", "phase_absorbed", "total_samples", "log_od"])
+@pytest.mark.parametrize("name", ["hit_samples", "absorbed", "total_samples", "log_od"])
 def test_a_curve_is_of_what_is_measured_at_log_points(name):
-    with pytest.raises(ValueError, match=rf"step, samples, log_odds; not '{name}'$"):
+    hint = "; absorbed is summed by phase: see phase_table" if name == "absorbed" else ""
+    with pytest.raises(ValueError, match=rf"steps_done, samples, log_odds; not '{name}'{hint}$"):
         simrl.curve_table(by_hand(), name)
 
 
@@ -236,7 +240,7 @@ def test_curve_table_names_its_statistic():
         assert set(table["statistic"]) == {statistic}
         last = table.iloc[-1]
         expected = simrl.interval(np.array([-2.0, 1.0, 3.0]), 0.5, statistic)
-        assert (last["mean"], last["low"], last["high"]) == expected
+        np.testing.assert_array_equal(last[["mean", "low", "high"]].tolist(), expected)
     assert simrl.curve_table(data, "log_odds")["statistic"].unique().tolist() == ["mean"]
     with pytest.raises(ValueError, match="statistic must be"):
         simrl.curve_table(data, "log_odds", statistic="best")
@@ -257,3 +261,107 @@ def test_hitting_table_with_the_censored_as_later_than_all():
     assert list(simrl.hitting_table(by_hand(), statistic="mean")) == list(plain)
     with pytest.raises(ValueError, match="statistic must be"):
         simrl.hitting_table(by_hand(), statistic="best")
+
+
+def test_a_seed_that_diverged_is_not_censored():
+    odds = (("seed", "log_point"), [[0.0, np.nan], [0.0, 1.0], [0.0, 3.0]])
+    data = by_hand(log_odds=odds, diverged=(SEED, [True, False, False]))
+    half = row_of(simrl.hitting_table(data), pass_rate=0.5)
+    counts = ["num_seeds", "num_reached", "num_censored", "num_diverged"]
+    assert half[counts].tolist() == [3, 2, 0, 1]
+    first, last = simrl.curve_table(data, "log_odds").to_dict("records")
+    assert (first["num_seeds"], first["num_diverged"]) == (3, 0)
+    assert (last["mean"], last["num_seeds"], last["num_diverged"]) == (2, 2, 1)
+    phases = simrl.phase_table(data, "absorbed")
+    assert phases["num_diverged"].tolist() == [1, 0]  # it was in the first phase alone
+
+
+def test_no_row_is_dropped_where_all_seeds_diverge(several):
+    """Steps of 1e38 leave float32 after a few updates."""
+    rate = "learner.optimizer.learning_rate"
+    paces = {"calm": {rate: 0.1}, "wild": {rate: 1e38}}
+    data = simrl.run(simrl.Sweep(several, {"pace": paces}), 8)
+    assert data["diverged"].sum("seed").values.tolist() == [0, 8]
+    curve = simrl.curve_table(data, "pass_rate")
+    calm, wild = (part for _, part in curve.groupby("pace"))
+    assert calm["step"].tolist() == wild["step"].tolist() == list(range(41))
+    assert not calm["num_diverged"].any()
+    assert wild["num_diverged"].iloc[[0, -1]].tolist() == [0, 8]
+    assert (wild["num_seeds"] + wild["num_diverged"] == 8).all()
+    assert np.isnan(wild["mean"].iloc[-1])
+    hits = simrl.hitting_table(data).set_index("pace").loc["wild"]
+    assert not hits["num_censored"].any()
+    assert (hits["num_reached"] + hits["num_diverged"] == 8).all()
+    phases = simrl.phase_table(data, "pass_rate").set_index("pace").loc["wild"]
+    assert phases["num_diverged"].max() == 8
+    own = data.sel(pace="wild")  # what came after is in no phase
+    assert (own["phase_trajectories"].sum("phase") < own["total_trajectories"]).all()
+    assert np.isfinite(own["phase_pass_rate"]).all()
+
+
+def test_curves_have_flops_as_an_axis(guessed):
+    data = guessed.expand_dims("cell")
+    curve = simrl.curve_table(data, "pass_rate")
+    for name in ("samples", "flops", "flops_counted"):
+        total = guessed[f"total_{name}"].values
+        assert len(set(total)) == 1
+        np.testing.assert_allclose(curve[name], total[0] / 60 * np.arange(61))
+    assert guessed["flops"].attrs["units"] == "FLOP"
+
+
+def test_noise_scale_along_a_run_is_a_ratio_of_means(guessed):
+    curve = simrl.curve_table(guessed.expand_dims("cell"), "noise_scale")
+    trace, norm = (guessed[k].values.astype(float) for k in ("trace_covariance", "squared_norm"))
+    np.testing.assert_allclose(curve["mean"], 4 * trace.mean(axis=0) / norm.mean(axis=0))
+    assert set(curve["units"]) == {"trajectories"}
+    with pytest.raises(ValueError, match=r"^statistic must be 'mean' for noise_scale, a ratio"):
+        simrl.curve_table(guessed.expand_dims("cell"), "noise_scale", statistic="iqm")
+
+
+def test_phase_table_takes_a_quantity():
+    whole = simrl.phase_table(by_hand())
+    alone = simrl.phase_table(by_hand(), "absorbed", 0.95)
+    expected = whole[whole["quantity"] == "absorbed"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected)
+    for quantity, statistic, words in (
+        (0.9, "mean", r"^quantity must be one of pass_rate, .*; not 0\.9$"),
+        ("loss", "mean", "not 'loss'$"),
+        ("regret", "mean", r'is not defined here: not measured: measures=\("regret",\)$'),
+        ("absorbed", "iqm", "^statistic must be 'mean' in a phase table, not 'iqm': entries are"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            simrl.phase_table(by_hand(), quantity, statistic=statistic)
+
+
+def test_what_is_not_defined_is_left_out_with_the_reason(guessed):
+    table = simrl.phase_table(guessed.expand_dims("cell"))
+    defined = table.groupby("quantity")["mean"].apply(lambda mean: mean.notna().any())
+    assert defined.all()
+    reasons = table.attrs["left_out"]
+    assert set(reasons) == set(quantities.RATIOS) - set(defined.index)
+    assert reasons["regret"] == 'not measured: measures=("regret",)'
+    line = left_out(table)
+    assert line.startswith("not defined here: ")
+    assert all(name in line for name in reasons)
+    assert "\n" not in line
+    some = xr.concat([by_hand(), by_hand()], "cell").assign_coords(pace=("cell", ["a", "b"]))
+    some["phase_absorbed"][1] = np.nan
+    table = simrl.phase_table(some)
+    assert set(table.loc[table["quantity"] == "absorbed", "pace"]) == {"a"}
+    assert table.attrs["left_out"]["absorbed"].endswith(" (1 of 2 cells)")
+
+
+def test_shares_that_no_seed_shows_have_a_width():
+    """No dead trajectory in any of three seeds: at most .708 at 95 %, 1 - .025^(1/3)."""
+    dead = (PHASE, np.zeros((3, 2)))
+    row = row_of(simrl.phase_table(by_hand(phase_dead=dead)), quantity="dead_share", phase=0)
+    assert (row["mean"], row["low"]) == (0, 0)
+    assert row["high"] == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
+def test_last_values_of_several_cells(guessed):
+    both = xr.concat([guessed, guessed.isel(log_point=slice(30))], "cell", join="outer")
+    last = simrl.last_values(both, "pass_rate")
+    assert last.shape == (2, 192)
+    np.testing.assert_array_equal(last[0], guessed["pass_rate"][:, -1])
+    np.testing.assert_array_equal(last[1], guessed["pass_rate"][:, 29])
