@@ -127,15 +127,15 @@ def shifts(data: xr.Dataset) -> pd.DataFrame:
             row["change"] = f"{change.mean():+.0e} ± {error_of(change):.0e}"
             row |= {f"at {MEANS[i]:g}": f"{at[i][:, -1].mean():.4f}" for i in range(2)}
             row["parted"] = f"{parted:,}"
-            holds = change.mean() < -ERRORS * error_of(change)
+            outcome = settled(-float(change.mean()), error_of(change))
             if baseline != "none":
                 most = flips(apart, same)
                 row["predicted parted"] = f"≤ {most:.1f} ± {np.sqrt(most):.1f}"
                 rest = largest[same] if same.any() else np.array([np.nan])
                 row["rest within"] = f"{rest.max():.1e}"
                 row["median"] = f"{np.median(rest):.1e}"
-                holds = parted <= most + ERRORS * np.sqrt(most)
-            rows.append({**row, "verdict": verdict(bool(holds))})
+                outcome = verdict(bool(parted <= most + ERRORS * np.sqrt(most)))
+            rows.append({**row, "verdict": outcome})
     return pd.DataFrame(rows).fillna("–")
 
 

@@ -76,3 +76,9 @@ def test_the_figure_has_eight_named_curves():
         assert np.diff(places).min() > 0.05  # where curves end together, names do not
     assert testbed.SWEEP.cells()[0].spec.engine == "fused"
     assert isinstance(testbed.SWEEP.spec.environment, simrl.Bandit)
+
+
+def test_a_fall_that_few_runs_cannot_show_does_not_fail():
+    assert verdicts.settled(0.2, 0.08) == verdicts.FEW
+    assert verdicts.settled(0.2, 0.04) == "holds"
+    assert verdicts.settled(-0.2, 0.04) == "FAILS"
