@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+import simrl
 from experiments import tables
 from experiments.efficiency_map_claims import claims
 from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY, ONE_TOKEN
@@ -65,6 +66,7 @@ def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console, verbose: boo
     if verbose:
         for world, part in table.groupby("world", sort=False):
             show_phases(str(world), part, console)
+        console.print(simrl.left_out(table), highlight=False)
         named = hits.replace({"learner": LEARNERS})[list(HITTING)].rename(columns=HITTING)
         title = (
             "mean samples and FLOPs (2N/4N and counted) to a pass rate, of seeds that reached it"

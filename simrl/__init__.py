@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         each_cell,
         hitting_table,
         last_values,
+        left_out,
         phase_table,
     )
 
@@ -84,6 +85,7 @@ _LAZY = {
     "curve_table": ("simrl.sweeps.table", "curve_table"),
     "each_cell": ("simrl.sweeps.table", "each_cell"),
     "last_values": ("simrl.sweeps.table", "last_values"),
+    "left_out": ("simrl.sweeps.table", "left_out"),
     "interval": ("simrl.sweeps.statistics", "interval"),
     "export": ("simrl.sweeps.export", "export"),
     "long_table": ("simrl.sweeps.export", "long_table"),
@@ -141,6 +143,7 @@ __all__ = [
     "interval",
     "keys",
     "last_values",
+    "left_out",
     "load",
     "long_table",
     "measures",

@@ -43,7 +43,8 @@ CURVE_RATIOS = {name: RATIOS[name] for name in ("noise_scale", "information_rati
 SHARES = {"pass_rate", "observed_pass_rate", "zero_share", "dead_share", "duel_win_rate"}
 UNDEFINED = {  # stored sum -> why a cell does not have it
     **dict.fromkeys(
-        ("expected", "realised"), "the information of a sample has no closed form here"
+        ("expected", "realised"),
+        "what the rewards tell is not known: an own Environment may name its channel",
     ),
     **dict.fromkeys(
         ("expected_update", "realised_update"), "the information of an update has no closed form"

@@ -130,7 +130,7 @@ def phase_table(
     diverged in the end. A phase nobody visited has num_seeds 0: it is stated as not reached.
 
     Quantities that are not defined for a cell have no rows; `table.attrs["left_out"]` says which
-    and why, {quantity: reason}, and `left_out` in one line. Raises ValueError for an unknown
+    and why, {quantity: reason}, and `simrl.left_out(table)` in one line. Raises ValueError for an unknown
     quantity, one that is not defined for any cell, and a statistic other than "mean".
     """
     check(confidence, statistic)
@@ -207,8 +207,8 @@ def left_out(table: pd.DataFrame) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, reason in table.attrs.get("left_out", {}).items():
         by_reason.setdefault(reason, []).append(name)
-    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-    return f"not defined here: {told}" if told else ""
+    text = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"not defined here: {text}" if text else ""
 
 
 def _long(parts: list[dict[str, Any]]) -> pd.DataFrame:
