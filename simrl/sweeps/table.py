@@ -130,8 +130,8 @@ def phase_table(
     diverged in the end. A phase nobody visited has num_seeds 0: it is stated as not reached.
 
     Quantities that are not defined for a cell have no rows; `table.attrs["left_out"]` says which
-    and why, {quantity: reason}, and `simrl.left_out(table)` in one line. Raises ValueError for an unknown
-    quantity, one that is not defined for any cell, and a statistic other than "mean".
+    and why, {quantity: reason}, and `simrl.left_out(table)` in one line. Raises ValueError for an
+    unknown quantity, one that is not defined for any cell, and a statistic other than "mean".
     """
     check(confidence, statistic)
     if statistic != "mean":
