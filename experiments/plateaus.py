@@ -88,16 +88,16 @@ def judged(data: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
             STARTS[labels["start"]], REWARDS, RATE, int(own["step"].max())
         )
         reached = by_hand[:, 0] >= 0.5
-        wanted = int(np.argmax(reached)) if reached.any() else -1  # not yet
-        found = int(cell["hit_step"].sel(threshold=0.5).fillna(-1).values.reshape(-1)[0])
+        predicted = steps(float(np.argmax(reached)) if reached.any() else np.nan)
+        measured = steps(float(cell["hit_step"].sel(threshold=0.5).values.reshape(-1)[0]))
         last = own.iloc[-1]
         scale, at = RATE * last["step"], f"η t loss at t = {int(last['step']):,}"
         rows.append(
             {
                 "start": labels["start"],
-                "steps to 1/2, by hand": wanted,
-                "measured": found,
-                "verdict": verdict(found == wanted),
+                "steps to 1/2, by hand": predicted,
+                "measured": measured,
+                "verdict": verdict(measured == predicted),
                 f"{at}, by hand": f"{scale * last['lost_by_hand']:.5f}",
                 "measured ": f"{scale * last['lost']:.5f}",
                 "limit": f"{TAIL:.5f}",
@@ -106,6 +106,11 @@ def judged(data: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def steps(number: float) -> str:
+    """Returns a number of steps for the table, of which NaN was not reached."""
+    return "not reached" if np.isnan(number) else f"{number:.0f}"
 
 
 def best(table: pd.DataFrame, ax: Axes) -> None:

@@ -121,7 +121,9 @@ def figure(table: pd.DataFrame) -> Figure:
         pulls = np.geomspace(1, HORIZONS[-1])
         line = float(lai_robbins_rate(MEANS)) * np.log(pulls)
         ax.plot(pulls, line, "--", color="0.3", label="Lai–Robbins slope")
-        ax.set(xscale="log", xlabel="pulls", ylabel="cumulative regret", xlim=(HORIZONS[0], None))
+        ax.set(
+            xscale="log", xlabel="pulls", ylabel="cumulative regret", xlim=(0.8 * HORIZONS[0], None)
+        )
         ax.set_ylim(0)
         ax.legend()
         runs = int(table["num_seeds"].max())
