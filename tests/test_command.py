@@ -141,6 +141,7 @@ def test_an_experiment_runs_in_a_terminal(tmp_path):
 
 
 BUSY = """
+import signal
 import sys
 import jax
 import jax.numpy as jnp
@@ -156,6 +157,8 @@ def main():
 
 
 command.GRACE = 0.1
+# A job in the background inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 command.guarded(main)
 """
 
@@ -163,19 +166,16 @@ command.guarded(main)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_command_whatever_it_waits_for(number, status, tmp_path):
     (tmp_path / "busy.py").write_text(BUSY)
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "busy.py", "--quick"],
-        stdout=-1,
-        stderr=-1,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    try:
-        assert process.stdout.readline() == "busy\n"
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=100)
-    finally:
-        process.kill()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, tmp_path / "busy.py", "--quick"]
+    with subprocess.Popen(arguments, env=environment, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "busy\n"
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == status
     (line,) = errors.strip().splitlines()
     assert line.startswith("interrupted; stored blocks are complete, to resume: python ")

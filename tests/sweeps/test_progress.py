@@ -73,20 +73,19 @@ class Listening(simrl.ProgressBar):
 def test_a_bar_hears_of_programs_and_of_pools_under_way(small, monkeypatch):
     """Two kinds of programs, of which the second takes longer."""
     monkeypatch.setattr(pools, "_PREPARED", set())
-    entered, go_on = threading.Event(), threading.Event()
+    reported = [threading.Event(), threading.Event()]  # compiling, with so many programs done
+    calls = iter(reported)
     prepare = pool.prepare
 
     def slow(setup, *rest):
-        if entered.is_set():
-            assert go_on.wait(60)
-        entered.set()
+        assert next(calls).wait(60)
         return prepare(setup, *rest)
 
     class Waiting(Listening):
         def __call__(self, state):
             super().__call__(state)
-            if state.programs_done == 1 and state.stage == COMPILING:
-                go_on.set()
+            if state.programs_done < 2 and state.stage == COMPILING:
+                reported[state.programs_done].set()
 
     monkeypatch.setattr(pool, "prepare", slow)
     bar = Waiting()
@@ -117,10 +116,13 @@ def test_a_function_is_called_once_a_block_whatever_compiles(small, monkeypatch)
 
 
 ENDLESS = """
+import signal
 import jax
 import jax.numpy as jnp
 from simrl.engine import batch
 
+# A job in the background inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, lambda i, x: jnp.sin(x) * 1.0001, x))
 array = run(jnp.ones(1000), 2**31 - 1)  # an hour
 
@@ -137,13 +139,14 @@ batch.wait_for(Watched())
 
 
 def test_a_process_leaves_what_it_computes_after_an_interrupt():
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=-1, stderr=-1, text=True)
-    try:
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=100)
-    finally:
-        process.kill()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], **pipes) as process:
+        try:
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
