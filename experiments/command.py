@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import jax
 from rich.console import Console
@@ -170,7 +171,11 @@ def beside() -> Iterator[Executor]:
     Its JAX is on the CPU, so that it takes no accelerator's memory.
     """
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, spawn, initializer=_live_beside)
+    # `leave` ends without giving the pool's locks back, which Python's tracker of them does, but
+    # not without a warning, unless it begins with this.
+    ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
+    with mock.patch.dict(os.environ, {"PYTHONWARNINGS": ignored}):
+        pool = ProcessPoolExecutor(1, spawn, initializer=_live_beside)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
     try:
         pool.submit(os.getpid)

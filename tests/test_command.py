@@ -142,7 +142,6 @@ def test_an_experiment_runs_in_a_terminal(tmp_path):
 
 BUSY = """
 import signal
-import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,15 +150,17 @@ from experiments import command
 
 def main():
     run = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, lambda i, x: jnp.sin(x) * 1.0001, x))
-    array = run(jnp.ones(1000), 2**31 - 1)  # an hour
-    print("busy", flush=True)
-    np.asarray(array)  # in C++, where Python hears of no signal
+    with command.beside():  # whose locks are not given back
+        array = run(jnp.ones(1000), 2**31 - 1)  # an hour
+        print("busy", flush=True)
+        np.asarray(array)  # in C++, where Python hears of no signal
 
 
-command.GRACE = 0.1
-# A job in the background inherits that Ctrl-C is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-command.guarded(main)
+if __name__ == "__main__":
+    command.GRACE = 0.1
+    # A job in the background inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command.guarded(main)
 """
 
 
