@@ -1,6 +1,7 @@
 """What optax has by a name, and which of it moves parameters by their gradient alone."""
 
 import contextlib
+import functools
 import inspect
 import re
 import warnings
@@ -104,21 +105,26 @@ def update_problems(label: str, optimizer: Any) -> list[str]:
 
     `optimizer`: a pytree of numbers with a `build`. It is traced on a gradient alone.
     """
+    return list(_update_problems(label, jax.tree.structure(optimizer)))
 
+
+@functools.cache  # optimisers of one structure differ in traced numbers only
+def _update_problems(label: str, structure: Any) -> tuple[str, ...]:
     def once(optimizer: Any, params: jax.Array) -> Any:
         transformation = optimizer.build()
         return transformation.update(params, transformation.init(params), params)
 
-    numbers = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), optimizer)
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    numbers = jax.tree.unflatten(structure, [scalar] * structure.num_leaves)
     try:
         with quiet():
             program = str(jax.make_jaxpr(once)(numbers, EXAMPLE))
     except Exception as error:  # whatever optax or the user's own transformation raises
         line = re.sub(r"\S*<locals>\.", "", (str(error).splitlines() or [""])[0])[:150]
-        return [f"optimizer {label} cannot step by a gradient alone, with traced numbers: {line}"]
+        return (f"optimizer {label} cannot step by a gradient alone, with traced numbers: {line}",)
     if "random_bits" in program or "threefry" in program:
-        return [f"optimizer {label} draws random numbers by a key that all seeds would share"]
-    return []
+        return (f"optimizer {label} draws random numbers by a key that all seeds would share",)
+    return ()
 
 
 @contextlib.contextmanager

@@ -70,9 +70,9 @@ class Sweep:
             cells.append(Cell(coordinates, specs.resolved(changed)))
         return cells
 
-    def describe(self) -> dict[str, Any]:
-        """Returns what the sweep is, as plain JSON values."""
-        cells = self.cells()
+    def describe(self, cells: list[Cell] | None = None) -> dict[str, Any]:
+        """Returns what the sweep is, as plain JSON values; `cells`: those of `cells()` if known."""
+        cells = self.cells() if cells is None else cells
         return {
             "name": self.name,
             "mode": self.mode,

@@ -90,7 +90,7 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
         mesh = lanes.mesh_of(num_devices)
     except ValueError as error:
         raise SpecError(str(error)) from None
-    store = None if folder is None else Store(folder, sweep.describe())
+    store = None if folder is None else Store(folder, sweep.describe(cells))
     if store is not None:
         fingerprints.refuse_changes(store.path, store.description["cells"])
     missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
