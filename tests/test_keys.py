@@ -25,6 +25,14 @@ def test_words_equal_jax_bits(shape, seed):
     np.testing.assert_array_equal(traced, expected)
 
 
+def test_words_do_not_depend_on_a_setting_of_jax():
+    key = jax.random.key(3)
+    expected = jax.random.bits(key, (4, 5), jnp.uint32)
+    with jax.threefry_partitionable(False):
+        assert not np.array_equal(jax.random.bits(key, (4, 5), jnp.uint32), expected)
+        np.testing.assert_array_equal(keys.words(key, (4, 5)), expected)
+
+
 def test_words_equal_jax_bits_under_vmap():
     many = jax.random.split(jax.random.key(3), 5)
     expected = jax.jit(jax.vmap(lambda k: jax.random.bits(k, (2, 3))))(many)
