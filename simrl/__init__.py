@@ -5,58 +5,17 @@
     sweep = simrl.Sweep(simrl.Spec(environment="sequence", learner="policy_gradient"))
     data = simrl.run(sweep, seeds=1024)
 
-The heavy rooms (xarray, scipy.stats, matplotlib) are opened at their first use.
+`import simrl` is instant: JAX is imported at the first use of a public name, and xarray,
+scipy.stats or matplotlib by the names that need them.
 """
 
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from simrl import keys, measures
-from simrl.environments.bandit import Bandit
-from simrl.environments.sequence import Sequence
-from simrl.errors import SpecError, meant
-from simrl.learners.actor_critic import ActorCritic
-from simrl.learners.advantages import Affine, Constant, RunningMean
-from simrl.learners.bayesian import Bayesian
-from simrl.learners.curricula import Band
-from simrl.learners.distillation import Distillation
-from simrl.learners.exact_gradient import ExactGradient
-from simrl.learners.filtering import FilteredPolicyGradient
-from simrl.learners.grouped import Grouped
-from simrl.learners.oracles import Oracle
-from simrl.learners.penalised import Penalised
-from simrl.learners.policy_gradient import PolicyGradient
-from simrl.learners.ppo import PPO
-from simrl.learners.replay import PrefixReplay
-from simrl.learners.self_play import SelfPlay
-from simrl.learners.supervised import Supervised
-from simrl.learners.thompson import Thompson
-from simrl.learners.ucb import UCB1
-from simrl.learners.updates import Optimizer
-from simrl.policies.autoregressive import Autoregressive
-from simrl.policies.tabular import Tabular
-from simrl.sweeps.config import load
-from simrl.sweeps.grid import Sweep
-from simrl.sweeps.owned import own
-from simrl.sweeps.spec import Phases, Spec
-from simrl.types import (
-    Advantage,
-    Curriculum,
-    Environment,
-    Info,
-    Learner,
-    Outcome,
-    Policy,
-    Prior,
-    Rollout,
-    Shape,
-    Surrogate,
-    Verifier,
-)
-
 if TYPE_CHECKING:
-    from simrl import plots
+    from simrl import keys, measures, plots
+    from simrl.api import *  # noqa: F403
     from simrl.sweeps.export import export, long_table, score_arrays
     from simrl.sweeps.progress import Progress, ProgressBar
     from simrl.sweeps.run import open_results as open
@@ -73,25 +32,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "run": ("simrl.sweeps.run", "run"),
-    "open": ("simrl.sweeps.run", "open_results"),
-    "use_cpu_cores": ("simrl.sweeps.run", "use_cpu_cores"),
-    "Progress": ("simrl.sweeps.progress", "Progress"),
-    "ProgressBar": ("simrl.sweeps.progress", "ProgressBar"),
-    "phase_table": ("simrl.sweeps.table", "phase_table"),
-    "pooled_ratio": ("simrl.sweeps.statistics", "pooled_ratio"),
-    "hitting_table": ("simrl.sweeps.table", "hitting_table"),
-    "curve_table": ("simrl.sweeps.table", "curve_table"),
-    "each_cell": ("simrl.sweeps.table", "each_cell"),
-    "last_values": ("simrl.sweeps.table", "last_values"),
-    "left_out": ("simrl.sweeps.table", "left_out"),
-    "interval": ("simrl.sweeps.statistics", "interval"),
-    "export": ("simrl.sweeps.export", "export"),
-    "long_table": ("simrl.sweeps.export", "long_table"),
-    "score_arrays": ("simrl.sweeps.export", "score_arrays"),
-    "plots": ("simrl.plots", None),
-}
+_MODULES = ("keys", "measures", "plots")
+_HEAVY = {
+    "simrl.sweeps.run": ("run", "open", "use_cpu_cores"),
+    "simrl.sweeps.progress": ("Progress", "ProgressBar"),
+    "simrl.sweeps.statistics": ("interval", "pooled_ratio"),
+    "simrl.sweeps.table": (
+        "curve_table",
+        "each_cell",
+        "hitting_table",
+        "last_values",
+        "left_out",
+        "phase_table",
+    ),
+    "simrl.sweeps.export": ("export", "long_table", "score_arrays"),
+}  # module -> public names; it imports xarray, pandas or scipy.stats. The others are in simrl.api
 
 __all__ = [
     "PPO",
@@ -175,15 +130,19 @@ _POINTERS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SPELLINGS:
-        return globals()[_SPELLINGS[name]]
-    if name not in _LAZY:
+    if name in _MODULES:
+        return importlib.import_module(f"simrl.{name}")
+    known = _SPELLINGS.get(name, name)
+    if known not in __all__:
+        from simrl.errors import meant  # noqa: PLC0415
+
         hint = f"; write {_POINTERS[name]}" if name in _POINTERS else meant(name, __all__)
         line = f"module 'simrl' has no attribute {name!r}{hint}"
         raise AttributeError(line, name=name, obj=sys.modules[__name__])
-    module, attribute = _LAZY[name]
-    found = importlib.import_module(module)
-    return found if attribute is None else getattr(found, attribute)
+    module = next((module for module, names in _HEAVY.items() if known in names), "simrl.api")
+    attribute = "open_results" if known == "open" else known
+    value = globals()[known] = getattr(importlib.import_module(module), attribute)
+    return value
 
 
 def __dir__() -> list[str]:
