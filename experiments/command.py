@@ -1,18 +1,13 @@
 """What every experiment's command shares: arguments, progress, interrupts, programs on disk."""
 
 import argparse
-import gc
-import hashlib
 import multiprocessing
 import os
-import shlex
 import signal
-import socket
-import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +17,9 @@ import jax
 from rich.console import Console
 
 import simrl
+from simrl.cli.process import guarded, keep_programs
 
-GRACE = 3.0  # seconds after Ctrl-C or SIGTERM for what is being written
-# JAX's 1 s would leave out the programs of 0.1 to 0.5 s, of which a command has about ten.
-LEAST_COMPILE = 0.1  # seconds: quicker programs are not kept on disk
+__all__ = ["guarded"]  # of all commands
 
 
 def positive(text: str) -> int:
@@ -69,98 +63,6 @@ def arguments(name: str, about: str, seeds: int, quick: int) -> argparse.Namespa
     if not chosen.no_cache:
         keep_programs()
     return chosen
-
-
-def keep_programs() -> None:
-    """Keeps compiled programs in the user's cache folder; JAX_COMPILATION_CACHE_DIR goes first.
-
-    By processor: XLA makes programs for the one that it finds, and a home may be shared by several.
-    """
-    if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = str(root / "simrl" / "programs" / processor())
-    for name, value in (
-        ("jax_compilation_cache_dir", folder),
-        ("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE),
-    ):
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)  # of the process beside this one
-
-
-def processor() -> str:
-    """Returns a short name of this kind of processor, from what it can do."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    features = [line for line in lines if line.lower().startswith(("flags", "features"))]
-    text = f"{os.uname().machine} {features[:1]}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def guarded(main: Callable[[], None]) -> None:
-    """Runs a command; what the user can mend is one line on stderr and exit status 2.
-
-    Ctrl-C and SIGTERM end it with status 130 and 143, and one line on how to go on.
-    """
-    # What is imported stays, and what is traced is many small objects: to look for garbage among
-    # them as often as Python does is 2 % of what it takes to make the programs.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    try:
-        with interrupts():
-            main()
-    except (simrl.SpecError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as interrupt:
-        leave(*(interrupt.args or (signal.SIGINT,)))
-
-
-@contextmanager
-def interrupts() -> Iterator[None]:
-    """Turns SIGTERM into KeyboardInterrupt; ends the process if that takes longer than GRACE.
-
-    The main thread hears of no signal while it waits for a compiler or a device in C++, so another
-    one does. No block is damaged: one has its name only when it is complete.
-    """
-    ears, mouth = socket.socketpair()
-    mouth.setblocking(False)
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(ears,), daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, before)
-        mouth.close()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
-def _listen(ears: socket.socket) -> None:
-    """Ends the process some time after the first signal."""
-    with ears:
-        number = ears.recv(1)
-    if number:
-        time.sleep(GRACE)
-        leave(number[0])
-
-
-_LEAVING = threading.Lock()
-
-
-def leave(number: int) -> None:
-    """Ends the process at once, whatever its threads do: says how to go on, once."""
-    if _LEAVING.acquire(blocking=False):
-        resume = shlex.join(["python", *sys.orig_argv[1:]])
-        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides the cursor
-        text = f"{shown}\ninterrupted; stored blocks are complete, to resume: {resume}"
-        print(text, file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(128 + number)
 
 
 @contextmanager

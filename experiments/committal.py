@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import simrl
-from experiments import captions, command, committal_check, tables
+from experiments import captions, command, committal_check
 from experiments.verdicts import ERRORS, FEW, told, verdict
 from simrl import plots
+from simrl.cli import tables
 
 SEEDS, QUICK = 10_000, 500
 CHECKED = 2000  # runs of the independent program for each condition

@@ -23,8 +23,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import command, tables
+from experiments import command
 from simrl import plots
+from simrl.cli import tables
 from simrl.measures import gradients, guesses, information
 
 LEAST, MOST, NOMINAL = 0.93, 0.97, 0.95

@@ -15,8 +15,8 @@ import xarray as xr
 from rich.console import Console
 
 import simrl
-from experiments import tables
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
+from simrl.cli import tables
 
 SIZE, LENGTH, GUESSES = 4, 2, 32
 RATE = {"name": "sgd", "learning_rate": 4.0}

@@ -7,9 +7,9 @@ import pandas as pd
 from rich.console import Console
 
 import simrl
-from experiments import tables
 from experiments.efficiency_map_claims import claims
 from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY, ONE_TOKEN
+from simrl.cli import tables
 
 PHASES = {
     "learner": "learner",

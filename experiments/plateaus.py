@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, plateaus_check, tables
+from experiments import captions, command, plateaus_check
 from experiments.verdicts import verdict
 from simrl import plots
+from simrl.cli import tables
 
 REWARDS = (1.0, 0.9, 0.1)
 RATE, STEPS, QUICK = 0.4, 65_536, 2000

@@ -17,9 +17,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, regret_check, tables
+from experiments import captions, command, regret_check
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
+from simrl.cli import tables
 from simrl.measures.regret import lai_robbins_rate
 
 SEEDS, QUICK = 1000, 100

@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import simrl
-from experiments import captions, command, tables
+from experiments import captions, command
 from simrl import plots
+from simrl.cli import tables
 
 PLAIN = "RLOO"  # what the others are compared with
 PASS_RATE = 0.9

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 import simrl
-from experiments import captions, command, search_figure, tables
+from experiments import captions, command, search_figure
 from experiments.search_runs import (
     ARMS,
     GROUP,
@@ -31,6 +31,7 @@ from experiments.search_runs import (
     searches,
 )
 from experiments.verdicts import ERRORS, error_of, told, verdict
+from simrl.cli import tables
 from simrl.measures import gradients
 
 SEEDS, QUICK = 10_000, 256

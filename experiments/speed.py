@@ -25,8 +25,8 @@ from experiments import command, speed_check, speed_costs, speed_figure, speed_w
 from experiments import speed_roofline as roofline
 from experiments import speed_table as tables
 from experiments import speed_workloads as workloads
-from experiments import tables as printed
 from simrl import plots
+from simrl.cli import tables as printed
 
 ROUNDS = 3
 

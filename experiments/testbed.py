@@ -20,9 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import simrl
-from experiments import captions, command, tables, testbed_check
+from experiments import captions, command, testbed_check
 from experiments.verdicts import ERRORS, error_of, settled, told, verdict
 from simrl import plots
+from simrl.cli import tables
 
 SEEDS, QUICK = 20_000, 500
 CHECKED = 4000  # runs of the independent program for each condition

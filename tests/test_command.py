@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 
 from experiments import __main__ as experiments_main
-from experiments import command, tables
+from experiments import command
+from simrl.cli import tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +96,8 @@ WATCHED = """
 import time
 import pandas as pd
 import simrl
-from experiments import command, tables
+from experiments import command
+from simrl.cli import tables
 
 console, clock = command.console(), command.Clock()
 with clock.bar("runs") as bar:
@@ -146,6 +148,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from experiments import command
+from simrl.cli import process
 
 
 def main():
@@ -157,7 +160,7 @@ def main():
 
 
 if __name__ == "__main__":
-    command.GRACE = 0.1
+    process.GRACE = 0.1
     # A job in the background inherits that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     command.guarded(main)

@@ -1,0 +1,1 @@
+"""The `simrl` command: parses its arguments, calls the public functions, prints."""
