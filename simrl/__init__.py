@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simrl import keys, measures, plots
     from simrl.api import *  # noqa: F403
     from simrl.sweeps.export import export, long_table, score_arrays
+    from simrl.sweeps.planning import plan
     from simrl.sweeps.progress import Progress, ProgressBar
     from simrl.sweeps.run import open_results as open
     from simrl.sweeps.run import run, use_cpu_cores
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _MODULES = ("keys", "measures", "plots")
 _HEAVY = {
     "simrl.sweeps.run": ("run", "open", "use_cpu_cores"),
+    "simrl.sweeps.planning": ("plan",),
     "simrl.sweeps.progress": ("Progress", "ProgressBar"),
     "simrl.sweeps.statistics": ("interval", "pooled_ratio"),
     "simrl.sweeps.table": (
@@ -105,6 +107,7 @@ __all__ = [
     "open",
     "own",
     "phase_table",
+    "plan",
     "plots",
     "pooled_ratio",
     "run",

@@ -29,14 +29,18 @@ def keep_programs() -> None:
 
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = str(root / "simrl" / "programs" / processor())
     for name, value in (
-        ("jax_compilation_cache_dir", folder),
+        ("jax_compilation_cache_dir", str(program_folder())),
         ("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE),
     ):
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # of the process beside this one
+
+
+def program_folder() -> Path:
+    """Returns where commands keep compiled programs, for this kind of processor."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "simrl" / "programs" / processor()
 
 
 def processor() -> str:
@@ -60,6 +64,9 @@ def guarded(main: Callable[[], None]) -> None:
     try:
         with interrupts():
             main()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes to it
+        sys.exit(0)
     except (SpecError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -106,7 +113,9 @@ _LEAVING = threading.Lock()
 def leave(number: int) -> None:
     """Ends the process at once, whatever its threads do: says how to go on, once."""
     if _LEAVING.acquire(blocking=False):
-        resume = shlex.join(["python", *sys.orig_argv[1:]])
+        words = sys.orig_argv[1:]
+        script = bool(words) and Path(words[0]).name == "simrl"
+        resume = shlex.join(["simrl", *words[1:]] if script else ["python", *words])
         shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides the cursor
         text = f"{shown}\ninterrupted; stored blocks are complete, to resume: {resume}"
         print(text, file=sys.stderr, flush=True)

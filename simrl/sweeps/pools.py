@@ -36,7 +36,7 @@ def run(
     before is written down by another thread. Left early (Ctrl-C), nothing under way is waited for.
     """
     compiler, writer = ThreadPoolExecutor(max_workers=2), Background()
-    kinds_of = {i: _kind(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
+    kinds_of = {i: kind_of(cells[i].spec, mesh) for i in {group[0][0] for group in groups}}
     kinds = [kinds_of[group[0][0]] for group in groups]
     waiting: dict[Any, Future] = {}
     try:
@@ -134,7 +134,7 @@ def _setup(spec: Spec, mesh: Any) -> tuple[Setup, Any, pool.Schedule]:
     return setup, spec.base_seed, schedule
 
 
-def _kind(spec: Spec, mesh: Any) -> tuple:
+def kind_of(spec: Spec, mesh: Any) -> tuple:
     """What specs that run together have in common: all but numbers."""
     structure = jax.tree.structure(specs.parts(spec))
     # Pools of seeds that never stop are launched otherwise.
@@ -151,7 +151,7 @@ def split(cells: list[Cell], pieces: list[Piece], mesh: Any) -> Iterator[list[Pi
     """Pieces that run together: neighbours that differ in numbers alone, a pool full."""
     group: list[Piece] = []
     last, room = None, 0
-    kinds = {i: _kind(cells[i].spec, mesh) for i in {piece[0] for piece in pieces}}
+    kinds = {i: kind_of(cells[i].spec, mesh) for i in {piece[0] for piece in pieces}}
     for piece in pieces:
         spec, kind = cells[piece[0]].spec, kinds[piece[0]]
         size = piece[2] - piece[1] + 1

@@ -93,7 +93,7 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
     store = None if folder is None else Store(folder, sweep.describe(cells))
     if store is not None:
         fingerprints.refuse_changes(store.path, store.description["cells"])
-    missing = [(i, *ends) for i in positions for ends in _missing(store, cells[i], wanted)]
+    missing = [(i, *ends) for i in positions for ends in missing_blocks(store, cells[i], wanted)]
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     # The folder is made only now, when nothing is left to refuse.
     sessions = _sessions(store, [cells[i].spec for i in positions], mesh, noted=bool(missing))
@@ -157,7 +157,7 @@ def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
     return data.assign_attrs(provenance.attributes(cells, stored["sessions"]))
 
 
-def _missing(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:
+def missing_blocks(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[tuple[int, int]]:
     """Runs of consecutive wanted seeds that are not stored, cut at multiples of BLOCK."""
     absent = wanted
     for first, last in [] if store is None else store.blocks(identity.cell_hash(cell.spec)):
@@ -186,7 +186,7 @@ def _stored(store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray) ->
 
     Raises SpecError where a wanted seed is in none of them: another process deleted its block.
     """
-    absent = _missing(store, cell, wanted)
+    absent = missing_blocks(store, cell, wanted)
     if absent:
         raise SpecError(
             f"{store.path}: the blocks of seeds {absent[0][0]} to {absent[-1][1]} of "

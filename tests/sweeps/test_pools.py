@@ -22,7 +22,7 @@ def test_the_key_of_all_streams_is_that_of_jax(base_seed):
 def kind_of(reward, learner, **changes):
     world = simrl.Sequence(4, 2, reward, **changes.pop("world", {}))
     spec = simrl.Spec(world, learner, max_steps=4, log_points=1, **changes)
-    return pools._kind(specs.resolved(spec), lanes.mesh_of(1))
+    return pools.kind_of(specs.resolved(spec), lanes.mesh_of(1))
 
 
 def test_worlds_that_differ_in_rewards_alone_are_one_program_to_who_reads_labels():
@@ -52,5 +52,5 @@ def test_worlds_that_differ_in_rewards_alone_are_one_program_to_who_reads_labels
 def test_how_often_is_sampled_enters_no_program_where_nothing_is(world, changes, num):
     guesses = simrl.PolicyGradient("leave_one_out", 2)
     specs_of_it = [simrl.Spec(world, guesses, num_redraws=n, **changes) for n in (32, 64)]
-    kinds = {pools._kind(specs.resolved(spec), lanes.mesh_of(1)) for spec in specs_of_it}
+    kinds = {pools.kind_of(specs.resolved(spec), lanes.mesh_of(1)) for spec in specs_of_it}
     assert len(kinds) == num

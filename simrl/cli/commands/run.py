@@ -1,0 +1,112 @@
+"""`simrl run`: a sweep, or what is missing of it."""
+
+import argparse
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import simrl
+from simrl.cli import process, summary, tables
+from simrl.errors import SpecError
+from simrl.sweeps import spec as specs
+
+# Variables of schedulers: the number of this job, the first number, how many there are.
+SCHEDULERS = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
+    ("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST"),
+    ("JOB_COMPLETION_INDEX", None, "JOB_COMPLETIONS"),
+    ("OMPI_COMM_WORLD_RANK", None, "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", None, "SLURM_NTASKS"),
+)
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Runs the sweep of a file; prints a row for each condition, and where the results are."""
+    if not arguments.no_cache:
+        process.keep_programs()
+    sweep = changed(simrl.load(arguments.file), arguments.set)
+    out = arguments.out or Path("results") / sweep.name
+    if arguments.dry_run:
+        print(planned(sweep, arguments.seeds, out))
+        return
+    share = of_scheduler() if arguments.shard == "auto" else arguments.shard
+    bar = simrl.ProgressBar(sweep.name)
+    data = simrl.run(sweep, arguments.seeds, out, devices=arguments.devices, progress=bar)
+    console = Console()
+    frame, title, keys = summary.summary(data)
+    tables.show(frame.head(summary.MOST_ROWS), title, console, keys)
+    if len(frame) > summary.MOST_ROWS:
+        more = len(frame) - summary.MOST_ROWS
+        console.print(f"{more} more conditions: simrl table {out}", soft_wrap=True)
+    lines = f"results: {out}; simrl figure {out}, simrl table {out}"
+    console.print(lines, highlight=False, soft_wrap=True)
+
+
+def planned(sweep: simrl.Sweep, seeds: int, out: Path) -> str:
+    """Returns what a run would take, as lines."""
+    plan = simrl.plan(sweep, seeds, out)
+    rows = {
+        "conditions": f"{plan.conditions:,}, of {seeds:,} seeds",
+        "to run": f"{plan.seed_runs:,} seed-runs in {plan.blocks:,} blocks; the rest is stored",
+        "programs": f"{plan.programs:,} to compile, unless they are in the cache",
+        "updates": f"at most {plan.updates:,}",
+        "samples": f"at most {plan.samples:,}",
+        "FLOPs": f"at most {plan.flops:.3g}, counted from the programs",
+        "disk": f"about {in_words(plan.disk)} in {out}",
+        "memory": f"about {in_words(plan.memory)} for the Dataset of all seeds",
+    }
+    width = max(map(len, rows)) + 2
+    return "\n".join(name.ljust(width) + text for name, text in rows.items())
+
+
+def in_words(num_bytes: float) -> str:
+    """Returns a number of bytes in a unit for a reader."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.3g} TB"
+
+
+def changed(sweep: simrl.Sweep, changes: Iterable[tuple[str, str]]) -> simrl.Sweep:
+    """Returns the sweep with fields set to a value, instead of the file's or of varying.
+
+    `changes`: pairs of a dotted path and a value as in TOML; text may stand without quotes. Raises
+    SpecError where there is no such field.
+    """
+    spec, vary = specs.resolved(sweep.spec), sweep.vary
+    for path, text in changes:
+        try:
+            spec = specs.put(spec, path, value_of(text))
+        except SpecError as error:
+            raise SpecError(f"--set {path}: {error}") from None
+        if isinstance(vary, Mapping):
+            vary = {axis: values for axis, values in vary.items() if axis != path}
+    return dataclasses.replace(sweep, spec=specs.resolved(spec), vary=vary)
+
+
+def value_of(text: str) -> Any:
+    """Returns the value of a word: as TOML reads it, or else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def of_scheduler() -> tuple[int, int]:
+    """Returns the share (i, n), 1 <= i <= n, that the variables of a scheduler name.
+
+    Raises SpecError where no scheduler has set any.
+    """
+    for own, first, count in SCHEDULERS:
+        if own in os.environ and count in os.environ:
+            start = int(os.environ.get(first or "", 0))
+            number, last = int(os.environ[own]) - start + 1, int(os.environ[count])
+            return number, last - start + 1 if count.endswith("LAST") else last
+    names = ", ".join(own for own, _, _ in SCHEDULERS)
+    raise SpecError(f"--shard auto: must be run by a scheduler that sets one of {names}")

@@ -1,0 +1,219 @@
+"""The `simrl` command: what it prints, refuses and writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import simrl
+from simrl import cli
+from simrl.cli import parser
+from simrl.cli.commands import list as listing
+from simrl.cli.commands import run
+from simrl.sweeps import identity
+from simrl.sweeps.spec import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+
+
+def output_of(capsys, *words):
+    cli.main(list(words))
+    return capsys.readouterr().out
+
+
+def refusal_of(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert len(line) <= 350
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["rnu"], "did you mean run?"),
+        (["run"], "required: FILE.toml"),
+        (["run", "a.toml", "--sedes", "4"], "did you mean --seeds?"),
+        (["run", "a.toml", "--seed", "4"], "unrecognized arguments: --seed 4"),
+        (["run", "a.toml", "--seeds", "0"], "--seeds: must be a whole number of at least 1"),
+        (["run", "a.toml", "--seeds", "4294967297"], "--seeds: must be in 1 ... 4294967296"),
+        (["run", "a.toml", "--shard", "4/3"], "--shard: must be i/n with 1 <= i <= n, or auto"),
+        (["run", "a.toml", "--set", "max_steps"], "--set: must be path=value, got 'max_steps'"),
+        (["run", "a.toml"], "cannot read a.toml: No such file or directory"),
+        (["table", "nowhere"], "no results at nowhere"),
+        (["table", "nowhere", "--kind", "phases"], "did you mean phase?"),
+        (["export", "nowhere"], "required: --to"),
+        (["export", "nowhere", "--to", "netcdf", "--file", "a.csv"], "must end in .nc"),
+        (["list", "leraner"], "did you mean learner?"),
+        (["init", "a b"], "NAME: must be of letters, digits, _, - and ., got 'a b'"),
+    ],
+)
+def test_bad_input_is_one_line(words, wanted, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert wanted in refusal_of(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", parser.COMMANDS)
+def test_help_has_an_example_in_80_columns(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example:\n  simrl {name}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"  {name} " in output_of(capsys)
+
+
+def test_help_imports_no_numerics():
+    program = "import sys; from simrl.cli import main; main(['run', '--help'])"
+    words = [sys.executable, "-X", "importtime", "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert imported & {"jax", "numpy", "pandas", "rich", "matplotlib"} == set()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder with the sweep that `simrl init` writes, run for a few seeds."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        cli.main(["init", "demo"])
+        cli.main(["run", "demo.toml", "--seeds", "16", "--no-cache"])
+    return folder
+
+
+def test_a_written_sweep_runs_and_is_read_from_its_folder_alone(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo)
+    assert "NAME: must be of a new file" in refusal_of(capsys, "init", "demo")
+    (demo / "demo.toml").rename(demo / "moved.toml")
+    try:
+        text = output_of(capsys, "table", "results/demo")
+        assert text.count("RLOO") == 6  # 2 rates x 3 thresholds
+        assert max(map(len, text.splitlines())) <= 80
+        assert "noise_scale" in output_of(capsys, "table", "results/demo", "--kind", "phase")
+        output_of(capsys, "table", "results/demo", "--kind", "curve", "--to", "curve.csv")
+        curve = pd.read_csv("curve.csv")
+        assert curve["num_seeds"].unique() == [16]
+        for words in (("pass_rate",), ("noise_scale", "--x", "pass_rate")):
+            written = output_of(capsys, "figure", "results/demo", "--quantity", *words)
+            file = f"results/demo/{words[0]}"
+            assert written == f"wrote {file}.pdf and {file}.png\n"
+            assert Path(f"{file}.png").read_bytes()[:4] == b"\x89PNG"
+        assert "demo.nc" in output_of(capsys, "export", "results/demo", "--to", "netcdf")
+        exported, stored = simrl.open("results/demo/demo.nc"), simrl.open("results/demo")
+        np.testing.assert_array_equal(exported["pass_rate"], stored["pass_rate"])
+    finally:
+        (demo / "moved.toml").rename(demo / "demo.toml")
+
+
+def test_a_run_says_what_was_found_and_where(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo)
+    text = output_of(capsys, "run", "demo.toml", "--seeds", "16", "--no-cache")  # stored
+    assert "4 conditions" in text
+    rates = [
+        float(line.split()[3]) for line in text.splitlines() if "±" in line and "16 of" in line
+    ]
+    stored = simrl.open("results/demo")
+    for rate in rates:
+        assert np.isclose(simrl.last_values(stored, "pass_rate").mean(-1), rate, atol=6e-4).any()
+    assert "results: results/demo" in text
+
+
+def test_a_dry_run_says_what_is_missing(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo)
+    before = sorted(demo.rglob("*"))
+    text = output_of(capsys, "run", "demo.toml", "--seeds", "300", "--dry-run")
+    assert sorted(demo.rglob("*")) == before
+    lines = dict(line.split(maxsplit=1) for line in text.splitlines())
+    num = 4 * (300 - 16)
+    assert lines["to"].startswith(f"run      {num:,} seed-runs in 8 blocks")  # cut at seed 256
+    assert lines["updates"] == f"at most {num * 500:,}"
+    assert lines["samples"] == f"at most {num * 500 * 16:,}"
+    assert lines["programs"].startswith("1 to compile")
+
+
+def test_a_dry_run_knows_the_size_of_what_is_written(demo):
+    sweep = simrl.load(demo / "demo.toml")
+    predicted = simrl.plan(sweep, 16).disk
+    actual = sum(file.stat().st_size for file in demo.rglob("*.npz"))
+    headers = 4 * 61 * 300  # files x arrays x what zip and npy say of each
+    assert abs(actual - headers - predicted) < 0.15 * actual
+
+
+def test_set_changes_a_field_or_takes_the_place_of_an_axis(demo):
+    sweep = simrl.load(demo / "demo.toml")
+    changed = run.changed(sweep, [("learner.group_size", "8"), ("environment.reward", "exact")])
+    assert {cell.spec.learner.group_size for cell in changed.cells()} == {8}
+    assert {cell.spec.environment.reward for cell in changed.cells()} == {"exact"}
+    path = "learner.optimizer.learning_rate"
+    fixed = run.changed(sweep, [(path, "0.5")])
+    assert [cell.coordinates for cell in fixed.cells()] == [
+        {"advantage": "REINFORCE"},
+        {"advantage": "RLOO"},
+    ]
+    rates = {cell.spec.learner.optimizer.numbers["learning_rate"] for cell in fixed.cells()}
+    assert rates == {0.5}
+    with pytest.raises(simrl.SpecError, match="did you mean group_size"):
+        run.changed(sweep, [("learner.grup_size", "8")])
+
+
+@pytest.mark.parametrize(
+    ("variables", "share"),
+    [
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5"}, (3, 8)),
+        ({"SLURM_ARRAY_TASK_ID": "0"}, (1, 8)),
+        ({"SGE_TASK_ID": "8", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "8"}, (8, 8)),
+        ({"OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_SIZE": "8"}, (8, 8)),
+    ],
+)
+def test_a_share_is_read_from_a_schedulers_variables(variables, share, monkeypatch):
+    for names in run.SCHEDULERS:
+        for name in filter(None, names):
+            monkeypatch.delenv(name, raising=False)
+    with pytest.raises(simrl.SpecError, match="--shard auto: must be run by a scheduler"):
+        run.of_scheduler()
+    if any(name.startswith("SLURM") for name in variables):
+        variables = {**variables, "SLURM_ARRAY_TASK_COUNT": "8"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run.of_scheduler() == share
+
+
+def test_every_registered_name_is_listed_with_a_sentence(capsys):
+    for family, known in FAMILIES.items():
+        text = output_of(capsys, "list", family)
+        for name, value in known.items():
+            assert f"\n  {name}\n" in text
+            assert len(listing.sentence(name, value)) > 10
+            assert f"{family} {name}" in output_of(capsys, "list", name)
+        shared = [name for name, value in known.items() if len(_of_type(known, value)) > 1]
+        assert set(shared) <= set(listing.VARIANTS)  # a record's documentation is of none of them
+
+
+def _of_type(known, value):
+    return [other for other in known.values() if type(other) is type(value) is not type]
+
+
+def test_doctor_names_versions_and_the_engine(capsys):
+    text = output_of(capsys, "doctor")
+    assert f"{simrl.__version__}" in text
+    assert identity.engine() in text
+
+
+def test_a_pipe_that_is_closed_ends_in_silence(demo):
+    words = f"{sys.executable} -m simrl table results/demo --kind phase | head -n 1"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-c", words], cwd=demo, env=environment, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
