@@ -1,12 +1,13 @@
 """`python -m experiments` lists the experiments; with a name and options it runs one."""
 
 import ast
-import difflib
 import importlib
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+
+from simrl.cli.parser import near
 
 NAMES = (
     "efficiency_map",
@@ -42,9 +43,7 @@ def main(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name.replace("-", "_") not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        text = f"must be one of {', '.join(NAMES)}, got {name!r}{hint}"
+        text = f"must be one of {', '.join(NAMES)}, got {name[:60]!r}{near(name, NAMES)}"
         print(f"error: experiment: {text}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [name, *rest]

@@ -4,7 +4,6 @@ import argparse
 import multiprocessing
 import os
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -17,29 +16,16 @@ import jax
 from rich.console import Console
 
 import simrl
+from simrl.cli.parser import Parser, positive
 from simrl.cli.process import guarded, keep_programs
 
-__all__ = ["guarded"]  # of all commands
+__all__ = ["guarded", "positive"]  # of all commands
 
 
-def positive(text: str) -> int:
-    """Returns a whole number of at least 1, for argparse."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
-    return number
-
-
-def parser(name: str, about: str, example: str = "--quick") -> argparse.ArgumentParser:
+def parser(name: str, about: str, example: str = "--quick") -> Parser:
     """Returns the parser of an experiment, whose docstring is `about`; refuses abbreviations."""
-    paragraphs = [textwrap.fill(paragraph, 79) for paragraph in about.strip().split("\n\n")]
-    return argparse.ArgumentParser(
-        prog=f"python -m experiments.{name}",
-        description="\n\n".join(paragraphs),
-        epilog=f"example:\n  python -m experiments.{name} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    prog = f"python -m experiments.{name}"
+    return Parser(prog, about, f"{prog} {example}")
 
 
 def arguments(name: str, about: str, seeds: int, quick: int) -> argparse.Namespace:

@@ -15,7 +15,8 @@ WIDTH = 79
 VARIANTS = {  # names that share a record
     "none": "The reward itself, without a baseline (REINFORCE).",
     "batch_mean": "Reward less the mean of its group (Dr. GRPO, Liu et al. 2025).",
-    "leave_one_out": "Reward less the mean of the others in the group (RLOO, Ahmadian et al. 2024).",
+    "leave_one_out": "Reward less the mean of the others in its group (RLOO, Ahmadian et al. "
+    "2024).",
     "group_normalised": "Reward less the group's mean, over its standard deviation (GRPO, Shao et "
     "al. 2024).",
     "group_normalised_sample": "As group_normalised, with the sample standard deviation.",
