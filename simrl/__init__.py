@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simrl.sweeps.run import open_results as open
     from simrl.sweeps.run import run, use_cpu_cores
     from simrl.sweeps.statistics import interval, pooled_ratio
+    from simrl.sweeps.status import status
     from simrl.sweeps.table import (
         curve_table,
         each_cell,
@@ -37,6 +38,7 @@ _MODULES = ("keys", "measures", "plots")
 _HEAVY = {
     "simrl.sweeps.run": ("run", "open", "use_cpu_cores"),
     "simrl.sweeps.planning": ("plan",),
+    "simrl.sweeps.status": ("status",),
     "simrl.sweeps.progress": ("Progress", "ProgressBar"),
     "simrl.sweeps.statistics": ("interval", "pooled_ratio"),
     "simrl.sweeps.table": (
@@ -112,6 +114,7 @@ __all__ = [
     "pooled_ratio",
     "run",
     "score_arrays",
+    "status",
     "use_cpu_cores",
 ]
 

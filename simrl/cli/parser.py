@@ -117,9 +117,6 @@ def _run(parser: Parser) -> None:
     add("--shard", type=shard, metavar="i/n|auto", help=text)
     add("--devices", type=positive, metavar="N", help="how many devices (default all)")
     add("--dry-run", action="store_true", help="say what would be run and what it takes")
-    add("--strict", action="store_true", help="stop at the first seed that diverges")
-    text = "a module of your own that the file may name"
-    add("--allow", action="append", default=[], metavar="MODULE", help=text)
     text = "do not keep compiled programs in the user's cache folder"
     add("--no-cache", action="store_true", help=text)
 

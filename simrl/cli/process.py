@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ def guarded(main: Callable[[], None]) -> None:
     # them as often as Python does is 2 % of what it takes to make the programs.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    warnings.formatwarning = _in_one_line
     try:
         with interrupts():
             main()
@@ -72,6 +74,11 @@ def guarded(main: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         leave(*(interrupt.args or (signal.SIGINT,)))
+
+
+def _in_one_line(message: object, *about: object, **more: object) -> str:
+    """A warning without the line of code that it came from, which is not the user's."""
+    return f"warning: {message}\n"
 
 
 @contextmanager

@@ -146,6 +146,23 @@ def dataset(
     return _assembled(name, found, seeds, product)
 
 
+def unfinished(
+    name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, *, product: bool
+) -> xr.Dataset:
+    """As `dataset`, of those of the seeds that any cell has, with one line on what is missing.
+
+    Raises SpecError where no cell has any.
+    """
+    have = [np.unique(_seeds_of(blocks)) for _, blocks in found]
+    present = np.intersect1d(seeds, np.concatenate(have))
+    if present.size == 0:
+        raise SpecError("nothing is stored yet of these seeds, and this share has none to run")
+    lacking = _lacking([np.intersect1d(seeds, own).size for own in have], seeds.size)
+    if lacking:
+        warnings.warn(f"{name}: {lacking}", stacklevel=5)
+    return _assembled(name, found, present, product)
+
+
 def _assembled(
     name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, product: bool
 ) -> xr.Dataset:

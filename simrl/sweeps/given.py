@@ -65,6 +65,14 @@ def path(value: Any, what: str) -> Path:
     return Path(value)
 
 
+def shard(value: Any) -> tuple[int, int] | None:
+    """The number of a share, from 1, and how many there are; None: all."""
+    row = None if value is None else _row(value)
+    if value is None or (row is not None and row.size == 2 and 1 <= row[0] <= row[1]):
+        return None if row is None else (int(row[0]), int(row[1]))
+    raise SpecError(f"shard: must be (i, n) with 1 <= i <= n, got {told(value)}")
+
+
 def function(value: Any, what: str, allowed: str = "a function") -> None:
     """Something to call, or None."""
     if value is not None and not callable(value):

@@ -57,13 +57,16 @@ def run(
     *,
     devices: int | None = None,
     only: Iterable[int] | None = None,
+    shard: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> xr.Dataset:
     """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
 
     `seeds`: how many, or which (`range(300, 400)`). `out`: the result folder; blocks that are there
     are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
-    positions of the cells to run, all by default. `progress`: True shows a bar, or lines
+    positions of the cells to run, all by default. `shard`: (i, n) trains the i-th of n shares of
+    the stored blocks alone, i from 1; any number of processes may share a folder, and the Dataset
+    has what is stored so far of all seeds. `progress`: True shows a bar, or lines
     where stderr is no terminal; a function is called with a `Progress` after each block. Raises
     SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
     """
@@ -72,10 +75,12 @@ def run(
     if isinstance(progress, bool):
         function = ProgressBar() if progress else None
     with function if isinstance(function, ProgressBar) else nullcontext():
-        return _run(sweep, seeds, out, devices, only, function)
+        return _run(sweep, seeds, out, devices, only, shard, function)
 
 
-def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: Any) -> Any:
+def _run(
+    sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, shard: Any, progress: Any
+) -> Any:
     """Runs a sweep; see `run`."""
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
@@ -85,7 +90,9 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
     positions, wanted = given.cells(only, len(cells)), given.seeds(seeds)
     num_devices = given.devices(devices)
     given.function(progress, "progress", "True or a function")
-    folder = None if out is None else given.path(out, "out")
+    folder, share = None if out is None else given.path(out, "out"), given.shard(shard)
+    if share and folder is None:
+        raise SpecError("shard cannot be combined with out=None: shares meet in a folder")
     try:
         mesh = lanes.mesh_of(num_devices)
     except ValueError as error:
@@ -93,7 +100,12 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
     store = None if folder is None else Store(folder, sweep.describe(cells))
     if store is not None:
         fingerprints.refuse_changes(store.path, store.description["cells"])
-    missing = [(i, *ends) for i in positions for ends in missing_blocks(store, cells[i], wanted)]
+    missing = [
+        (i, *ends)
+        for i in positions
+        for ends in missing_blocks(store, cells[i], wanted)
+        if share is None or in_share(share, i, ends[0])
+    ]
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     # The folder is made only now, when nothing is left to refuse.
     sessions = _sessions(store, [cells[i].spec for i in positions], mesh, noted=bool(missing))
@@ -108,11 +120,12 @@ def _run(sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, progress: An
             num_updates = int(block["total.step"].sum())
             report.block(positions.index(i), cells[i].coordinates, last - first + 1, num_updates)
     found = [
-        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i], wanted))
+        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i], wanted, share))
         for i in positions
     ]
     product = sweep.mode == "product" and len(found) == len(cells)
-    data = datasets.dataset(sweep.name, found, wanted, product=product)
+    make = datasets.dataset if share is None else datasets.unfinished
+    data = make(sweep.name, found, wanted, product=product)
     described = provenance.described([cells[i] for i in positions])
     return data.assign_attrs(provenance.attributes(described, sessions))
 
@@ -169,6 +182,15 @@ def missing_blocks(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
 
 
+def in_share(share: tuple[int, int], position: int, first: int) -> bool:
+    """Returns whether a block of the condition at a position is of the i-th of n shares.
+
+    It depends on neither what is stored nor how many seeds are wanted, and goes round both axes.
+    """
+    number, count = share
+    return (position + first // BLOCK) % count == number - 1
+
+
 def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     """Neighbours as one: only where they are stored blocks have a size."""
     found = pieces[:1]
@@ -181,13 +203,16 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     return found
 
 
-def _stored(store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray) -> list[Block]:
+def _stored(
+    store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray, share: Any = None
+) -> list[Block]:
     """Returns the blocks of the wanted seeds; those just computed are not read again.
 
     Raises SpecError where a wanted seed is in none of them: another process deleted its block.
+    With a share others may not have computed theirs yet.
     """
     absent = missing_blocks(store, cell, wanted)
-    if absent:
+    if absent and share is None:
         raise SpecError(
             f"{store.path}: the blocks of seeds {absent[0][0]} to {absent[-1][1]} of "
             f"{cell.coordinates or 'the condition'} disappeared during the run; run again"

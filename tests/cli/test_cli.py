@@ -1,7 +1,9 @@
 """The `simrl` command: what it prints, refuses and writes."""
 
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from simrl.cli import parser
 from simrl.cli.commands import list as listing
 from simrl.cli.commands import run
 from simrl.sweeps import identity
+from simrl.sweeps import run as sweep_run
 from simrl.sweeps.spec import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -217,3 +220,54 @@ def test_a_pipe_that_is_closed_ends_in_silence(demo):
     )
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+def test_shares_meet_in_one_folder_and_are_one_run(demo, tmp_path, monkeypatch):
+    sweep = simrl.load(demo / "demo.toml")
+    monkeypatch.setattr(sweep_run, "BLOCK", 4)
+    whole = simrl.run(sweep, 10, tmp_path / "whole")
+    names = {}
+    for number in (2, 3, 1):
+        before = set(tmp_path.glob("shares/blocks/*/*.npz"))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            part = simrl.run(sweep, 10, tmp_path / "shares", shard=(number, 3))
+        names[number] = set(tmp_path.glob("shares/blocks/*/*.npz")) - before
+        assert len(caught) == (number != 1)  # the others have not run yet
+    assert {number: len(own) for number, own in names.items()} == {1: 4, 2: 4, 3: 4}
+    assert part.identical(whole.assign_attrs(part.attrs))
+    blocks = [sorted(tmp_path.glob(f"{name}/blocks/*/*.npz")) for name in ("whole", "shares")]
+    assert [a.read_bytes() for a in blocks[0]] == [b.read_bytes() for b in blocks[1]]
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1,), "1/3", 2])
+def test_a_share_that_is_none_is_refused(shard, demo, tmp_path):
+    sweep = simrl.load(demo / "demo.toml")
+    with pytest.raises(simrl.SpecError, match=r"shard: must be \(i, n\) with 1 <= i <= n, got"):
+        simrl.run(sweep, 4, tmp_path / "none", shard=shard)
+    with pytest.raises(simrl.SpecError, match="shard cannot be combined with out=None"):
+        simrl.run(sweep, 4, shard=(1, 2))
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_says_what_is_missing_and_what_is_damaged(demo, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(demo / "results/demo", folder)
+    assert {(cell.seeds, cell.blocks) for cell in simrl.status(folder).cells} == {(16, 1)}
+    gone, hurt = sorted(folder.glob("blocks/*/*.npz"))[:2]
+    gone.unlink()
+    content = bytearray(hurt.read_bytes())
+    content[len(content) // 2] ^= 1
+    hurt.write_bytes(content)
+    (folder / ".partial-x.json").touch()
+    assert sum(len(cell.damaged) for cell in simrl.status(folder).cells) == 0  # nothing is read
+    found = simrl.status(folder, verify=True)
+    assert sorted(cell.seeds for cell in found.cells) == [0, 16, 16, 16]
+    assert [str(hurt) in line for cell in found.cells for line in cell.damaged] == [True]
+    assert (found.partial, found.most_seeds, found.sessions) == (1, 16, 1)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["status", str(folder), "--verify"])
+    assert ended.value.code == 1
+    text = capsys.readouterr().out
+    assert "4 conditions, 2 complete" in text
+    assert "1 files were being written" in text
