@@ -6,7 +6,10 @@ it, can commit to a wrong arm: a sampled arm that is paid more than the baseline
 however bad it is. With the value of the policy as baseline, or with b* + 1/2, it keeps exploring.
 Vanilla policy gradient takes smaller steps and does not commit at this learning rate.
 
-The independent program (`committal_check`) draws its own numbers; the shares are compared.
+b* depends on the estimator: sum (r / pi) / sum (1 / pi) for the natural gradient, E r|s|^2 / E|s|^2
+for the score s. "b* of the score" is the second under the natural gradient, of which nothing is
+claimed. The independent program (`committal_check`) has its own estimators, finds the baselines by
+minimising their variance numerically, and draws its own numbers; the shares are compared.
 """
 
 from typing import Any
@@ -29,17 +32,24 @@ CHECKED = 2000  # runs of the independent program for each condition
 RATE = 0.5
 STEPS = {"natural": 1000, "score": 5000}
 NAMES = {"natural": "natural policy gradient", "score": "vanilla policy gradient"}
+OF_SCORE = "b* of the score"
 SURE = 0.99  # a run has committed to an arm that is likelier than this
 BASELINES: dict[str, simrl.Oracle | str] = {
     "none": "none",
     "b* - 1/2": simrl.Oracle("minimum_variance", -0.5),
     "b*": simrl.Oracle("minimum_variance"),
     "b* + 1/2": simrl.Oracle("minimum_variance", 0.5),
+    OF_SCORE: simrl.Oracle("score_minimum_variance"),
     "value": simrl.Oracle("expected_reward"),
 }
+CONDITIONS = [(u, name) for u in STEPS for name in BASELINES if (u, name) != ("score", OF_SCORE)]
 # The claim: the share is above 0; of the others it is that they hardly ever do.
 COMMITS = {("natural", name) for name in ("none", "b* - 1/2", "b*")}
 RARE = 0.01
+FAILS, GREY = (
+    plots.CYCLE[1],
+    "0.45",
+)  # the colours of a claim that fails, of the independent program
 ARMS = ("right arm (1)", "wrong arm (0.7)", "wrong arm (0)", "none yet")
 
 SWEEP = simrl.Sweep(
@@ -58,12 +68,11 @@ SWEEP = simrl.Sweep(
             {"update": update, "baseline": name},
             {
                 "learner.surrogate": update,
-                "learner.advantage": advantage,
+                "learner.advantage": BASELINES[name],
                 "max_steps": STEPS[update],
             },
         )
-        for update in STEPS
-        for name, advantage in BASELINES.items()
+        for update, name in CONDITIONS
     ],
     name="committal",
     mode="list",
@@ -109,12 +118,12 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         low, high = stats.binomtest(row["wrong"], n).proportion_ci(method="exact")
         both = (row["wrong"] + row["checked_wrong"]) / (n + m)
         error = np.sqrt(both * (1 - both) * (1 / n + 1 / m))
-        commits = (row["update"], row["baseline"]) in COMMITS
+        commits = claimed(row["update"], row["baseline"])
         rows.append(
             {
                 "update": NAMES[row["update"]],
                 "baseline": row["baseline"],
-                "claimed": "> 0" if commits else f"< {RARE}",
+                "claimed": {True: "> 0", False: f"< {RARE}", None: "–"}[commits],
                 "independent": told(other, np.sqrt(other * (1 - other) / m)),
                 "measured": told(share, np.sqrt(share * (1 - share) / n)),
                 "95 %": f"{low:.4f} … {high:.4f}",
@@ -125,54 +134,79 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def settled(commits: bool, low: float, high: float, agrees: bool) -> str:
+def claimed(update: str, baseline: str) -> bool | None:
+    """Returns whether runs are claimed to commit; None where nothing is claimed."""
+    return None if baseline == OF_SCORE else (update, baseline) in COMMITS
+
+
+def settled(commits: bool | None, low: float, high: float, agrees: bool) -> str:
     """Returns the verdict on a share by its interval: above 0, or below RARE, as claimed."""
+    if not agrees:
+        return verdict(False)
+    if commits is None:
+        return "agrees"
     holds, fails = (low > 0, False) if commits else (high < RARE, low > RARE)
-    if not agrees or fails:
+    if fails:
         return verdict(False)
     return verdict(True) if holds else FEW
 
 
-def points(table: pd.DataFrame, ax: Axes, update: str) -> None:
-    """The share that commits to a wrong arm with each baseline, and its exact interval."""
-    rows = table[table["update"] == update].set_index("baseline").loc[list(BASELINES)]
-    colour = plots.CYCLE[list(STEPS).index(update)]
-    for place, (wrong, n) in enumerate(zip(rows["wrong"], rows["num_seeds"], strict=True)):
-        low, high = stats.binomtest(int(wrong), int(n)).proportion_ci(method="exact")
-        if wrong == 0:
-            ax.plot(high, place, marker="<", color=colour, markerfacecolor="white")
-            continue
-        ax.plot([low, high], [place, place], color=colour, linewidth=1)
-        ax.plot(wrong / n, place, marker="o", color=colour, markersize=4)
+def points(table: pd.DataFrame, verdicts: pd.DataFrame, ax: Axes, update: str) -> None:
+    """The shares that commit with each baseline by both programs, the claims and the verdicts."""
+    rows = table[table["update"] == update].reset_index(drop=True)
+    said = verdicts[verdicts["update"] == NAMES[update]].reset_index(drop=True)
+    for place, row in rows.iterrows():
+        share(ax, row["wrong"], row["num_seeds"], place - 0.15, plots.CYCLE[0], "o")
+        share(ax, row["checked_wrong"], row["checked"], place + 0.15, GREY, "s")
+        line = said.loc[place]
+        fails = line["verdict"] == verdict(False)
+        look: dict[str, Any] = {"color": FAILS if fails else "black", "va": "center"}
+        look["weight"] = "bold" if fails else "normal"
+        for x, text in ((1.03, line["claimed"]), (1.23, line["verdict"])):
+            ax.text(x, place, text, transform=ax.get_yaxis_transform(), fontsize=7, **look)
+    for x, text in ((1.03, "claim"), (1.23, "verdict")):
+        ax.text(x, -0.8, text, transform=ax.get_yaxis_transform(), fontsize=7, va="center")
+    ax.axvline(RARE, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     ax.set_xscale("log")
     ax.set(xlim=(1e-4, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="fraction of runs that commit")
-    ax.set_yticks(np.arange(len(rows)), [name.replace("-", "−") for name in rows.index])
+    ax.set_yticks(np.arange(len(rows)), [name.replace("-", "−") for name in rows["baseline"]])
     ax.grid(axis="x", linewidth=0.3)
 
 
-def figure(table: pd.DataFrame) -> Figure:
+def share(ax: Axes, count: int, total: int, place: float, colour: str, marker: str) -> None:
+    """A share with its exact interval; where it is 0, an open triangle at the upper end."""
+    low, high = stats.binomtest(int(count), int(total)).proportion_ci(method="exact")
+    if count == 0:
+        ax.plot(high, place, marker="<", color=colour, markerfacecolor="white", markersize=4)
+        return
+    ax.plot([low, high], [place, place], color=colour, linewidth=1)
+    ax.plot(count / total, place, marker=marker, color=colour, markersize=3.5)
+
+
+def figure(table: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
     """How often runs commit with each baseline, by natural and by vanilla policy gradient."""
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 2.1), layout="constrained")
+        made = Figure(figsize=(plots.TWO_COLUMNS, 2.3), layout="constrained")
         axes = made.subplots(1, 2)
         for ax, letter, update in zip(axes, "ab", STEPS, strict=True):
-            points(table, ax, update)
-            plots.panel_letter(ax, letter, f"{NAMES[update].capitalize()}, {STEPS[update]:,} steps")
+            points(table, verdicts, ax, update)
+            plots.panel_letter(ax, letter, f"{update.capitalize()}, {STEPS[update]:,} steps")
             ax.set_ylabel("baseline")
-        text = (
-            f"Runs of n = {int(table['num_seeds'].max()):,} that end with a probability above "
-            f"{SURE} of a suboptimal arm, with exact 95 % intervals; open triangles: upper end of "
-            "the interval where no run does."
-        )
-        captions.note(made, text)
     return made
 
 
-CAPTION = f"""
-Fraction of runs that commit to a suboptimal arm with each baseline, by natural (a) and vanilla (b)
-policy gradient; b* is the baseline of least variance, value that of the policy. Three arms with
-rewards 1, 0.7 and 0, learning rate {RATE}, uniform start, one sample an update. Bars: exact
-(Clopper-Pearson) 95 % intervals.
+def caption(table: pd.DataFrame) -> str:
+    """Returns the caption of the figure."""
+    num, checked = (int(table[name].max()) for name in ("num_seeds", "checked"))
+    return f"""
+Fraction of runs that commit to a suboptimal arm (end with a probability above {SURE} of it) with
+each baseline, by natural policy gradient (a) and by the score function (b, vanilla policy
+gradient). Circles: simrl, n = {num:,} runs; squares: the independent program, n = {checked:,};
+bars: exact (Clopper-Pearson) 95 % intervals; open triangles: their upper end where no run commits.
+b* is the baseline of least variance of the estimator in use, b* of the score that of the score
+function; value is that of the policy. A claim fails as well where the two programs differ by more
+than {ERRORS:g} standard errors. Three arms with rewards 1, 0.7 and 0, learning rate {RATE}, uniform
+start, one sample an update.
 """
 
 
@@ -189,7 +223,7 @@ def main() -> None:
     title = f"share of runs that commit to a wrong arm (probability above {SURE}); the independent "
     title += f"program makes {min(seeds, CHECKED):,} runs"
     tables.show(found, title, console, keys=2)
-    captions.save(figure(table), arguments.out, CAPTION)
+    captions.save(figure(table, found), arguments.out, caption(table))
     command.farewell(console, clock, arguments.out)
 
 

@@ -9,14 +9,20 @@ from experiments import committal, committal_check, plateaus, plateaus_check
 from simrl.measures import gradients
 
 
-def test_baselines_by_hand_are_those_of_the_measures():
+def test_baselines_by_search_are_those_of_the_measures():
     probs = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 20)
-    rewards = committal_check.REWARDS
-    wanted = [gradients.minimum_variance_baseline(row, rewards) for row in np.float32(probs)]
+    rewards, rows = committal_check.REWARDS, np.float32(probs)
+    score = [gradients.minimum_variance_baseline(row, rewards) for row in rows]
+    natural = [gradients.natural_baseline(row, rewards) for row in rows]
     for name, offset in (("b* - 1/2", -0.5), ("b*", 0.0), ("b* + 1/2", 0.5)):
-        found = committal_check.baseline_of(name, probs)
-        np.testing.assert_allclose(found, np.array(wanted) + offset, rtol=2e-5)
-    np.testing.assert_allclose(committal_check.baseline_of("value", probs), probs @ rewards)
+        for of, wanted in ((False, score), (True, natural)):
+            found = committal_check.baseline_of(name, of, probs)
+            np.testing.assert_allclose(found, np.array(wanted) + offset, rtol=2e-5)
+    found = committal_check.baseline_of("b* of the score", True, probs)
+    np.testing.assert_allclose(found, score, rtol=2e-5)
+    np.testing.assert_allclose(committal_check.baseline_of("value", True, probs), probs @ rewards)
+    sure = np.array([[1.0, 0.0, 0.0]])
+    assert np.isfinite(committal_check.baseline_of("b*", False, sure)).all()
 
 
 def test_one_step_by_hand():
@@ -43,6 +49,16 @@ def test_a_verdict_needs_the_claim_and_the_independent_program(wrong, other, sai
     row = {"update": "natural", "baseline": "none", "num_seeds": 1000, "wrong": wrong}
     row |= {"checked": 200, "checked_wrong": other}
     assert committal.judged(pd.DataFrame([row]))["verdict"].item() == said
+
+
+def test_what_is_not_claimed_is_compared_alone():
+    row = {"update": "natural", "baseline": committal.OF_SCORE, "num_seeds": 1000, "wrong": 300}
+    said = [
+        committal.judged(pd.DataFrame([row | {"checked": 200, "checked_wrong": other}]))
+        for other in (60, 120)
+    ]
+    assert [table["verdict"].item() for table in said] == ["agrees", "FAILS"]
+    assert said[0]["claimed"].item() == "–"
 
 
 def test_a_run_of_a_hundred_steps_is_the_one_by_hand():

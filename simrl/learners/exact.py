@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from simrl.learners import updates
-from simrl.measures import scores, units
+from simrl.measures import gradients, scores, units
 from simrl.types import Advantage, Array, Environment, Rollout, State, Surrogate, Task
 
 Statistics = Callable[[State, Task, Array], scores.ScoreStatistics]
@@ -39,16 +39,29 @@ def by_law(
         return None
 
     def of_probs(probs: Array, task: Task, prompt: Array) -> scores.ScoreStatistics:
-        if channel is None and environment.binary:
-            return scores.verdict_statistics(probs[0], reward_law(task, prompt)[0])
         if channel is None:
-            return scores.bandit_statistics(probs[0], *reward_law(task, prompt))
-        law = environment.target(task, prompt)
-        target = law if environment.noisy else jnp.argmax(law, axis=-1)
-        of_truth = scores.sequence_statistics(probs, target, channel)
-        return of_truth if verifier is None else units.verified_statistics(of_truth, *verifier)
+            law = reward_law(task, prompt)
+            if environment.binary:
+                return _with_natural(scores.verdict_statistics(probs[0], law[0]), probs, law[0])
+            return _with_natural(scores.bandit_statistics(probs[0], *law), probs, law[0])
+        hits = environment.target(task, prompt)
+        target = hits if environment.noisy else jnp.argmax(hits, axis=-1)
+        known = scores.sequence_statistics(probs, target, channel)
+        if verifier is not None:
+            known = units.verified_statistics(known, *verifier)
+            hits = verifier.false_positive * (1 - hits) + (1 - verifier.false_negative) * hits
+        alone = channel == "token" or probs.shape[0] == 1
+        return _with_natural(known, probs, hits) if alone else known
 
     return of_probs
+
+
+def _with_natural(
+    known: scores.ScoreStatistics, probs: Array, rewards: Array
+) -> scores.ScoreStatistics:
+    """Statistics of units of one symbol each, whose mean rewards are [L, V], with that baseline."""
+    rows = jnp.broadcast_to(rewards, probs.shape)
+    return known._replace(natural_baseline=jax.vmap(gradients.natural_baseline)(probs, rows))
 
 
 def required(statistics: Statistics | None) -> Statistics:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from simrl.learners import curricula, exact, fused, jumping, rollouts, updates
+from simrl.learners import curricula, exact, fused, jumping, oracles, rollouts, updates
 from simrl.learners.advantages import Affine
 from simrl.learners.surrogates import Score
 from simrl.learners.updates import Learning, Optimizer
@@ -33,8 +33,9 @@ class PolicyGradient:
         advantage: how the rewards of a group become weights. A name: none (reinforce), batch_mean
             (dr_grpo), leave_one_out (rloo), group_normalised (grpo), group_normalised_sample,
             constant, running_mean, maxrl, maxrl_centred, pass_at_k, pass_at_k_leave_one_out,
-            minimum_variance, expected_reward; None for none; or an object: `Affine`, `Constant`,
-            `Grouped`, `Oracle`, `simrl.Advantage` or a function (batch_size, length) -> one.
+            minimum_variance, score_minimum_variance, natural_minimum_variance, expected_reward;
+            None for none; or an object: `Affine`, `Constant`, `Grouped`, `Oracle`,
+            `simrl.Advantage` or a function (batch_size, length) -> one.
         group_size: B, answers to each prompt.
         num_groups: G, prompts of an update.
         optimizer: an `Optimizer`, or its name; SGD at rate 8, .25 for each of 32 samples.
@@ -64,7 +65,7 @@ class PolicyGradient:
         optimizer = self.optimizer.build()
         groups, size = batch = self.num_groups, self.group_size
         length = environment.shape.length
-        advantage = self.advantage.build(size, length)
+        advantage = oracles.serving(self.advantage, self.surrogate).build(size, length)
         belief = updates.belief(policy, length)
         surrogate = self.surrogate.build()
         statistics = exact.statistics(environment, belief) if policy.tabular else None

@@ -296,3 +296,17 @@ def minimum_variance_baseline(probs: Array, rewards: Array) -> Array:
     probs = as_float(probs)
     weights = probs * (complement(probs) ** 2 + sum_of_others(probs**2, probs))
     return jnp.sum(weights * jnp.asarray(rewards, probs.dtype)) / jnp.sum(weights)
+
+
+def natural_baseline(probs: Array, rewards: Array) -> Array:
+    """Constant baseline [] that minimises the variance of a bandit's natural gradient.
+
+    The estimator is (r - b) / pi_a (e_a - 1/K) for a pulled arm a, the score by the pseudo-inverse
+    of the Fisher information: sum (r / pi) / sum (1 / pi) over arms. Both inputs [K]; rewards are
+    means. Arms whose probability is 0 count alone: their mean reward is the limit.
+    Source: THEORY.md, section 3.
+    """
+    probs = as_float(probs)
+    least = jnp.min(probs)
+    weights = jnp.where(probs > 0, least / jnp.where(probs > 0, probs, 1), 1.0)
+    return jnp.sum(weights * jnp.asarray(rewards, probs.dtype)) / jnp.sum(weights)

@@ -1,5 +1,6 @@
 """Credited units: the statistics of their rewards and scores, and units whose reward is 0 or 1."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ class ScoreStatistics(NamedTuple):
     reward_variance: Array  # [U] Var r
     success_spread: Array  # [U] tr Cov(s | r = 1); NaN unless r is 0 or 1
     failure_spread: Array  # [U] tr Cov(s | r = 0); NaN unless r is 0 or 1
+    natural_baseline: Array | float = math.nan  # [U] `gradients.natural_baseline`, where it is set
 
 
 class Hits(NamedTuple):

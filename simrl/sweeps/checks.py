@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from simrl.engine import asked, clock
-from simrl.learners import curricula, exact, jumping, lumping, updates
+from simrl.learners import curricula, exact, jumping, lumping, oracles, updates
 from simrl.learners.policy_gradient import PolicyGradient
 from simrl.policies.dependence import MAX_ENUMERATED
 from simrl.policies.tabular import Tabular
@@ -29,7 +29,11 @@ def match_problems(spec: Any) -> list[str]:
     if oracle and not (isinstance(spec.learner, PolicyGradient) and _has_statistics(spec)):
         told = "policy_gradient, a tabular policy and a closed law of rewards"
         return [f"advantage {advantage.rule} needs {told}"]
-    found = surrogate_problems(spec) or prompt_problems(spec, spec.environment.build())
+    found = (
+        oracle_problems(spec)
+        or surrogate_problems(spec)
+        or prompt_problems(spec, spec.environment.build())
+    )
     if found:
         return found
     if spec.engine == "jump":
@@ -83,6 +87,21 @@ def teacher_forced_problems(spec: Any, environment: Environment) -> list[str]:
         f"{name} cannot be combined with this policy: {reason}"
         for name, asked in wanted.items()
         if asked
+    ]
+
+
+def oracle_problems(spec: Any) -> list[str]:
+    """Why the natural gradient's baseline is not known here."""
+    learner, environment = spec.learner, spec.environment.build()
+    advantage = oracles.serving(
+        getattr(learner, "advantage", None), getattr(learner, "surrogate", None)
+    )
+    natural = getattr(advantage, "rule", None) == oracles.NATURAL
+    if not natural or environment.shape.length == 1 or environment.channel == "token":
+        return []
+    return [
+        f"{learner.advantage.rule} cannot be combined with natural here: the baseline of answers "
+        "of several symbols is known for reward token alone; score_minimum_variance is the score's"
     ]
 
 

@@ -507,7 +507,9 @@ def vary(*values):
     return np.resize(np.float32(values), LANES)
 
 
-MINIMUM, EXPECTED = (simrl.Oracle(rule, vary(0, 0.5, -0.5)) for rule in oracles.RULES)
+MINIMUM, OF_SCORE, OF_NATURAL, EXPECTED = (
+    simrl.Oracle(rule, vary(0, 0.5, -0.5)) for rule in oracles.RULES
+)
 SCORE = surrogates.Score()
 NATURAL, ENTROPY = surrogates.Natural(), simrl.Penalised(vary(0.7, 0.0))
 TO_START, BOTH = simrl.Penalised(None, vary(0.4, 2.0)), simrl.Penalised(vary(0.7), vary(0.4, 0.0))
@@ -526,14 +528,20 @@ UNRELIABLE = {
 TOLD = {
     # world: (advantage, surrogate, curriculum) of each learner; all where their code may differ
     "gaussian-4": [(LEAVE_ONE_OUT, BY_POSITION)],
-    "gaussian-contexts": [(MINIMUM, NATURAL), (RUNNING, BOTH), (MINIMUM, CHECKED_BY_ANSWER)],
+    "gaussian-contexts": [
+        (MINIMUM, NATURAL),
+        (OF_SCORE, NATURAL),
+        (OF_NATURAL, SCORE),
+        (RUNNING, BOTH),
+        (MINIMUM, CHECKED_BY_ANSWER),
+    ],
     "one_right-4": [(MINIMUM, ENTROPY), (EXPECTED, SCORE), (LEAVE_ONE_OUT, NATURAL)],
     "token-fixed-4": [(RUNNING, CHECKED), (NORMALISED, BY_POSITION), (LEAVE_ONE_OUT, BY_ANSWER)],
     "bernoulli-noisy": [(MINIMUM, SCORE)],
     "exact-noisy": [(EXPECTED, TO_START)],
     "token-noisy-several": [(MINIMUM, SCORE, BAND)],
     "fraction-groups": [(MINIMUM, SCORE), (RUNNING, TO_START), (NORMALISED, BY_ANSWER)],
-    "prefix-fixed-4": [(MINIMUM, NATURAL)],
+    "prefix-fixed-4": [(OF_SCORE, NATURAL)],
     "token-prompts": [(EXPECTED, BOTH, BAND), (RUNNING, NATURAL)],
     "reward_to_go-zipf-several": [(MINIMUM, TO_START)],
     "exact-several": [
