@@ -2,37 +2,39 @@
 
 Claim (Patel 2025): a supervised sample is worth -log p bits and a right/wrong reward at most the
 binary entropy of the pass rate p, so policy gradient learns next to nothing while p is small; its
-gradient is noisy early, supervised learning's late. Measured here in four worlds for supervised
-learning and three policy gradients, each at its best of 8 learning rates.
+gradient is noisy early, supervised learning's late. Measured here where all learners see equally
+many samples per update and move by the same rate per sample; what depends on the batch size and on
+the rate is measured by both.
 """
 
+import argparse
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
+import pandas as pd
 import xarray as xr
 
 import simrl
 from experiments import (
-    captions,
     command,
+    efficiency_map_batches,
     efficiency_map_figure,
     efficiency_map_tables,
     efficiency_map_worlds,
 )
-from experiments.efficiency_map_forms import closed_forms
 
-SEEDS, RATE_SEEDS = 4096, 256
-QUICK_SEEDS, QUICK_RATE_SEEDS = 128, 32
-GROUP = 32
+SEEDS, RATE_SEEDS = 2048, 256
+QUICK_SEEDS = 256
+NOISY_BATCH = 32
 
-# Learning rates per sample, for both kinds of learner: the update of a batch of B uses B times it.
-# At 1 the logit of the right answer moves by at most 1 nat per right sample, so no phase is jumped
-# over while successes are rare. In a world with one right answer there is no best rate below
-# infinity (one success tells all), hence a cap.
-CLEAN_RATES = tuple(round(2.0 ** (-k / 2), 4) for k in range(7, -1, -1))
-NOISY_RATES = tuple(2.0**-k for k in range(7, -1, -1))  # noise has a best rate below the cap
-LABEL_RATES = tuple(2.0**-k for k in range(10, 2, -1))  # lower still: labels are followed at once
+# Learning rates per sample, common to both kinds of learner: the update of a batch of B uses B
+# times it. At 1 nat a right sample moves the log-odds of the right answer by at most 1, so that no
+# phase is jumped over. With one right answer no rate is best: one success tells all.
+COMMON_RATE = 1.0
+RATES = (1 / 16, 1 / 4, COMMON_RATE, 4.0, 16.0)
+# Noise has a best rate, another for each learner, chosen on seeds that are not reported.
+NOISY_RATES = tuple(2.0**-k for k in range(7, -1, -1))
+LABEL_RATES = tuple(2.0**-k for k in range(10, 2, -1))  # lower: labels are followed at once
 
 CLEAN = simrl.Phases("log_odds", low=-7.0, high=4.6, num=12)
 NOISY = simrl.Phases("excess_loss", low=-12.0, high=3.0, num=15)
@@ -55,30 +57,45 @@ WORLDS = {
         "phases": NOISY,
     },
 }
-NOISY_WORLD = "noisy labels"
-LEARNERS = ("supervised", "none", "batch_mean", "leave_one_out")
+ONE_TOKEN, NOISY_WORLD = "one token", "noisy labels"
+LEARNERS = ("supervised", "none", "expected_reward")  # with batches of 1
+NOISY_LEARNERS = ("supervised", "none", "leave_one_out")  # with batches of NOISY_BATCH
 
-BASE = simrl.Spec(max_steps=16384, stop_pass_rate=0.99, log_points=20)
+BATCHES = (1, 4, 16, 32)
+THIRD = 1 / 3  # pass rate from which learners are compared by batch size
+OVERLAP_STARTS = (0.13, 0.9)  # others, for the information of a batch of rollouts
+BATCH_RATES = (1 / 32, COMMON_RATE)
+BATCH_LEARNERS = ("supervised", "none", "batch_mean", "leave_one_out")
+
+BASE = simrl.Spec(max_steps=2**20, stop_pass_rate=0.99, log_points=20, engine="auto")
+
+
+def learners(world: str) -> tuple[str, ...]:
+    """Returns the learners that are compared in a world."""
+    return NOISY_LEARNERS if world == NOISY_WORLD else LEARNERS
 
 
 def rates(world: str, learner: str) -> tuple[float, ...]:
-    """The 8 learning rates per sample that a learner is compared at."""
-    if world != NOISY_WORLD:
-        return CLEAN_RATES
-    return LABEL_RATES if learner == "supervised" else NOISY_RATES
+    """Returns the learning rates per sample of a learner."""
+    if world == NOISY_WORLD:
+        return LABEL_RATES if learner == "supervised" else NOISY_RATES
+    # A baseline changes the policy at every failure: slow rates would take minutes.
+    return RATES if world == ONE_TOKEN and learner != "expected_reward" else (COMMON_RATE,)
+
+
+def updates(learner: str, batch: int, rate: float) -> dict[str, object]:
+    """Returns a learner with a batch size and a learning rate per sample."""
+    if learner == "supervised":
+        made = {"name": "supervised", "batch_size": batch}
+    else:
+        made = {"name": "policy_gradient", "advantage": learner, "group_size": batch}
+    return {"learner": made, "learner.optimizer.learning_rate": rate * batch}
 
 
 def changes(world: str, learner: str, rate: float) -> dict[str, object]:
-    """The condition of one world, learner and learning rate per sample."""
-    supervised = learner == "supervised"
-    # Repeats of a fixed label teach nothing and would make supervised learning look poor.
-    batch = 1 if supervised and world != NOISY_WORLD else GROUP
-    made: dict[str, object] = dict(WORLDS[world])
-    if supervised:
-        made["learner"] = {"name": "supervised", "batch_size": batch}
-    else:
-        made["learner"] = {"name": "policy_gradient", "advantage": learner, "group_size": batch}
-    made["learner.optimizer.learning_rate"] = rate * batch
+    """Returns the condition of one world, learner and learning rate per sample."""
+    batch = NOISY_BATCH if world == NOISY_WORLD else 1
+    made = {**WORLDS[world], **updates(learner, batch, rate)}
     # A stretch is measured once: long enough to be cheap, short enough to stay in its phase.
     made["observe_every"] = max(1, round(0.5 / rate))
     if world == NOISY_WORLD:
@@ -88,75 +105,112 @@ def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     return made
 
 
-def sweep(worlds: Iterable[str]) -> simrl.Sweep:
-    """Returns every learner at every rate in some worlds."""
-    cells = [
-        ({"world": world, "learner": learner, "rate": rate}, changes(world, learner, rate))
+def conditions(worlds: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns the world, learner and rate of every cell."""
+    return [
+        {"world": world, "learner": learner, "rate": rate}
         for world in worlds
-        for learner in LEARNERS
+        for learner in learners(world)
         for rate in rates(world, learner)
     ]
-    return simrl.Sweep(BASE, cells, name="efficiency_map", mode="list")
 
 
-SWEEP = sweep(WORLDS)
-QUICK_WORLDS = (efficiency_map_figure.ONE_TOKEN,)  # each world has programs of its own to compile
+def sweep(cells: Iterable[dict[str, Any]]) -> simrl.Sweep:
+    """Returns the sweep of some conditions."""
+    listed = [(labels, changes(**labels)) for labels in cells]
+    return simrl.Sweep(BASE, listed, name="efficiency_map", mode="list")
 
 
-def best(data: xr.Dataset) -> list[int]:
-    """Positions of each learner's best rate, by samples to p >= .9; ties and censoring count.
+def batch_changes(learner: str, start: float, batch: int, rate: float) -> dict[str, object]:
+    """Returns the condition of one update from a pass rate `start`."""
+    policy = {"name": "tabular", "start": "pretrained", "pass_rate": start}
+    return {**WORLDS[ONE_TOKEN], **updates(learner, batch, rate), "policy": policy}
 
-    Supervised learning on noisy labels never gets there: it is judged by the excess loss averaged
-    over the samples it was given.
+
+def batch_conditions() -> list[dict[str, Any]]:
+    """Returns the learner, pass rate, batch size and rate per sample of every single update."""
+    compared = [
+        {"learner": learner, "start": THIRD, "batch": batch, "rate": rate}
+        for batch in BATCHES
+        for rate in BATCH_RATES
+        for learner in (BATCH_LEARNERS if batch > 1 else BATCH_LEARNERS[:2])
+    ]
+    return compared + [
+        {"learner": "none", "start": start, "batch": batch, "rate": BATCH_RATES[0]}
+        for batch in BATCHES
+        for start in OVERLAP_STARTS
+    ]
+
+
+SWEEP = sweep(conditions(WORLDS))
+QUICK_WORLDS = (ONE_TOKEN,)  # each world has programs of its own to compile
+BATCH_SWEEP = simrl.Sweep(
+    simrl.Spec(max_steps=1, log_points=1),
+    [(labels, batch_changes(**labels)) for labels in batch_conditions()],
+    name="efficiency_map_batches",
+    mode="list",
+)
+
+
+def best(data: xr.Dataset) -> list[dict[str, Any]]:
+    """Returns the condition of each learner's best rate on noisy labels.
+
+    By samples to p >= .9, where ties and censoring count. Supervised learning never gets there: it
+    is judged by the excess loss averaged over the samples it was given.
     """
     hits = simrl.hitting_table(data)
-    hits = hits[hits["pass_rate"] == 0.9].reset_index(drop=True)
-    noisy = (hits["world"] == NOISY_WORLD) & (hits["learner"] == "supervised")
-    excess = np.zeros(len(hits))
-    if noisy.any():
-        sums = data[["phase_gap", "phase_trajectories"]]
-        excess = np.array([_mean_excess(cell) for _, cell in simrl.each_cell(sums)])
-    score = np.where(noisy, excess, hits["samples_mean"])
-    order = hits.assign(
-        score=score, late=np.where(noisy, 0, hits["num_seeds"] - hits["num_reached"])
-    )
-    chosen = order.sort_values(["late", "score"]).groupby(["world", "learner"], sort=False).head(1)
-    return sorted(int(i) for i in chosen.index)
+    hits = hits[(hits["pass_rate"] == 0.9) & (hits["world"] == NOISY_WORLD)]
+    sums = data[["phase_gap", "phase_trajectories"]]
+    cells = [cell for cell in simrl.each_cell(sums) if cell[0]["learner"] == "supervised"]
+    excess = {labels["rate"]: _mean_excess(cell) for labels, cell in cells}
+    guessing = hits["learner"] != "supervised"
+    score = hits["samples_mean"].where(guessing, hits["rate"].map(excess))
+    late = (hits["num_seeds"] - hits["num_reached"]).where(guessing, 0)
+    order = hits.assign(score=score, late=late).sort_values(["late", "score"])
+    chosen = order.groupby("learner", sort=False).head(1)
+    return chosen[["world", "learner", "rate"]].to_dict("records")
 
 
 def _mean_excess(cell: xr.Dataset) -> float:
     return float(cell["phase_gap"].sum() / cell["phase_trajectories"].sum())
 
 
+def tables(arguments: argparse.Namespace, clock: command.Clock) -> dict[str, pd.DataFrame]:
+    """Runs what is missing; returns the tables by the names of their files."""
+    cells = conditions(QUICK_WORLDS if arguments.quick else WORLDS)
+    made, out, seeds = sweep(cells), arguments.out, arguments.seeds
+    noisy = [i for i, labels in enumerate(cells) if labels["world"] == NOISY_WORLD]
+    reported, results = [i for i in range(len(cells)) if i not in noisy], {}
+    if noisy:  # the best rate of some seeds is too good for them: it is reported on others
+        others = range(seeds, seeds + min(seeds, RATE_SEEDS))
+        options = {"out": out, "devices": arguments.devices}
+        bar = clock.bar("learning rates")
+        compared = simrl.run(made, others, only=noisy, progress=bar, **options)
+        chosen = best(compared)
+        reported += [i for i in noisy if cells[i] in chosen]
+        results["rates"] = simrl.hitting_table(compared)
+    options = {"devices": arguments.devices}
+    bar = clock.bar("one update")
+    batches = simrl.run(BATCH_SWEEP, seeds, out=out / "batches", progress=bar, **options)
+    bar = clock.bar("all seeds")
+    data = simrl.run(made, seeds, out=out, only=reported, progress=bar, **options)
+    results |= {"table": simrl.phase_table(data), "hitting": simrl.hitting_table(data)}
+    return {**results, "batches": simrl.phase_table(batches)}
+
+
 def main() -> None:
     """Run what is missing, print the claims, write the tables, draw the figures."""
     arguments = command.arguments("efficiency_map", __doc__ or "", SEEDS, QUICK_SEEDS)
-    seeds, console, clock = arguments.seeds, command.console(), command.Clock()
-    rate_seeds = min(seeds, QUICK_RATE_SEEDS if arguments.quick else RATE_SEEDS)
-    chosen_sweep = sweep(QUICK_WORLDS) if arguments.quick else SWEEP
-    options = {"out": arguments.out, "devices": arguments.devices}
-    with command.beside() as other:
-        forms = other.submit(closed_forms, efficiency_map_figure.CLEAN[QUICK_WORLDS[0]])
-        bar = clock.bar("learning rates")
-        compared = simrl.run(chosen_sweep, rate_seeds, progress=bar, **options)
-        chosen = best(compared)
-        with ThreadPoolExecutor(1) as meanwhile:
-            faint = meanwhile.submit(simrl.phase_table, compared)
-            bar = clock.bar("all seeds")
-            data = simrl.run(chosen_sweep, seeds, only=chosen, progress=bar, **options)
-        table, rates_table = simrl.phase_table(data), faint.result()
-        hits, supplement = simrl.hitting_table(data), None
-        results = {"table": table, "hitting": hits, "rates": rates_table}
-        changed = efficiency_map_tables.write(results, arguments.out)
-        stale = changed or not efficiency_map_worlds.is_drawn(arguments.out)
-        if stale and not arguments.quick:
-            writing = table, rates_table, arguments.out
-            supplement = other.submit(efficiency_map_worlds.write, *writing)
-        draw = efficiency_map_figure.figure(table, rates_table, forms.result())
-        captions.save(draw, arguments.out, efficiency_map_figure.caption(hits))
-        if supplement is not None:
-            supplement.result()
-    efficiency_map_tables.show(table, hits, console, arguments.verbose)
+    console, clock = command.console(), command.Clock()
+    results = tables(arguments, clock)
+    changed = efficiency_map_tables.write(results, arguments.out)
+    figures = [efficiency_map_figure, efficiency_map_batches]
+    figures += [] if arguments.quick else [efficiency_map_worlds]
+    names = [figure.NAME for figure in figures]
+    if changed or not efficiency_map_figure.is_drawn(arguments.out, names):
+        for figure in figures:
+            figure.write(results, arguments.out)
+    efficiency_map_tables.show(results, console, arguments.verbose)
     command.farewell(console, clock, arguments.out)
 
 

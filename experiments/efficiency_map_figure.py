@@ -1,287 +1,304 @@
-"""The figure of the efficiency map: bits, gradient noise and bits per FLOP, by pass rate.
+"""The figure of the efficiency map: bits, FLOPs, samples and gradient noise of one token.
 
-`figure` draws the world of one token and the noise of all four worlds, `supplement` the other
-worlds, one a row. Points are measured; lines are closed forms of `simrl.measures` at a policy of
-the same pass rate whose positions are alike and whose wrong answers are alike. A measured point is
-a ratio of sums over its bin, so where a curve bends within a bin it lies a little off the line.
+Learners see one sample per update at a common rate per sample. Points are measured, with 95 %
+intervals; lines are closed forms of `efficiency_map_forms`, which hold where wrong answers are
+alike, or join points. A point is a ratio of sums over its bin, so where a curve bends within a bin
+it lies a little off the line.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from experiments import captions
-from experiments.efficiency_map_forms import (
-    ADVANTAGES,
-    GROUP,
-    GUESSING,
-    SUPERVISED,
-    Forms,
-    World,
-    closed_forms,
-    zipf_gap,
-)
+from experiments import efficiency_map_forms as forms
+from experiments.efficiency_map_forms import World
 from simrl import plots
 
-MIN_SEEDS = 30  # fewer tell little, and their t intervals would fill the panel
+NAME = "figure"
+MIN_SEEDS = 200  # with fewer, intervals cover too little
 ONE_TOKEN, EXACT, TOKEN, NOISY = "one token", "sequence, exact", "sequence, token", "noisy labels"
+CLEAN = {ONE_TOKEN: World(1000), EXACT: World(8, 3), TOKEN: World(8, 3, "token")}
+COMMON_RATE = 1.0
+LABELS, PLAIN, CENTRED, GROUPED = "supervised", "none", "expected_reward", "leave_one_out"
 LEARNERS = {
-    "supervised": "supervised",
-    "leave_one_out": "RLOO",
+    LABELS: "supervised",
+    PLAIN: "REINFORCE, no baseline",
+    CENTRED: "REINFORCE, value baseline",
     "batch_mean": "REINFORCE, batch-mean baseline",
-    "none": "REINFORCE, no baseline",
+    GROUPED: "RLOO",
 }
-PASS_RATE = "pass rate p (log-odds scale)"
-MARKERS = {"supervised": "o", "leave_one_out": "o", "batch_mean": "D", "none": "s"}
+COLOURS = {learner: plots.COLOURS.get(learner, "#009E73") for learner in LEARNERS}
+PASS_RATE = "pass rate p"
 Look = dict[str, Any]
-# Pointwise information is small: for supervised learning it lies inside the ring of nominal bits.
-MEASURES: dict[str, Look] = {
-    "nominal": {"marker": "o", "filled": False, "markersize": 4.8},
-    "expected": {"marker": "s", "filled": False, "markersize": 3.2},
-    "realised": {"marker": "D", "filled": True, "markersize": 2.0},
-    "absorbed": {"marker": "^", "filled": True, "markersize": 3.8},
-}
-DASHES: dict[str, Any] = {"nominal": "-", "expected": (0, (5, 2)), "realised": (0, (1, 1.2))}
-JOINT = (0, (4, 1.2, 1, 1.2))
-NAMES = {
-    "nominal": "essay's nominal bits",
-    "expected": "mutual information",
-    "realised": "pointwise information",
-    "absorbed": "learned bits",
-}
-JOINED: Look = {"marker": "", "linestyle": "-", "linewidth": 0.7}
-NOISY_SYMBOLS = 10
-LOSSES = (10, 1, 0.1, 0.01, 0.001, 0.0001)  # ticks
-CLEAN = {ONE_TOKEN: World(1000, 1, "exact"), EXACT: World(8, 3, "exact")}
-CLEAN[TOKEN] = World(8, 3, "token")
+JOINED: Look = {"marker": "", "linestyle": "-", "linewidth": 0.8}
+DOTS: Any = (0, (1, 1.2))
+ODDS = np.linspace(-7.3, 4.75, 161)
+PLACES = 1 / (1 + np.exp(-ODDS))  # pass rates of the lines
+RATIO_MARKS = {1 / 16: ("v", "1/16"), 1 / 4: ("s", "1/4"), 1.0: ("o", "1")}  # of rates
 
 
-def select(table: pd.DataFrame, world: str, *learners: str) -> pd.DataFrame:
-    """Rows of some learners in a world."""
-    return table[(table["world"] == world) & table["learner"].isin(learners)]
+def of(table: pd.DataFrame, **labels: object) -> pd.DataFrame:
+    """Returns the rows with these labels."""
+    for name, value in labels.items():
+        table = table[table[name] == value]
+    return table
 
 
 def draw(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate", **look: Any) -> None:
-    """Points of the phases that enough seeds visited; the legend is the figure's."""
-    look = {"by": "learner", "min_seeds": MIN_SEEDS, "legend": False, **look}
-    if (rows["quantity"] == quantity).any():
-        plots.points(rows, ax, x, quantity, **look)
+    """Draws points of the phases that enough seeds visited, joined by a line if `joined`."""
+    if not (rows["quantity"] == quantity).any():
+        return
+    shared: Look = {"by": "learner", "min_seeds": MIN_SEEDS, "legend": False, "colors": COLOURS}
+    if look.pop("joined", False):
+        plots.points(rows, ax, x, quantity, **shared, **JOINED)
+    plots.points(rows, ax, x, quantity, **{**shared, **look})
 
 
-def draw_faint(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate") -> None:
-    """Every learning rate as a thin line."""
-    draw(rows, ax, quantity, x, by=["learner", "rate"], faint=True)
+def pass_rates(ax: Axes) -> None:
+    """Makes x a pass rate that rises to the right, on a log-odds scale."""
+    plots.log_odds_axis(ax, PLACES[0], PLACES[-1])
+    ax.set_xlabel(PASS_RATE)
 
 
-def draw_measures(table: pd.DataFrame, ax: Axes, world: str, forms: Forms) -> None:
-    """Closed forms and measured points of the four measures, learner by colour."""
-    for (learner, measure), values in forms.bits.items():
-        line: Look = {
-            "color": plots.COLOURS[learner],
-            "linestyle": DASHES[measure],
-            "linewidth": 0.9,
-        }
-        ax.plot(forms.pass_rates, values, **line)
-    rows = select(table, world, SUPERVISED, GUESSING)
-    draw(rows, ax, "absorbed", **JOINED)
-    for quantity, look in MEASURES.items():
-        draw(rows, ax, quantity, **look)
-
-
-def linear_bits(ax: Axes, table: pd.DataFrame, forms: Forms) -> None:
-    """Bits over a linear pass rate, as the essay draws them, where the crossing can be seen.
-
-    The bits are linear and end above 3: up to 10, the crossing would lie at the bottom. What is
-    above, and what is far below, is in the next panel.
-    """
-    ax.set(xlim=(0, 1), ylim=(-0.05, 3.3))
-    draw_measures(table, ax, ONE_TOKEN, forms)
-    ax.plot([0.5], [1.0], marker="o", markersize=9, color="black", fillstyle="none")
-    line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkB": 4}
-    text = "nominal bits cross at\np = ½, mutual and point-\nwise information never"
-    ax.annotate(text, (0.5, 1), (0.3, 1.95), fontsize=7, arrowprops=line)
-    ax.set(xlabel="pass rate p", ylabel="information (bit/sample)")
-
-
-def bits(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str, forms: Forms) -> None:
-    """Bits in all phases: up to five orders of magnitude, so both axes are stretched."""
-    plots.log_odds_axis(ax)
+def log_values(ax: Axes) -> None:
+    """Makes y logarithmic; only powers of ten are labelled."""
     ax.set_yscale("log")
-    ax.set_ylim(3e-6, 30)
-    draw_faint(select(faint, world, SUPERVISED, GUESSING), ax, "absorbed")
-    draw(select(table, world, GUESSING), ax, "realised_joint", marker="", linestyle=JOINT)
-    draw(select(table, world, *ADVANTAGES), ax, "absorbed", **JOINED)
-    draw_measures(table, ax, world, forms)
-    ax.set(xlabel=PASS_RATE, ylabel="information (bit/sample)")
-    joint: Look = {"color": plots.COLOURS[GUESSING], "linestyle": JOINT}
-    handles = [
-        Line2D([], [], label=f"pointwise, {GROUP} answers jointly", **joint),
-        Line2D([], [], color="grey", linewidth=0.5, label="learned bits, other rates"),
-    ]
-    ax.legend(handles=handles, loc="lower left", borderaxespad=0.2)
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def noise(ax: Axes, table: pd.DataFrame, world: str, forms: Forms) -> None:
-    """Noise scale over pass rate; where labels are clean a supervised gradient has none."""
-    plots.log_odds_axis(ax)
-    ax.set_yscale("log")
-    ax.set_ylim(1e-3, 5e4)
-    for learner in ADVANTAGES:
-        ax.plot(forms.pass_rates, forms.noise[learner], color=plots.COLOURS[learner], linewidth=0.8)
-        look: Look = {"marker": MARKERS[learner], "markersize": 3.0, "filled": learner == GUESSING}
-        draw(select(table, world, learner), ax, "noise_scale", **look)
-    ax.set(xlabel=PASS_RATE, ylabel="noise scale (trajectories)")
-    text = "supervised: exactly 0\n(clean labels, one prompt)"
-    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[SUPERVISED])
+def bits(ax: Axes, table: pd.DataFrame, world: str) -> None:
+    """Draws nominal, pointwise and learned bits per trajectory."""
+    pass_rates(ax)
+    log_values(ax)
+    ax.plot(PLACES, forms.label_bits(PLACES), color=COLOURS[LABELS], linewidth=0.9)
+    alike = CLEAN[world].reward == "exact"  # so wrong answers stay under these rewards
+    if alike:
+        ax.plot(PLACES, forms.reward_bits(PLACES), color="black", linewidth=0.9)
+        tell = forms.pointwise_reward_bits(PLACES, CLEAN[world])
+        ax.plot(PLACES, tell, color=COLOURS[PLAIN], linestyle=DOTS, linewidth=0.9)
+    rows = of(table, world=world, rate=COMMON_RATE)
+    for learner in (LABELS, PLAIN):
+        look: Look = {"marker": "D", "filled": False, "markersize": 2.4}
+        joined = not alike and learner == PLAIN
+        draw(of(rows, learner=learner), ax, "realised_per_trajectory", joined=joined, **look)
+    for learner in (LABELS, PLAIN, CENTRED):
+        own = of(rows, learner=learner)
+        draw(own, ax, "absorbed_per_trajectory", joined=True, marker="^", markersize=3.2)
+    ax.set_ylabel("bits per trajectory")
 
 
-def noisy_noise(ax: Axes, table: pd.DataFrame) -> None:
-    """Noise scale over excess loss, which falls to the right as supervised training proceeds.
-
-    Policy gradient comes closest to the distribution of labels on its way and then leaves it for
-    the most frequent label, so that it passes most bins twice.
-    """
-    ax.set(xscale="log", yscale="log", ylim=(1e-3, 5e4))
-    for learner in reversed(LEARNERS):
-        look: Look = {"marker": MARKERS[learner], "markersize": 3.0}
-        look["filled"] = learner in (SUPERVISED, GUESSING)
-        draw(select(table, NOISY, learner), ax, "noise_scale", "excess_loss", **look)
-    excess_axis(ax)
-    ax.set_ylabel("noise scale (trajectories)")
-    text = "policy gradients collapse onto\nthe most frequent label (left)"
-    ax.text(0.03, 0.03, text, transform=ax.transAxes, fontsize=7, color=plots.COLOURS[GUESSING])
-
-
-def excess_axis(ax: Axes) -> None:
-    """Turn the excess loss on x from right to left, and mark where training starts."""
-    low, high = sorted(ax.get_xlim())
-    ax.set_xlim(max(high, 16), low)
-    shown = [tick for tick in LOSSES if low <= tick <= max(high, 16)]
-    ax.set_xticks(shown, [f"{tick:.4f}".strip("0").rstrip(".") for tick in shown])
-    ax.minorticks_off()
-    ax.set_xlabel("excess loss (bit)")
-    start_line(ax)
-
-
-def label_noise(ax: Axes) -> None:
-    """Names at the lines of one token."""
-    look: Look = {"transform": ax.transAxes, "fontsize": 7}
-    ax.text(1.0, 0.73, "RLOO = batch-mean\nbaseline", ha="right", **look)
-    ax.text(0.5, 0.29, "no baseline:\n(1 − p)/p", ha="right", **look)
-
-
-def start_line(ax: Axes) -> None:
-    """Mark the start of training on noisy labels: a uniform policy, labels by Zipf's law."""
-    start = zipf_gap(NOISY_SYMBOLS)
-    ax.axvline(start, ymin=0.15, color="grey", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
-    look: Look = {
-        "xycoords": ("data", "axes fraction"),
-        "textcoords": "offset points",
-        "fontsize": 7,
-    }
-    ax.annotate("start", (start, 1), (2, -7), color="#555555", **look)
-
-
-def per_flop(ax: Axes, table: pd.DataFrame, faint: pd.DataFrame, world: str) -> None:
-    """Learned bits per FLOP by both conventions."""
-    plots.log_odds_axis(ax)
-    ax.set_yscale("log")
-    draw_faint(select(faint, world, SUPERVISED, GUESSING), ax, "absorbed_per_flop")
+def per_flop(ax: Axes, table: pd.DataFrame, world: str) -> None:
+    """Draws learned bits per FLOP by both conventions."""
+    pass_rates(ax)
+    log_values(ax)
+    rows = of(table, world=world, rate=COMMON_RATE)
     for quantity, filled in (("absorbed_per_flop", True), ("absorbed_per_flop_counted", False)):
-        look: Look = {"filled": filled, "linestyle": "-", "linewidth": 0.7}
-        for learner in (*ADVANTAGES, SUPERVISED):
-            marker = "o" if learner in (SUPERVISED, GUESSING) else ""
-            draw(select(table, world, learner), ax, quantity, marker=marker, **look)
-    ax.set(xlabel=PASS_RATE, ylabel="learned bits (bit/FLOP)")
-    dot: Look = {"color": "black", "marker": "o", "linestyle": "none"}
-    handles = [
-        Line2D([], [], label="2N/4N convention", **dot),
-        Line2D([], [], label="counted operations", markerfacecolor="white", **dot),
-    ]
-    ax.legend(handles=handles, loc="lower left", borderaxespad=0.2)
+        for learner in (LABELS, PLAIN, CENTRED):
+            own = of(rows, learner=learner)
+            draw(own, ax, quantity, joined=True, marker="o", markersize=2.8, filled=filled)
+    ax.set_ylabel("learned bits per FLOP")
 
 
-def figure(table: pd.DataFrame, faint: pd.DataFrame, forms: Forms | None = None) -> Figure:
-    """Draw the paper's figure, two columns wide.
+def ratios(table: pd.DataFrame, learner: str, world: str, rate: float) -> pd.DataFrame:
+    """Returns learned bits per FLOP of labels over a learner's: pass_rate, mean, low, high.
 
-    `table` is the phase table of each learner's best rate, `faint` that of all rates; `forms` are
-    the lines of one token, computed if they are not given.
+    At the learner's mean pass rate of a bin; intervals as if the two were independent.
     """
-    forms = forms or closed_forms(CLEAN[ONE_TOKEN])
+    rows = of(table, world=world, rate=rate)
+    rows = rows[rows["num_seeds"] >= MIN_SEEDS]
+    names = ["mean", "low", "high"]
+    top, bottom, place = (
+        of(rows, learner=who, quantity=quantity).set_index("phase")[names]
+        for who, quantity in (
+            (LABELS, "absorbed_per_flop"),
+            (learner, "absorbed_per_flop"),
+            (learner, "pass_rate"),
+        )
+    )
+    mean = (top["mean"] / bottom["mean"]).dropna()
+    parts = [(side["high"] - side["low"]) / 2 / side["mean"] for side in (top, bottom)]
+    half = mean * np.hypot(*(part.reindex(mean.index) for part in parts))
+    at = place["mean"].reindex(mean.index)
+    return pd.DataFrame({"pass_rate": at, "mean": mean, "low": mean - half, "high": mean + half})
+
+
+def bars(ax: Axes, rows: pd.DataFrame, x: str, colour: str, **look: Any) -> None:
+    """Draws points of the columns mean, low and high with their intervals."""
+    shown = {"color": colour, "linestyle": "none", "markersize": 3.2, "markerfacecolor": "white"}
+    ax.plot(rows[x], rows["mean"], **{**shown, **look})
+    ax.vlines(rows[x], rows["low"], rows["high"], color=colour, linewidth=0.8)
+
+
+def ratio(ax: Axes, table: pd.DataFrame, world: str) -> None:
+    """Draws learned bits per FLOP of labels over those of rewards, at several common rates."""
+    pass_rates(ax)
+    log_values(ax)
+    if CLEAN[world].reward == "exact":
+        ax.plot(PLACES, forms.FLOPS_RATIO / PLACES, color="black", linewidth=0.8)
+    for rate, (marker, _) in RATIO_MARKS.items():
+        rows = ratios(table, PLAIN, world, rate)
+        bars(ax, rows, "pass_rate", COLOURS[PLAIN], marker=marker)
+    rows = ratios(table, CENTRED, world, COMMON_RATE)
+    colour = COLOURS[CENTRED]
+    bars(ax, rows, "pass_rate", colour, marker="o", markerfacecolor=colour, markersize=2.4)
+    ax.axhline(1, color="0.6", linewidth=0.6, zorder=0.5)
+    ax.set_ylabel("supervised / REINFORCE")
+
+
+def sample_ratios(hits: pd.DataFrame) -> pd.DataFrame:
+    """Returns the samples to p = .9 of rewards over those of labels, by rate and learner."""
+    rows = of(hits, world=ONE_TOKEN, pass_rate=0.9)
+    rows = rows[rows["num_reached"] == rows["num_seeds"]]
+    labelled = of(rows, learner=LABELS).set_index("rate")["trajectories_mean"]
+    rows = rows[rows["learner"] != LABELS]
+    base = rows["rate"].map(labelled)
+    ends = {end: rows[f"trajectories_{end}"] / base for end in ("mean", "low", "high")}
+    return rows[["learner", "rate"]].assign(**ends)
+
+
+def samples(ax: Axes, hits: pd.DataFrame) -> None:
+    """Draws the ratio of samples to p = .9 over the common rate."""
+    ax.set(xscale="log", yscale="log")
+    rates = np.geomspace(1 / 20, 20, 300)
+    line = [forms.sample_ratio(rate, CLEAN[ONE_TOKEN].num_symbols, 0.9) for rate in rates]
+    ax.plot(rates, line, color="black", linewidth=0.8)
+    for learner, rows in sample_ratios(hits).groupby("learner"):
+        colour = COLOURS[str(learner)]
+        look: Look = {} if learner == PLAIN else {"markerfacecolor": colour, "markersize": 2.4}
+        bars(ax, rows, "rate", colour, marker="o", **look)
+    ax.set(xlabel="learning rate (nat/sample)", ylabel="REINFORCE / supervised")
+    ax.set_ylim(40, 1500)
+    numbers(ax.xaxis, {1 / 16: "1/16", 1 / 4: "1/4", 1: "1", 4: "4", 16: "16"})
+    numbers(ax.yaxis, {50: "50", 100: "100", 200: "200", 500: "500", 1000: "1,000"})
+
+
+def numbers(axis: Any, ticks: dict[float, str]) -> None:
+    """Puts these ticks, and no others, on an axis."""
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_major_formatter(FuncFormatter(lambda tick, _: ticks.get(tick, "")))
+    axis.set_minor_locator(NullLocator())
+
+
+def noise(ax: Axes, table: pd.DataFrame, world: str, lines: bool = True) -> None:
+    """Draws the noise scale; where labels are clean a supervised gradient has none."""
+    pass_rates(ax)
+    log_values(ax)
+    for learner in (PLAIN, CENTRED):
+        own = of(table, world=world, learner=learner, rate=COMMON_RATE)
+        if lines:
+            values = forms.noise_scale(PLACES, CLEAN[world].num_symbols, learner == CENTRED)
+            ax.plot(PLACES, values, color=COLOURS[learner], linewidth=0.8)
+        look: Look = {"marker": "o", "markersize": 3.0, "filled": learner == CENTRED}
+        draw(own, ax, "noise_scale", joined=not lines, **look)
+    ax.set_ylabel("noise scale (trajectories)")
+
+
+def figure(table: pd.DataFrame, hits: pd.DataFrame) -> Figure:
+    """Draws the paper's figure, two columns wide, from the phase and the hitting table."""
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 5.8), layout="constrained")
-        grid = made.add_gridspec(2, 1)
-        upper = grid[0].subgridspec(1, 2, width_ratios=(5, 7))
-        lower = grid[1].subgridspec(1, 3, width_ratios=(8, 8, 9))
+        made = Figure(figsize=(plots.TWO_COLUMNS, 5.4), layout="constrained")
+        grid = made.add_gridspec(2, 1, height_ratios=(6, 5))
+        upper, lower = grid[0].subgridspec(1, 2), grid[1].subgridspec(1, 3)
         axes = [made.add_subplot(row[0, i]) for row in (upper, lower) for i in range(row.ncols)]
-        linear_bits(axes[0], table, forms)
-        bits(axes[1], table, faint, ONE_TOKEN, forms)
-        noise(axes[2], table, ONE_TOKEN, forms)
-        label_noise(axes[2])
-        noisy_noise(axes[3], table)
-        axes[3].set_ylabel("")
-        axes[3].tick_params(labelleft=False)
-        per_flop(axes[4], table, faint, ONE_TOKEN)
-        low, high = axes[4].get_ylim()
-        axes[4].set_ylim(low / 10, high)  # room for the legend
-        titles = ["Information per sample, linear scale", "Information per sample, log-odds scale"]
-        titles += ["Noise, one token", "Noise, noisy labels", "Learned bits per FLOP"]
-        for ax, letter, title in zip(axes, ("a", "b", "c", "", "d"), titles, strict=True):
+        bits(axes[0], table, ONE_TOKEN)
+        per_flop(axes[1], table, ONE_TOKEN)
+        ratio(axes[2], table, ONE_TOKEN)
+        samples(axes[3], hits)
+        noise(axes[4], table, ONE_TOKEN)
+        axes[0].text(0.004, 11, "−log₂ p", color=COLOURS[LABELS], fontsize=7)
+        axes[0].text(0.9, 0.75, "h(p)", fontsize=7)
+        axes[2].text(0.02, 130, "(8/6)/p", fontsize=7)
+        titles = (
+            "Information of a sample",
+            "Learned bits per FLOP",
+            "The ratio of learned bits/FLOP",
+            "The ratio of samples to p = .9",
+            "Gradient noise",
+        )
+        for ax, letter, title in zip(axes, "abcde", titles, strict=True):
             plots.panel_letter(ax, letter, title)
-        legend(made)
-        captions.note(made, note(table, faint))
+        made.legend(handles=handles(), ncols=4, loc="outside upper left", alignment="left")
     return made
 
 
-def legend(made: Figure) -> None:
-    """Draw one legend for all panels: methods above, measures of information below."""
-    entries = []
-    for (learner, name), (measure, look) in zip(LEARNERS.items(), MEASURES.items(), strict=True):
-        entries.append(Line2D([], [], color=plots.COLOURS[learner], linewidth=2.5, label=name))
-        marks = {k: v for k, v in look.items() if k != "filled"}
-        marks |= {"linestyle": DASHES.get(measure, "-"), "color": "black", "linewidth": 0.9}
-        marks["markerfacecolor"] = "black" if look["filled"] else "white"
-        entries.append(Line2D([], [], label=NAMES[measure], **marks))
-    made.legend(handles=entries, ncols=4, loc="outside upper left", alignment="left")
+def handles() -> list[Line2D]:
+    """Returns the entries of the legend: methods, measures of information, marks."""
+    entries = methods(LABELS, PLAIN, CENTRED)
+    entries += [line("nominal bits"), mark("D", "pointwise information", pale=True)]
+    entries += [mark("^", "learned bits"), mark("o", "b: 2N/4N convention")]
+    entries += [mark("o", "b: counted operations", pale=True), line("c, d, e: closed forms")]
+    for marker, rate in RATIO_MARKS.values():
+        entries.append(mark(marker, f"c: {rate} nat/sample", pale=True))
+    return entries
 
 
-def note(table: pd.DataFrame, faint: pd.DataFrame) -> str:
-    """Return what points, bars and lines are, in two lines."""
-    return (
-        f"Points: 95 % t intervals over n ≤ {int(table['num_seeds'].max()):,} seeds, mostly "
-        "smaller than the marker. Lines: closed forms; of learned bits they join the points. "
-        f"Each method at its best of {num_rates(faint)} learning rates; pale: all rates."
-    )
+def methods(*learners: str) -> list[Line2D]:
+    """Returns legend entries of the colours of learners."""
+    look: Look = {"linewidth": 2.5}
+    return [Line2D([], [], color=COLOURS[name], label=LEARNERS[name], **look) for name in learners]
 
 
-def num_rates(faint: pd.DataFrame) -> int:
-    """Return how many learning rates a method is compared at."""
-    return int(faint.groupby(["world", "learner"])["rate"].nunique().max())
+def mark(marker: str, label: str, pale: bool = False, colour: str = "black") -> Line2D:
+    """Returns a legend entry of a marker, open if `pale`."""
+    look: Look = {"markerfacecolor": "white" if pale else colour, "linestyle": "none"}
+    return Line2D([], [], marker=marker, color=colour, label=label, markersize=3.2, **look)
+
+
+def line(label: str, **look: Any) -> Line2D:
+    """Returns a legend entry of a line."""
+    return Line2D([], [], label=label, **{"color": "black", "linewidth": 0.9, **look})
 
 
 MEANING = f"""
-Nominal bits: -log2 p of a labelled sample, the binary entropy of p of a right/wrong reward
-(Patel 2025). Mutual information: between the feedback on one sample and the correct answer, under
-the policy's own distribution. Pointwise information: the log ratio of posterior and prior
-probability of the actual correct answer; for supervised learning it equals the nominal bits.
-Learned bits: the gain in log2 probability of the correct answer that an update keeps, per sample.
-Noise scale: tr Cov of the gradient of one trajectory over its squared mean. Policy gradients
-(RLOO, REINFORCE) see right/wrong rewards, in batches of {GROUP}. FLOPs by the 2N/4N convention,
-which charges each answer of a batch, and as counted from the program, where the answers of a batch
-share one softmax. Points are ratios of sums over seeds within a pass-rate bin; bins visited by
-fewer than {MIN_SEEDS} seeds are left out.
+Bits of a sample are per trajectory, a whole answer, for supervised and reinforcement learning
+alike. Nominal bits: -log2 p of a label, the binary entropy h(p) of a right/wrong reward (Patel
+2025). Pointwise information: the log ratio of posterior and prior probability of the actual correct
+answer, for a Bayesian whose belief is the policy; for a label it equals the nominal bits. Learned
+bits: the gain in log2 probability of the correct answer by the update, per sample. Noise scale: tr
+Cov of the gradient of one trajectory over its squared mean. The value baseline is the exact pass
+rate. Points are ratios of sums over seeds within a bin of the pass rate, bars 95 % intervals,
+mostly smaller than the marker; bins that fewer than {MIN_SEEDS} seeds visited are left out. Lines
+without a closed form join points.
+"""
+CAPTION = """
+One token of 1,000 answers, right/wrong rewards, one sample per update for every learner, at a
+common learning rate of 1 nat per sample. (a) Bits of a sample; the nominal curves cross at p = 1/2,
+pointwise information never does. (b) Learned bits per FLOP, by the 2N/4N convention and as counted
+from the programs. (c) Their ratio by the 2N/4N convention, at three common rates (value baseline:
+filled, 1 nat). REINFORCE without a baseline makes the step of a label, on successes alone: (8/6)/p.
+(d) The ratio of samples to p = .9 depends on the common rate; the line is exact. (e) Noise scale;
+of a supervised gradient it is 0, since labels are clean.
 """
 
 
-def caption(hits: pd.DataFrame) -> str:
-    """Return the whole caption, with the samples each method takes."""
-    rows = hits[(hits["world"] == ONE_TOKEN) & (hits["pass_rate"] == 0.9)]
+def caption(table: pd.DataFrame, hits: pd.DataFrame) -> str:
+    """Returns the whole caption, with the number of seeds and the samples each method takes."""
+    rows = of(hits, world=ONE_TOKEN, pass_rate=0.9, rate=COMMON_RATE)
     samples = []
     for row in rows.itertuples():
         late = f" ({row.num_censored:,} seeds never reach it)" if row.num_censored else ""
-        samples.append(f"{LEARNERS[str(row.learner)]} {row.samples_mean:,.0f}{late}")
-    means = "; ".join(samples)
-    return f"One token of 1,000 answers. Mean samples to a pass rate of .9: {means}. {MEANING}"
+        samples.append(f"{LEARNERS[str(row.learner)]} {row.trajectories_mean:,.0f}{late}")
+    means = f"Mean samples to p = .9 at 1 nat: {'; '.join(samples)}."
+    return f"{CAPTION} {means} {int(table['num_seeds'].max()):,} seeds. {MEANING}"
+
+
+def write(results: dict[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Draws the figure and saves it with its caption in the folder."""
+    table, hits = results["table"], results["hitting"]
+    return captions.save(figure(table, hits), folder, caption(table, hits), NAME)
+
+
+def is_drawn(folder: Path, names: Iterable[str]) -> bool:
+    """Returns whether these figures are in the folder, drawn by the sources as they are now."""
+    rooms = Path(__file__).parent, Path(plots.__file__).parent
+    newest = max(file.stat().st_mtime for room in rooms for file in room.glob("*.py"))
+    pictures = [folder / f"{name}.png" for name in names]
+    return all(picture.exists() and picture.stat().st_mtime > newest for picture in pictures)

@@ -7,22 +7,23 @@ import pandas as pd
 from rich.console import Console
 
 import simrl
-from experiments.efficiency_map_claims import claims
-from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY, ONE_TOKEN
+from experiments.efficiency_map_claims import Tables, claims
+from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY
 from simrl.cli import tables
 
 PHASES = {
     "learner": "learner",
+    "rate": "rate per sample",
     "low": "from",
     "high": "to",
     "num_seeds": "seeds",
     "pass_rate": "pass rate",
     "excess_loss": "excess loss",
-    "nominal": "nominal",
-    "expected": "expected",
-    "realised": "realised",
-    "realised_joint": "joint",
-    "absorbed": "absorbed",
+    "nominal_per_trajectory": "nominal",
+    "expected_per_trajectory": "expected",
+    "realised_per_trajectory": "realised",
+    "realised_joint_per_trajectory": "joint",
+    "absorbed_per_trajectory": "absorbed",
     "noise_scale": "noise",
     "absorbed_per_flop": "bit/FLOP",
     "absorbed_per_flop_counted": "counted",
@@ -35,14 +36,25 @@ HITTING = {
     "num_seeds": "seeds",
     "num_censored": "not reached",
     "num_stuck": "stuck",
-    "samples_mean": "samples",
-    "samples_median": "median",
+    "trajectories_mean": "trajectories",
+    "trajectories_median": "median",
     "flops_mean": "FLOPs",
     "flops_counted_mean": "counted",
 }
+BATCHES = {
+    "learner": "learner",
+    "start": "at p",
+    "batch": "batch",
+    "rate": "rate per sample",
+    "realised": "realised",
+    "realised_joint": "joint",
+    "absorbed": "absorbed",
+    "absorbed_per_flop": "bit/FLOP",
+    "absorbed_per_flop_counted": "counted",
+}
 CLAIMS = (
-    "The essay's claims in the map of one token out of 1,000; ± one standard error, batches of 1 "
-    "(supervised) and 32 (policy gradient)"
+    "The essay's claims in the map of one token out of 1,000; ± one standard error; one sample per "
+    "update and a rate of 1 nat a sample for all learners, unless stated"
 )
 
 
@@ -61,19 +73,23 @@ def write(results: dict[str, pd.DataFrame], folder: Path) -> bool:
     return changed
 
 
-def show(table: pd.DataFrame, hits: pd.DataFrame, console: Console, verbose: bool) -> None:
+def show(results: dict[str, pd.DataFrame], console: Console, verbose: bool) -> None:
     """Prints the verdicts on the claims; all tables if `verbose`."""
+    table, hits, batches = (results[name] for name in ("table", "hitting", "batches"))
     if verbose:
         for world, part in table.groupby("world", sort=False):
             show_phases(str(world), part, console)
         console.print(simrl.left_out(table), highlight=False)
         named = hits.replace({"learner": LEARNERS})[list(HITTING)].rename(columns=HITTING)
         title = (
-            "mean samples and FLOPs (2N/4N and counted) to a pass rate, of seeds that reached it"
+            "mean trajectories and FLOPs (2N/4N, counted) to a pass rate, of seeds that reach it"
         )
         tables.show(named, title, console, keys=4)
-    one_token = table[table["world"] == ONE_TOKEN]
-    tables.show(claims(one_token, MIN_SEEDS), CLAIMS, console)
+        title = "one update from a pass rate, by batch size: bits per sample, learned bits per FLOP"
+        named = updates(batches).replace({"learner": LEARNERS})
+        tables.show(named.rename(columns=BATCHES), title, console, keys=4)
+    visited = [part[part["num_seeds"] >= MIN_SEEDS] for part in (table, batches)]
+    tables.show(claims(Tables(visited[0], hits, visited[1])), CLAIMS, console)
 
 
 def show_phases(world: str, part: pd.DataFrame, console: Console) -> None:
@@ -81,25 +97,34 @@ def show_phases(world: str, part: pd.DataFrame, console: Console) -> None:
     noisy = world == NOISY
     frame = phases(part, noisy)
     bins = "excess loss in bits" if noisy else "pass rate"
-    title = f"{world}: bins of the {bins}; bits per sample; noise scale in trajectories; learned "
-    title += "bits per FLOP by the 2N/4N convention and counted"
-    tables.show(frame.rename(columns=PHASES), title, console, keys=3)
+    title = f"{world}: bins of the {bins}; bits per trajectory; noise scale in trajectories; "
+    title += "learned bits per FLOP by the 2N/4N convention and counted"
+    tables.show(frame.rename(columns=PHASES), title, console, keys=4)
 
 
 def phases(part: pd.DataFrame, noisy: bool) -> pd.DataFrame:
-    """Returns a row for each learner and visited bin, in order, and a column for each quantity.
+    """Returns a row for each learner, rate and visited bin, in order, a column for each quantity.
 
     `part`: the phase table of one world; the ends of bins become pass rates, or bits if `noisy`.
     """
-    keys = ["learner", "phase", "phase_low", "phase_high"]
+    own = ["learner", "rate", "phase"]
+    keys = [*own, "phase_low", "phase_high"]
     wide = part.set_index([*keys, "quantity"])["mean"].unstack("quantity").reset_index()
-    visits = part[part["quantity"] == "pass_rate"].set_index(["learner", "phase"])["num_seeds"]
-    wide["num_seeds"] = [visits[row] for row in zip(wide["learner"], wide["phase"], strict=True)]
+    visits = part[part["quantity"] == "pass_rate"].set_index(own)["num_seeds"]
+    wide["num_seeds"] = [visits[row] for row in wide[own].itertuples(index=False, name=None)]
     places = {learner: place for place, learner in enumerate(LEARNERS)}
-    wide = wide.assign(place=wide["learner"].map(places)).sort_values(["place", "phase"])
+    wide = wide.assign(place=wide["learner"].map(places)).sort_values(["place", "rate", "phase"])
     with np.errstate(over="ignore"):
         for end in ("low", "high"):
             value = wide[f"phase_{end}"].astype(float)
             wide[end] = 2.0**value if noisy else 1 / (1 + np.exp(-value))
     wide = wide[wide["num_seeds"] > 0].replace({"learner": LEARNERS})
     return wide[[name for name in PHASES if name in wide]].reset_index(drop=True)
+
+
+def updates(batches: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row for each single update of a table by batch size."""
+    visited = batches[batches["num_seeds"] > 0]
+    keys = ["learner", "start", "batch", "rate"]
+    wide = visited.set_index([*keys, "quantity"])["mean"].unstack("quantity").reset_index()
+    return wide[list(BATCHES)]

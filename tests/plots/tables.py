@@ -6,6 +6,7 @@ import pandas as pd
 UNITS = {"pass_rate": "1", "excess_loss": "bit", "noise_scale": "trajectories"}
 UNITS |= dict.fromkeys(("nominal", "expected", "realised", "realised_joint"), "bit/sample")
 UNITS |= dict.fromkeys(("absorbed", "absorbed_label"), "bit/sample")
+UNITS |= dict.fromkeys(("realised_per_trajectory", "absorbed_per_trajectory"), "bit/trajectory")
 UNITS |= dict.fromkeys(("absorbed_per_flop", "absorbed_per_flop_counted"), "bit/FLOP")
 EDGES = np.linspace(-6.0, 4.0, 6)
 HELD = {"pass_rate": [0.005, 0.04, 0.2, 0.6, 0.95], "excess_loss": [1.0, 0.3, 0.1, 0.01, 0.001]}

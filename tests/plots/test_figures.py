@@ -23,24 +23,53 @@ from experiments import (
     search_figure,
     testbed,
 )
+from experiments import efficiency_map_batches as batches
+from experiments import efficiency_map_claims as claims
 from experiments import efficiency_map_figure as main_figure
 from experiments import efficiency_map_worlds as worlds
-from experiments.efficiency_map_forms import ADVANTAGES, GROUP, World, closed_forms
+from experiments.efficiency_map_forms import World
 from experiments.search_runs import PASS_RATES, SEARCHERS, SIZES, Guesses
 from simrl import plots
 from tests.plots.tables import phases
 
 
-def everything(num_seeds=64, **values):
+def everything(num_seeds=256, **values):
+    """A phase table of all worlds, each with its learners."""
     return pd.concat(
         phases(world, learner, rate, num_seeds, **values)
-        for world in (*main_figure.CLEAN, main_figure.NOISY)
-        for learner in main_figure.LEARNERS
-        for rate in (0.5, 1.0)
+        for world in efficiency_map.WORLDS
+        for learner in efficiency_map.learners(world)
+        for rate in (1 / 16, 1.0)
     )
 
 
-def best(table):
+def arrivals(num_censored=0):
+    """A hitting table of one token at two rates."""
+    rows = itertools.product(efficiency_map.LEARNERS, (1.0, 16.0))
+    table = pd.DataFrame(rows, columns=["learner", "rate"]).assign(world="one token", pass_rate=0.9)
+    table = table.assign(num_seeds=256, num_reached=256 - num_censored, num_censored=num_censored)
+    mean = np.where(table["learner"] == "supervised", 10.0, 1234.5)
+    ends = {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
+    return table.assign(**{f"trajectories_{end}": value for end, value in ends.items()})
+
+
+def updated():
+    """A phase table of single updates, as the map runs them."""
+    rows = [
+        {**labels, "quantity": quantity, "mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
+        for labels in efficiency_map.batch_conditions()
+        for quantity, mean in (
+            ("absorbed_per_flop", 4e-5 if labels["learner"] == "supervised" else 1e-5),
+            ("samples_per_flop_counted", 1e-4 * labels["batch"]),
+            ("realised", 0.5),
+            ("realised_joint", 0.4),
+        )
+    ]
+    return pd.DataFrame(rows).assign(num_seeds=256)
+
+
+def chosen(table):
+    """The table with one rate of each learner."""
     return table[table["rate"] == 1.0]
 
 
@@ -93,8 +122,9 @@ def bandits():
 
 
 FIGURES = {
-    "efficiency map": lambda: main_figure.figure(best(everything()), everything()),
-    "other worlds": lambda: worlds.supplement(best(everything()), everything()),
+    "efficiency map": lambda: main_figure.figure(everything(), arrivals()),
+    "batch sizes": lambda: batches.figure(updated()),
+    "other worlds": lambda: worlds.figure(chosen(everything())),
     "difficulty": lambda: remedies.figure(compared()),
     "search": searched,
     "committal": committed,
@@ -167,71 +197,103 @@ def test_costs_share_an_axis():
     assert [text.get_text() for ax in made.axes for text in ax.texts].count("no seed arrives") == 6
 
 
-def test_worlds_share_their_axes():
-    made = drawn("other worlds")
-    for above, below in zip(made.axes[:3], made.axes[3:6], strict=True):
-        assert above.get_xlim() == below.get_xlim()
-        assert above.get_ylim() == below.get_ylim()
-
-
 def test_a_method_has_one_colour_in_all_panels():
     made = drawn("efficiency map")
-    marked = [line for ax in made.axes for line in ax.lines if len(line.get_xdata()) == 4]
-    known = {plots.COLOURS[learner] for learner in main_figure.LEARNERS}
+    marked = [line for ax in made.axes for line in ax.lines if line.get_marker() != "None"]
+    known = {main_figure.COLOURS[learner] for learner in efficiency_map.LEARNERS}
     assert {line.get_color() for line in marked} == known
-    noise = [line.get_color() for line in made.axes[2].lines if line.get_marker() != "None"]
-    assert noise == [plots.COLOURS[advantage] for advantage in ADVANTAGES]
+    assert len(set(main_figure.COLOURS.values())) == len(main_figure.LEARNERS)
+
+
+def bars_of(ax):
+    """How many intervals are drawn."""
+    return sum(len(bars.get_paths()) for bars in ax.collections)
+
+
+@pytest.mark.parametrize("name", ["efficiency map", "batch sizes", "other worlds"])
+def test_every_panel_has_a_letter_of_its_own_and_error_bars(name):
+    made = drawn(name)
+    letters = [[t.get_text() for t in ax.texts if t.get_fontweight() == "bold"] for ax in made.axes]
+    assert letters == [[letter] for letter in "abcdefghi"[: len(made.axes)]]
+    counted = made.axes[1] if name == "batch sizes" else None  # FLOPs of a program, no estimate
+    assert all(bars_of(ax) for ax in made.axes if ax is not counted)
+
+
+@pytest.mark.parametrize("name", ["efficiency map", "other worlds"])
+def test_pass_rates_rise_to_the_right_and_training_goes_there(name):
+    made = drawn(name)
+    for ax in made.axes:
+        low, high = ax.get_xlim()
+        assert (low > high) == ("excess loss" in ax.get_xlabel())
 
 
 def test_the_points_of_every_bin_are_within_the_panels():
-    rates = {"pass_rate": [1e-4, 0.04, 0.2, 0.6, 0.9995], "excess_loss": [20.0, 1, 0.1, 0.1, 1e-5]}
-    made = main_figure.figure(best(everything(**rates)), everything(**rates))
-    for ax in made.axes[1:]:
+    rates = {"pass_rate": [1e-3, 0.04, 0.2, 0.6, 0.985], "excess_loss": [10.0, 1, 0.1, 0.1, 1e-5]}
+    table = everything(**rates)
+    for ax in (*main_figure.figure(table, arrivals()).axes, *worlds.figure(chosen(table)).axes):
         ends = sorted(ax.get_xlim())
         for line in ax.lines:
             x = np.asarray(line.get_xdata(), float)
             assert np.all((x >= ends[0]) & (x <= ends[1])) or len(x) == 2  # the start's line
 
 
+def test_bins_that_few_seeds_visited_are_not_drawn():
+    made = main_figure.figure(everything(num_seeds=100), arrivals())
+    assert [bars_of(ax) for i, ax in enumerate(made.axes) if i != 3] == [0] * 4
+    assert all(bars_of(ax) for ax in drawn("efficiency map").axes)
+
+
+def test_the_ratio_of_learned_bits_is_that_of_the_table():
+    table = everything()
+    rows = table["learner"].eq("none") & table["quantity"].eq("absorbed_per_flop")
+    table.loc[rows, ["mean", "low", "high"]] /= 4
+    ratios = main_figure.ratios(table, "none", "one token", 1.0)
+    np.testing.assert_allclose(ratios["mean"], 4)
+    half = np.hypot(0.15, 0.15)  # of intervals from .9 to 1.2
+    np.testing.assert_allclose((ratios["high"] - ratios["low"]) / 8, half)
+
+
+def test_samples_are_compared_where_all_seeds_arrive():
+    shares = main_figure.sample_ratios(arrivals())
+    np.testing.assert_allclose(shares["mean"], 123.45)
+    assert set(shares["learner"]) == {"none", "expected_reward"}
+    assert main_figure.sample_ratios(arrivals(num_censored=1)).empty
+
+
+def test_batches_are_compared_with_equal_ones():
+    table = updated()
+    labelled = table["learner"].eq("supervised") & table["quantity"].eq("absorbed_per_flop")
+    table.loc[labelled, "mean"] /= table["batch"]
+    equal = batches.ratios(table, "none", 1.0)
+    np.testing.assert_allclose(equal["mean"], 4 / equal["batch"])
+    fixed = batches.ratios(table, "leave_one_out", 1.0, fixed=1)
+    np.testing.assert_allclose(fixed["mean"], 4)
+
+
 def test_a_figure_is_saved_with_its_caption(tmp_path):
-    hits = pd.DataFrame(
-        [["one token", learner, 1.0, 0.9, 1234.5, 3] for learner in main_figure.LEARNERS],
-        columns=["world", "learner", "rate", "pass_rate", "samples_mean", "num_censored"],
-    )
     made = drawn("efficiency map")
     assert made.get_size_inches()[0] == plots.TWO_COLUMNS
     engine = made.get_layout_engine()
-    paths = captions.save(made, tmp_path / "new", main_figure.caption(hits))
+    paths = captions.save(made, tmp_path / "new", main_figure.caption(everything(), arrivals(3)))
     assert [path.name for path in paths] == ["figure.pdf", "figure.png", "figure.txt"]
     assert all(path.stat().st_size > 10_000 for path in paths[:2])
-    assert "RLOO 1,234 (3 seeds never reach it)" in " ".join(paths[2].read_text("utf-8").split())
+    assert "value baseline 1,234 (3 seeds never reach it)" in " ".join(
+        paths[2].read_text("utf-8").split()
+    )
     assert made.get_layout_engine() is engine  # what is drawn on it later is laid out again
     assert b"/Type3" not in (tmp_path / "new" / "figure.pdf").read_bytes()
 
 
-def test_the_supplement_draws_means_below_zero():
-    table = best(everything(absorbed=[1.0, 0.1, 0.01, 1.0, -1e-3]))
-    noisy = worlds.supplement(table, everything()).axes[6]
+def test_the_worlds_draw_means_below_zero():
+    table = chosen(everything(absorbed_per_trajectory=[1.0, 0.1, 0.01, 1.0, -1e-3]))
+    noisy = worlds.figure(table).axes[6]
     assert min(min(drawn.get_ydata(), default=0.0) for drawn in noisy.lines) < 0
-
-
-def test_closed_forms_meet_known_values():
-    forms = closed_forms(World(1000, 1, "exact"))
-    p = forms.pass_rates
-    np.testing.assert_allclose(forms.noise["none"], (1 - p) / p, rtol=1e-4)
-    np.testing.assert_allclose(forms.noise["batch_mean"], forms.noise["leave_one_out"], rtol=1e-4)
-    bits = forms.bits
-    np.testing.assert_allclose(
-        bits["supervised", "realised"], bits["supervised", "nominal"], rtol=1e-5
-    )
-    assert np.all(bits["supervised", "expected"] > bits["leave_one_out", "expected"])
-    assert np.all(bits["supervised", "realised"] > bits["leave_one_out", "realised"])
 
 
 def test_the_figure_is_of_the_worlds_that_were_run():
     worlds_run = {name: world["environment"] for name, world in efficiency_map.WORLDS.items()}
     noisy = worlds_run.pop(main_figure.NOISY)
-    assert (noisy["vocab_size"], noisy["length"]) == (main_figure.NOISY_SYMBOLS, 1)
+    assert (noisy["vocab_size"], noisy["length"]) == (worlds.NOISY_SYMBOLS, 1)
     told = {
         name: World(
             run.get("num_arms", run.get("vocab_size")),
@@ -241,5 +303,10 @@ def test_the_figure_is_of_the_worlds_that_were_run():
         for name, run in worlds_run.items()
     }
     assert told == main_figure.CLEAN
-    assert set(main_figure.LEARNERS) == set(efficiency_map.LEARNERS) == {"supervised", *ADVANTAGES}
-    assert efficiency_map.GROUP == GROUP
+    assert claims.NUM_SYMBOLS == batches.NUM_SYMBOLS == told[main_figure.ONE_TOKEN].num_symbols
+    learners = {*efficiency_map.LEARNERS, *efficiency_map.NOISY_LEARNERS}
+    assert set(main_figure.LEARNERS) == learners | set(efficiency_map.BATCH_LEARNERS)
+    assert set(main_figure.RATIO_MARKS) <= set(efficiency_map.RATES)
+    labels = {"start": claims.THIRD, "batch": claims.BATCH, "learner": "none"}
+    for rate in (claims.SMALL_RATE, claims.COMMON_RATE):
+        assert {**labels, "rate": rate} in efficiency_map.batch_conditions()
