@@ -5,8 +5,7 @@ is to keep it near one half: prompts chosen by difficulty, dead groups drawn aga
 the goal, opponents as good as oneself. Measured here by samples and FLOPs to a pass rate of .9
 against plain policy gradient: where one long answer is asked for, told right or wrong or by its
 right beginning, and where prompts are of graded difficulty. On-policy distillation, which is told
-the teacher's law at every symbol of its own answers, each of which is a sample, says what a denser
-signal would do.
+the teacher's law at every symbol of its own answers, says what a denser signal would do.
 """
 
 from typing import Any

@@ -111,8 +111,13 @@ def arrived(cell: xr.Dataset) -> np.ndarray:
 
 
 def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
-    """Samples or FLOPs [N] until then, NaN of those that did not."""
-    return cell[f"hit_{cost}"].values[:, 0].astype(np.float64)
+    """Samples or FLOPs [N] until then, NaN of those that did not.
+
+    A sample is a whole answer, whatever the learner: one that learns from every token has as many
+    samples in the Dataset.
+    """
+    name = "trajectories" if cost == "samples" else cost
+    return cell[f"hit_{name}"].values[:, 0].astype(np.float64)
 
 
 def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
@@ -203,7 +208,8 @@ TERMS = {  # how the name of a method begins, and what it is
     "dynamic sampling": "zero-advantage groups are replaced by new ones and paid for",
     "prefix hints": "that share of the answers starts from a prefix of an earlier correct one",
     "self-play": "the reward is the comparison with a second answer, ties broken at random",
-    "on-policy distillation": "the teacher's distribution at every symbol of an own answer",
+    "on-policy distillation": "the teacher's distribution at every symbol of an own answer; a "
+    "sample is the whole answer",
     "curriculum": "prompts in proportion to p(1−p) of their pass rate p, the rest uniformly",
     "actor-critic": "a learned value of the prompt, the position or the prefix as baseline",
     "process rewards": "a reward for every correct symbol",

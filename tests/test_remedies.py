@@ -13,7 +13,10 @@ SEEDS = 200
 
 
 def made_up(costs, missing=0):
-    """A Dataset of remedies by the samples that their seeds take; FLOPs are tenfold."""
+    """A Dataset of remedies by the answers that their seeds take; FLOPs are tenfold.
+
+    The last remedy is taught by each of 4 tokens, which the Dataset counts as samples.
+    """
     samples = np.stack(list(costs.values())).astype(np.float64)[..., None]
     samples[-1, :missing] = np.nan  # of the last remedy
     step = 0 * samples
@@ -21,7 +24,8 @@ def made_up(costs, missing=0):
     return xr.Dataset(
         {
             "hit_step": (dims, step),
-            "hit_samples": (dims, samples),
+            "hit_samples": (dims, samples * np.repeat([1, 4], [len(costs) - 1, 1])[:, None, None]),
+            "hit_trajectories": (dims, samples),
             "hit_flops": (dims, 10 * samples),
         },
         {
