@@ -144,9 +144,11 @@ def batch_conditions() -> list[dict[str, Any]]:
 
 SWEEP = sweep(conditions(WORLDS))
 QUICK_WORLDS = (ONE_TOKEN,)  # each world has programs of its own to compile
+UPDATES = batch_conditions()
+QUICK_UPDATES = [i for i, labels in enumerate(UPDATES) if labels["batch"] == BATCHES[-1]]
 BATCH_SWEEP = simrl.Sweep(
     simrl.Spec(max_steps=1, log_points=1),
-    [(labels, batch_changes(**labels)) for labels in batch_conditions()],
+    [(labels, batch_changes(**labels)) for labels in UPDATES],
     name="efficiency_map_batches",
     mode="list",
 )
@@ -189,11 +191,11 @@ def tables(arguments: argparse.Namespace, clock: command.Clock) -> dict[str, pd.
         chosen = best(compared)
         reported += [i for i in noisy if cells[i] in chosen]
         results["rates"] = simrl.hitting_table(compared)
-    options = {"devices": arguments.devices}
-    bar = clock.bar("one update")
-    batches = simrl.run(BATCH_SWEEP, seeds, out=out / "batches", progress=bar, **options)
-    bar = clock.bar("all seeds")
-    data = simrl.run(made, seeds, out=out, only=reported, progress=bar, **options)
+    options = {"out": out / "batches", "devices": arguments.devices}
+    options |= {"only": QUICK_UPDATES} if arguments.quick else {}
+    batches = simrl.run(BATCH_SWEEP, seeds, progress=clock.bar("one update"), **options)
+    options |= {"out": out, "only": reported}
+    data = simrl.run(made, seeds, progress=clock.bar("all seeds"), **options)
     results |= {"table": simrl.phase_table(data), "hitting": simrl.hitting_table(data)}
     return {**results, "batches": simrl.phase_table(batches)}
 
@@ -204,8 +206,8 @@ def main() -> None:
     console, clock = command.console(), command.Clock()
     results = tables(arguments, clock)
     changed = efficiency_map_tables.write(results, arguments.out)
-    figures = [efficiency_map_figure, efficiency_map_batches]
-    figures += [] if arguments.quick else [efficiency_map_worlds]
+    others = [] if arguments.quick else [efficiency_map_batches, efficiency_map_worlds]
+    figures = [efficiency_map_figure, *others]
     names = [figure.NAME for figure in figures]
     if changed or not efficiency_map_figure.is_drawn(arguments.out, names):
         for figure in figures:

@@ -78,7 +78,7 @@ def claims(tables: Tables) -> pd.DataFrame:
     Tables without bins that too few seeds visited; a verdict that needs one is "too few runs".
     """
     rows = []
-    for claim, test, arguments in listed():
+    for claim, test, arguments in listed(NOISY in set(tables.phases["world"])):
         try:
             row = Row(claim, *test(tables, *arguments))
         except (LookupError, ValueError):  # no bin that enough seeds visited
@@ -87,12 +87,12 @@ def claims(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def listed() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Yields each claim, its test and the arguments of the test."""
+def listed(noisy: bool) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
+    """Yields each claim, its test and the arguments of the test; of noisy labels if `noisy`."""
     yield "A label tells −log2 p bits: at the start", label, ()
     yield "A right/wrong reward tells at most h(p) bits: its largest share of h(p)", reward, ()
     yield "The two nominal curves cross at p = 1/2: bins between which they do", crossing, ()
-    text = "A reward never tells more than a label, per trajectory, in three tasks: largest ratio"
+    text = "A reward never tells more than a label, per trajectory, in any task: largest ratio"
     yield text, violation, ()
     yield f"Rollouts overlap: share of its bits left to each of {BATCH}, at p = .13", overlap, ()
     yield "Without a baseline the noise scale is (1 − p)/p: at the start", noise_early, ()
@@ -101,8 +101,9 @@ def listed() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         noise_late,
         (),
     )
-    text = "On noisy labels supervised noise grows as the loss falls: last bin over first"
-    yield text, noise_of_labels, ()
+    if noisy:
+        text = "On noisy labels supervised noise grows as the loss falls: last bin over first"
+        yield text, noise_of_labels, ()
     text = "Learned bits per FLOP, labels over rewards, are (8/6)/p: at p ≈ "
     for place in (1e-3, THIRD, 0.98):
         yield f"{text}{short(place)}", per_flop, (place,)

@@ -15,7 +15,7 @@ RATES = (0.001, 0.13, 0.33, 0.7, 0.98)  # pass rates of the bins
 EDGES = (-np.inf, -3.0, -1.0, 0.0, 2.0, np.inf)  # log-odds
 ERROR = 0.01  # relative, of every interval
 PHASES = ["world", "learner", "rate", "phase", "quantity", "mean"]
-CLAIMS = [claim for claim, _, _ in checked.listed()]
+CLAIMS = [claim for claim, _, _ in checked.listed(True)]
 
 
 def entropy(p):
@@ -151,8 +151,9 @@ def test_a_claim_and_no_other_fails_where_something_else_is_measured(place):
 
 
 def test_bins_that_few_seeds_visited_make_no_verdict():
-    none = checked.Tables(*(table.iloc[:0] for table in made_up()))
-    assert set(verdicts(none).values()) == {"too few runs"}
+    none = checked.claims(checked.Tables(*(table.iloc[:0] for table in made_up())))
+    assert set(none["verdict"]) == {"too few runs"}
+    assert len(none) == len(CLAIMS) - 1  # nothing is claimed of noisy labels that were not run
     early = made_up()
     early = early._replace(phases=early.phases[early.phases["phase"] < 2])
     assert verdicts(early)[CLAIMS[6]] == "too few runs"
@@ -304,6 +305,9 @@ def test_a_quick_map_is_part_of_the_map():
     whole = {tuple(cell.coordinates.values()): cell.spec for cell in efficiency_map.SWEEP.cells()}
     assert 0 < len(quick) < len(whole)
     assert all(whole[tuple(cell.coordinates.values())] == cell.spec for cell in quick)
+    assert [labels for labels in efficiency_map.batch_conditions() if labels["batch"] == 32] == [
+        efficiency_map.batch_conditions()[i] for i in efficiency_map.QUICK_UPDATES
+    ]
 
 
 def test_rates_are_chosen_on_seeds_that_are_not_reported(tmp_path, monkeypatch):
