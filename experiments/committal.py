@@ -162,10 +162,10 @@ def points(table: pd.DataFrame, verdicts: pd.DataFrame, ax: Axes, update: str) -
         fails = line["verdict"] == verdict(False)
         look: dict[str, Any] = {"color": FAILS if fails else "black", "va": "center"}
         look["weight"] = "bold" if fails else "normal"
-        for x, text in ((1.03, line["claimed"]), (1.23, line["verdict"])):
-            ax.text(x, place, text, transform=ax.get_yaxis_transform(), fontsize=7, **look)
-    for x, text in ((1.03, "claim"), (1.23, "verdict")):
-        ax.text(x, -0.8, text, transform=ax.get_yaxis_transform(), fontsize=7, va="center")
+        for x, text in ((1.03, line["claimed"]), (1.21, line["verdict"])):
+            ax.text(x, place, text, transform=ax.get_yaxis_transform(), fontsize=6.5, **look)
+    for x, text in ((1.03, "claim"), (1.21, "verdict")):
+        ax.text(x, -0.8, text, transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
     ax.axvline(RARE, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     ax.set_xscale("log")
     ax.set(xlim=(1e-4, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="fraction of runs that commit")

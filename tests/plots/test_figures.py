@@ -102,9 +102,11 @@ def searched():
 
 
 def committed():
-    rows = itertools.product(committal.STEPS, committal.BASELINES)
-    table = pd.DataFrame(rows, columns=["update", "baseline"])
-    return committal.figure(table.assign(num_seeds=10_000, wrong=[0, 5] * 5))
+    table = pd.DataFrame(committal.CONDITIONS, columns=["update", "baseline"])
+    counts = {"num_seeds": 10_000, "wrong": np.resize([0, 50], len(table))}
+    counts |= {"checked": 2000, "checked_wrong": np.resize([0, 10], len(table))}
+    table = table.assign(**counts)
+    return committal.figure(table, committal.judged(table))
 
 
 def plateaued():
