@@ -24,7 +24,7 @@ VARIANTS = {  # names that share a record
     "maxrl_centred": "As maxrl, less 1.",
     "pass_at_k": "Gradient of 1 - (1 - p)^k (Walder & Karkhanis 2025).",
     "pass_at_k_leave_one_out": "As pass_at_k, with a leave-one-out baseline.",
-    "minimum_variance": "Oracle: reward less the baseline of least variance of the estimator in use.",
+    "minimum_variance": "Oracle: reward less the baseline of least variance of the estimator.",
     "score_minimum_variance": "Oracle: the same, of the score function whatever the estimator.",
     "natural_minimum_variance": "Oracle: the same, of the natural gradient.",
     "expected_reward": "Oracle: reward less its exact expectation.",
