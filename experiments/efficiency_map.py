@@ -96,8 +96,6 @@ def changes(world: str, learner: str, rate: float) -> dict[str, object]:
     """Returns the condition of one world, learner and learning rate per sample."""
     batch = NOISY_BATCH if world == NOISY_WORLD else 1
     made = {**WORLDS[world], **updates(learner, batch, rate)}
-    # A stretch is measured once: long enough to be cheap, short enough to stay in its phase.
-    made["observe_every"] = max(1, round(0.5 / rate))
     if world == NOISY_WORLD:
         # Supervised learning has a floor to sink to and no pass rate to stop at; policy gradient
         # at a high rate commits to a wrong answer and would never stop.

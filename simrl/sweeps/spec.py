@@ -109,7 +109,10 @@ class Spec:
         stop_pass_rate: a seed is frozen once its pass rate is this high.
         log_points: how many times to measure everything, besides the start.
         log_spacing: of these times: "log" or "linear".
-        observe_every: updates in a stretch that is measured once for the phases.
+        observe_every: 1 measures the state before every update for the averages by phase. k > 1
+            measures once in k updates within a phase and takes that for all of them: up to 7 times
+            as fast, and biased by up to 40 % where the state moves meanwhile. What is measured of
+            updates (learned bits, joint information, samples, FLOPs) is exact with any.
         phases: bins over which measures are summed.
         thresholds: pass rates whose first crossings are recorded.
         keep_beliefs: store the policy's probabilities at every log point.
@@ -130,7 +133,7 @@ class Spec:
     stop_pass_rate: float = 1.0
     log_points: int = 20
     log_spacing: Literal["log", "linear"] = "log"
-    observe_every: int = 10
+    observe_every: int = 1
     phases: Phases = field(default_factory=Phases)
     thresholds: tuple[float, ...] = (0.5, 0.9, 0.99)
     keep_beliefs: bool = False

@@ -128,6 +128,43 @@ def test_phase_sums_take_the_state_at_the_start_of_each_stretch(every, guessing,
     np.testing.assert_allclose(data["phase_absorbed"].values, absorbed, atol=1e-4)
 
 
+@pytest.mark.parametrize("learner", ["supervised", "policy_gradient"])
+def test_phase_averages_are_those_before_every_update(learner):
+    """Noisy labels, by excess loss: from the beliefs at every step, in float64."""
+    steps, num = 120, 64
+    spec = simrl.Spec(
+        simrl.Sequence(10, 1, labels="zipf"),
+        {"name": learner, "optimizer": {"name": "sgd", "learning_rate": 1.0}},
+        max_steps=steps,
+        log_points=1,
+        phases=simrl.Phases("excess_loss", -8.0, 2.0, 10),
+    )
+    data = simrl.run(spec, num).isel(cell=0)
+    seen = change(spec, log_points=steps, log_spacing="linear", keep_beliefs=True)
+    at_steps = simrl.run(seen, num).isel(cell=0)
+    environment, base = spec.environment.build(), jax.random.key(0)
+    law_of = jax.jit(
+        jax.vmap(
+            lambda seed: environment.target(environment.init(keys.streams(base, seed).task), 0)
+        )
+    )
+    laws = np.float64(law_of(np.arange(num)))  # [N, 1, V]
+    zipf = 1 / np.arange(1, 11)
+    np.testing.assert_allclose(-np.sort(-laws[:, 0]), [zipf / zipf.sum()] * num, rtol=1e-6)
+    beliefs = np.float64(at_steps["belief"].values[:, :steps, 0, 0])  # [N, T, V] nats
+    gap = (laws * (np.log(laws) - beliefs)).sum(axis=-1) / np.log(2)  # [N, T] bits
+    place = np.log2(gap) + 8
+    clear = (np.abs(place - np.round(place)) > 1e-4).all(axis=1)  # not a rounding away from a bin
+    assert clear.sum() > num / 2
+    index = np.clip(np.floor(place).astype(int) + 1, 0, 11)
+    assert len(np.unique(index)) >= 5
+    size = data["update_trajectories"].values[0]
+    for phase in range(12):
+        wanted = size * np.where(index == phase, gap, 0).sum(axis=1)[clear]
+        found = data["phase_gap"].values[clear, phase]
+        np.testing.assert_allclose(found, wanted, rtol=5e-4, atol=1e-5)
+
+
 def test_each_prompt_is_binned_by_its_own_pass_rate(severally):
     laws = np.exp(severally["belief"].values.astype(np.float64))  # [N, T, M, L, V]
     answers = np.argmax(laws[:, -1], axis=-1)  # learnt by now, for nearly every seed
