@@ -38,11 +38,11 @@ One token of 1,000 answers: a single update from a policy of pass rate p whose w
 alike, by the samples B of the update. (a) Learned bits per FLOP (2N/4N convention) at p = 1/3,
 supervised over policy gradient, both with B samples and the same learning rate per sample. While
 the step is small the ratio is (8/6)/p = 4; where it is large both reach the answer, and repeats of
-a label are wasted. Dotted: RLOO with B samples against a supervised learner with 1. (b) FLOPs of a
-sample; answers of a batch share one softmax, of which the convention knows nothing. (c) Joint
-pointwise information of B rollouts over B times that of one: when one of them is right, the others
-tell nothing more. Lines: closed forms; those of (a) are of REINFORCE without a baseline. Bars: 95 %
-intervals over seeds.
+a label are wasted. A batch mean contains the rollout itself, which shortens steps by 1/B. Dotted:
+RLOO with B samples against a supervised learner with 1. (b) FLOPs of a sample; answers of a batch
+share one softmax, of which the convention knows nothing. (c) Joint pointwise information of B
+rollouts over B times that of one: when one of them is right, the others tell nothing more. Lines:
+closed forms; those of (a) are of REINFORCE without a baseline. Bars: 95 % intervals over seeds.
 """
 
 

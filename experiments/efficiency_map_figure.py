@@ -274,8 +274,9 @@ common learning rate of 1 nat per sample. (a) Bits of a sample; the nominal curv
 pointwise information never does. (b) Learned bits per FLOP, by the 2N/4N convention and as counted
 from the programs. (c) Their ratio by the 2N/4N convention, at three common rates (value baseline:
 filled, 1 nat). REINFORCE without a baseline makes the step of a label, on successes alone: (8/6)/p.
-(d) The ratio of samples to p = .9 depends on the common rate; the line is exact. (e) Noise scale;
-of a supervised gradient it is 0, since labels are clean.
+With a baseline failures move the policy too, which helps around p = 1/2 and costs late. (d) The
+ratio of samples to p = .9 depends on the common rate; the line jumps where one update fewer is
+enough. (e) Noise scale; of a supervised gradient it is 0, since labels are clean.
 """
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import simrl
 from experiments.efficiency_map_claims import Tables, claims
-from experiments.efficiency_map_figure import LEARNERS, MIN_SEEDS, NOISY
+from experiments.efficiency_map_figure import COMMON_RATE, LEARNERS, MIN_SEEDS, NOISY
 from simrl.cli import tables
 
 PHASES = {
@@ -20,10 +20,10 @@ PHASES = {
     "pass_rate": "pass rate",
     "excess_loss": "excess loss",
     "nominal_per_trajectory": "nominal",
-    "expected_per_trajectory": "expected",
-    "realised_per_trajectory": "realised",
+    "expected_per_trajectory": "mutual",
+    "realised_per_trajectory": "pointwise",
     "realised_joint_per_trajectory": "joint",
-    "absorbed_per_trajectory": "absorbed",
+    "absorbed_per_trajectory": "learned",
     "noise_scale": "noise",
     "absorbed_per_flop": "bit/FLOP",
     "absorbed_per_flop_counted": "counted",
@@ -46,9 +46,9 @@ BATCHES = {
     "start": "at p",
     "batch": "batch",
     "rate": "rate per sample",
-    "realised": "realised",
+    "realised": "pointwise",
     "realised_joint": "joint",
-    "absorbed": "absorbed",
+    "absorbed": "learned",
     "absorbed_per_flop": "bit/FLOP",
     "absorbed_per_flop_counted": "counted",
 }
@@ -93,9 +93,9 @@ def show(results: dict[str, pd.DataFrame], console: Console, verbose: bool) -> N
 
 
 def show_phases(world: str, part: pd.DataFrame, console: Console) -> None:
-    """Prints what is measured of each learner in each bin of the pass rate."""
+    """Prints what is measured of each learner in each bin, on clean labels at the common rate."""
     noisy = world == NOISY
-    frame = phases(part, noisy)
+    frame = phases(part if noisy else part[part["rate"] == COMMON_RATE], noisy)
     bins = "excess loss in bits" if noisy else "pass rate"
     title = f"{world}: bins of the {bins}; bits per trajectory; noise scale in trajectories; "
     title += "learned bits per FLOP by the 2N/4N convention and counted"

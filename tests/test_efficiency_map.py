@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from experiments import efficiency_map, efficiency_map_figure, efficiency_map_tables
 from experiments import efficiency_map_claims as checked
@@ -333,6 +334,31 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported(tmp_path, monkeypatch):
     assert [cells[i] for i in reported if cells[i] in noisy] == chosen
     assert results["rates"] == "run 1"
     assert results["table"] == f"run {len(runs)}"
+
+
+def test_a_rate_is_best_by_excess_loss_or_by_samples_of_runs_that_all_arrive():
+    cells = [("supervised", 0.25, 2.0), ("supervised", 0.125, 1.0), ("supervised", 0.0625, 3.0)]
+    cells += [("none", 0.5, 1.0), ("none", 0.25, 1.0), ("none", 0.125, 1.0)]
+    samples = np.array([[np.nan, np.nan]] * 3 + [[10.0, np.nan], [400.0, 600.0], [800.0, 800.0]])
+    place, hit = ("cell", "seed", "phase"), ("cell", "seed", "threshold")
+    counts = ("step", "samples", "tokens", "trajectories", "flops", "flops_counted")
+    gap = np.array([[[excess]] * 2 for _, _, excess in cells])
+    data = xr.Dataset(
+        {
+            "phase_gap": (place, gap),
+            "phase_trajectories": (place, np.ones((6, 2, 1))),
+            "log_odds": (("cell", "seed", "log_point"), np.zeros((6, 2, 1))),
+            **{f"hit_{name}": (hit, samples[..., None]) for name in counts},
+        },
+        {
+            "threshold": [0.9],
+            "world": ("cell", ["noisy labels"] * 6),
+            "learner": ("cell", [learner for learner, _, _ in cells]),
+            "rate": ("cell", [rate for _, rate, _ in cells]),
+        },
+    )
+    chosen = {row["learner"]: row["rate"] for row in efficiency_map.best(data)}
+    assert chosen == {"supervised": 0.125, "none": 0.25}
 
 
 class Arguments:
