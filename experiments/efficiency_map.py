@@ -67,9 +67,7 @@ OVERLAP_STARTS = (0.13, 0.9)  # others, for the information of a batch of rollou
 BATCH_RATES = (1 / 32, COMMON_RATE)
 BATCH_LEARNERS = ("supervised", "none", "batch_mean", "leave_one_out")
 
-BASE = simrl.Spec(
-    max_steps=2**20, stop_pass_rate=0.99, log_points=20, engine="auto", observe_every=1
-)
+BASE = simrl.Spec(max_steps=2**20, stop_pass_rate=0.99, log_points=20, engine="auto")
 
 
 def learners(world: str) -> tuple[str, ...]:
