@@ -25,6 +25,7 @@ from simrl.plots.series import (
     split,
 )
 from simrl.plots.style import GREY
+from simrl.sweeps.quantities import FEW_SEEDS
 
 MAX_MARKED = 40  # points of a curve that get a marker, at most
 NOT_DRAWN = "not drawn"  # names the note of what an axis cannot show
@@ -101,6 +102,8 @@ def points(
 ) -> Axes:
     """Draw one point per phase with its bar low..high; returns ax, labelled.
 
+    A point of few seeds (`few_seeds` of the table) has no bar, since it would be too short.
+
     Args:
       table: of `simrl.phase_table`: columns `by`, phase, quantity, units, mean, low, high,
         num_seeds.
@@ -138,7 +141,8 @@ def points(
         face = look["color"] if filled else "white"
         [marks] = ax.plot(part["at"], part["mean"], **{"markerfacecolor": face, **look})
         bars = {"color": look["color"], "linewidth": 0.8, "zorder": marks.get_zorder() - 0.1}
-        ax.vlines(part["at"], part["low"], part["high"], **bars)
+        sure = part[~part["few_seeds"]] if "few_seeds" in part else part
+        ax.vlines(sure["at"], sure["low"], sure["high"], **bars)
     return _finish(ax, rows, table, x, columns, notes if legend and not faint else None)
 
 
@@ -193,6 +197,8 @@ def _notes(rows: pd.DataFrame, ax: Axes, x: str, mark: str, confidence: float) -
     statistic = rows["statistic"].iloc[0] if "statistic" in rows.columns else "mean"
     what = "interval" if statistic == "mean" else f"interval of the {statistic}"
     notes = [f"{mark}: {100 * confidence:g} % {what}", seeds_of(rows)]
+    if "few_seeds" in rows and rows["few_seeds"].any():
+        notes.append(f"no bar: fewer than {FEW_SEEDS} seeds")
     if _is_start(rows, ax).any():
         notes.append(f"0 {COUNTS.get(x, x)} not shown")
     return notes

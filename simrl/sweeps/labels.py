@@ -17,6 +17,7 @@ from simrl.sweeps.owned import Own
 DIMS = {"cell", "seed", "log_point", "phase", "threshold", "prompt", "position", "symbol", "leaf"}
 COLUMNS = {"quantity", "units", "statistic", "variable", "value", "mean", "low", "high", "exact"}
 COLUMNS |= {"num_seeds", "num_reached", "num_censored", "num_stuck", "num_missing", "num_diverged"}
+COLUMNS |= {"few_seeds"}
 MEASURES = {"step", "time", "pass_rate", "success", "log_odds", "log2_answer", "gap", "belief"}
 MEASURES |= {"nominal", "expected", "realised", "absorbed", "absorbed_label", "excess_loss"}
 MEASURES |= {"expected_update", "realised_update", "trace_covariance", "squared_norm", "cosine"}

@@ -256,6 +256,15 @@ def test_phases_of_few_seeds_are_left_out(ax):
     assert [drawn.get_label() for drawn in ax.lines] == ["supervised"]
 
 
+def test_points_of_few_seeds_have_no_bar_and_the_legend_says_so(ax):
+    rows = phases(num_seeds=4096)
+    rows["few_seeds"] = rows["phase"] == rows["phase"].min()
+    plots.points(rows, ax, by="learner")
+    (bars,) = ax.collections
+    assert len(bars.get_segments()) == len(ax.lines[0].get_xdata()) - 1
+    assert "no bar: fewer than 200 seeds" in title_of(ax)
+
+
 def test_faint_lines_have_no_bars_and_no_legend(ax):
     both = pd.concat([phases(rate=0.5), phases(rate=1.0)])
     plots.points(both, ax, by=["learner", "rate"], faint=True)

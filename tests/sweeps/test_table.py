@@ -66,6 +66,17 @@ def test_interval_is_students():
     assert np.isnan(simrl.interval(np.array([]))).all()
 
 
+def test_a_phase_of_few_seeds_is_marked():
+    copies = {"phase_low", "phase_high"}
+    hundred = by_hand()
+    many = xr.concat([hundred.drop_vars(copies)] * 100, "seed").assign_coords(seed=np.arange(300))
+    table = simrl.phase_table(many.assign({name: hundred[name] for name in copies}))
+    marks = table.groupby("phase")[["num_seeds", "few_seeds"]].first()
+    assert marks.loc[0].tolist() == [300, False]
+    assert marks.loc[1].tolist() == [200, False]
+    assert row_of(simrl.phase_table(hundred), quantity="absorbed", phase=0)["few_seeds"]
+
+
 def test_phase_table_divides_sums_by_sums():
     table = simrl.phase_table(by_hand())
     first = row_of(table, quantity="absorbed", phase=0)

@@ -9,6 +9,7 @@ from rich.console import Console
 import simrl
 from simrl.cli import tables
 from simrl.errors import SpecError
+from simrl.sweeps.quantities import FEW_SEEDS
 
 PHASES = ("pass_rate", "realised", "absorbed", "noise_scale", "absorbed_per_flop")  # if not named
 COUNTS = {"num_seeds": "seeds", "num_diverged": "diverged"}
@@ -56,17 +57,21 @@ def phases(table: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, str]:
     keys = [*axes, "phase", "phase_low", "phase_high"]
     names = list(dict.fromkeys(table["quantity"]))
     if len(names) == 1:
-        frame = table[[*keys[len(axes) :], "mean", "low", "high", *COUNTS]]
+        frame = table[[*keys[len(axes) :], "mean", "low", "high", "few_seeds", *COUNTS]]
         frame = pd.concat([table[axes], frame], axis=1)
         title = f"{names[0]} ({table['units'].iloc[0]}) by phase; low to high: 95 % interval"
     else:
         chosen = [name for name in PHASES if name in names]
         rows = table[table["quantity"].isin(chosen)]
         frame = rows.set_index([*keys, "quantity"])["mean"].unstack("quantity")[chosen]
-        visits = rows[rows["quantity"] == chosen[0]].set_index(keys)["num_seeds"]
-        frame = frame.assign(num_seeds=visits).reset_index()
+        visits = rows[rows["quantity"] == chosen[0]].set_index(keys)
+        frame = frame.join(visits[["num_seeds", "few_seeds"]]).reset_index()
         title = "means by phase; all quantities: --quantity NAME or --to FILE.csv"
     frame = frame[frame["num_seeds"] > 0].drop(columns="phase")
+    marks = frame.pop("few_seeds").map({True: "*", False: ""})
+    if marks.any():
+        title += f"; *: fewer than {FEW_SEEDS} seeds, whose intervals cover less than they say"
+        frame["num_seeds"] = frame["num_seeds"].astype(str) + marks
     return _named(frame.rename(columns={"phase_low": "from", "phase_high": "to"})), title
 
 
