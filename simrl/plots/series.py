@@ -54,8 +54,14 @@ class Series(NamedTuple):
 
 
 def label_of(name: str, units: str = "1") -> str:
-    """Return an axis label: the quantity in words and its units, which "1" has none of."""
-    words = NAMES.get(name, str(name).replace("_", " "))
+    """Return an axis label: the quantity in words and its units, which "1" has none of.
+
+    Units say what bits are counted by, where a name ends by that.
+    """
+    whole = str(name)
+    for ending in ("_per_token", "_per_trajectory", "_per_update"):
+        whole = whole.removesuffix(ending)
+    words = NAMES.get(name, NAMES.get(whole, str(name).replace("_", " ")))
     return words if units in ("", "1") else f"{words} ({units})"
 
 

@@ -240,6 +240,14 @@ def test_an_open_ended_bin_is_at_its_mean_pass_rate(ax):
     assert [text.get_text() for text in ax.texts] == ["1 point outside the axes not drawn"]
 
 
+def test_bits_have_one_name_whatever_they_are_counted_by():
+    assert plots.label_of("absorbed", "bit/sample") == "learned bits (bit/sample)"
+    label = plots.label_of("realised_joint_per_trajectory", "bit/trajectory")
+    assert label == "pointwise information of the batch (bit/trajectory)"
+    assert plots.label_of("absorbed_per_flop", "bit/FLOP") == "learned bits per FLOP (bit/FLOP)"
+    assert plots.label_of("rate_per_token") == "rate per token"
+
+
 def test_points_are_labelled_with_units_and_seeds(ax):
     both = pd.concat([phases(num_seeds=4096), phases(learner="supervised", num_seeds=30)])
     plots.points(both, ax, x="excess_loss", quantity="noise_scale")
