@@ -6,7 +6,7 @@ import xarray as xr
 
 import simrl
 
-SHOWN = 0.9  # the pass rate that samples are counted to, where it is a threshold
+SHOWN = 0.9  # the pass rate that trajectories are counted to, where it is a threshold
 MOST_ROWS = 24
 
 
@@ -24,7 +24,8 @@ def summary(data: xr.Dataset) -> tuple[pd.DataFrame, str, int]:
         if len(at):
             own = at.loc[i]
             row["reached"] = f"{own['num_reached']} of {own['num_seeds']}"
-            row[f"median samples to {chosen:g}"] = float(own["samples_median"])
+            # Whole answers, by which learners of tokens and of answers are compared.
+            row[f"median trajectories to {chosen:g}"] = float(own["trajectories_median"])
         if len(finite) < len(last):
             row["diverged"] = len(last) - len(finite)
         rows.append(row)

@@ -14,7 +14,7 @@ import simrl
 from simrl import cli
 from simrl.cli import parser
 from simrl.cli.commands import list as listing
-from simrl.cli.commands import run
+from simrl.cli.commands import run, table
 from simrl.sweeps import identity
 from simrl.sweeps import run as sweep_run
 from simrl.sweeps.spec import FAMILIES
@@ -129,6 +129,19 @@ def test_a_run_says_what_was_found_and_where(demo, monkeypatch, capsys):
     for rate in rates:
         assert np.isclose(simrl.last_values(stored, "pass_rate").mean(-1), rate, atol=6e-4).any()
     assert "results: results/demo" in text
+    assert "trajectories" in text
+
+
+def test_printed_comparisons_are_by_whole_answers():
+    """Three tokens of an answer are three samples of a supervised learner, and one trajectory."""
+    counts = {"num_reached": 2, "num_seeds": 2, "samples_mean": 84.0, "samples_median": 84.0}
+    counts |= {"trajectories_mean": 28.0, "trajectories_median": 28.0, "flops_mean": 1.0}
+    row = {"learner": "supervised", "pass_rate": 0.9, **counts}
+    frame, title = table.hitting(pd.DataFrame([row]), ["learner"])
+    assert 28.0 in frame.iloc[0].tolist()
+    assert 84.0 not in frame.iloc[0].tolist()
+    assert "samples" not in title
+    assert not {"realised", "absorbed"} & set(table.PHASES)
 
 
 def test_a_dry_run_says_what_is_missing(demo, monkeypatch, capsys):

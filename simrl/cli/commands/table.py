@@ -11,7 +11,9 @@ from simrl.cli import tables
 from simrl.errors import SpecError
 from simrl.sweeps.quantities import FEW_SEEDS
 
-PHASES = ("pass_rate", "realised", "absorbed", "noise_scale", "absorbed_per_flop")  # if not named
+# If none is named; by whole answers, since a supervised sample is one token.
+BITS = ("realised_per_trajectory", "absorbed_per_trajectory")
+PHASES = ("pass_rate", *BITS, "noise_scale", "absorbed_per_flop")
 COUNTS = {"num_seeds": "seeds", "num_diverged": "diverged"}
 
 
@@ -78,9 +80,11 @@ def phases(table: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, str]:
 def hitting(table: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, str]:
     """Returns what is printed of a hitting table, and its title."""
     names = {"pass_rate": "to p", "num_reached": "reached", "num_seeds": "of"}
-    names |= {"samples_mean": "samples", "samples_median": "median", "flops_mean": "FLOPs"}
+    names |= {"trajectories_mean": "trajectories", "trajectories_median": "median"}
+    names |= {"flops_mean": "FLOPs"}
     frame = table[[*axes, *names]].rename(columns=names)
-    return frame, "samples and FLOPs to a pass rate: means of the seeds that reached it, and median"
+    what = "trajectories (whole answers) and FLOPs to a pass rate"
+    return frame, f"{what}: means of the seeds that reached it, and median"
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
