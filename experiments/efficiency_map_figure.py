@@ -23,7 +23,6 @@ from experiments.efficiency_map_forms import World
 from simrl import plots
 
 NAME = "figure"
-MIN_SEEDS = 200  # with fewer, intervals cover too little
 ONE_TOKEN, EXACT, TOKEN, NOISY = "one token", "sequence, exact", "sequence, token", "noisy labels"
 CLEAN = {ONE_TOKEN: World(1000), EXACT: World(8, 3), TOKEN: World(8, 3, "token")}
 COMMON_RATE = 1.0
@@ -54,9 +53,10 @@ def of(table: pd.DataFrame, **labels: object) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate", **look: Any) -> None:
     """Draws points of the phases that enough seeds visited, joined by a line if `joined`."""
+    rows = rows[~rows["few_seeds"]]
     if not (rows["quantity"] == quantity).any():
         return
-    shared: Look = {"by": "learner", "min_seeds": MIN_SEEDS, "legend": False, "colors": COLOURS}
+    shared: Look = {"by": "learner", "legend": False, "colors": COLOURS}
     if look.pop("joined", False):
         plots.points(rows, ax, x, quantity, **shared, **JOINED)
     plots.points(rows, ax, x, quantity, **{**shared, **look})
@@ -113,7 +113,7 @@ def ratios(table: pd.DataFrame, learner: str, world: str, rate: float) -> pd.Dat
     At the learner's mean pass rate of a bin; intervals as if the two were independent.
     """
     rows = of(table, world=world, rate=rate)
-    rows = rows[rows["num_seeds"] >= MIN_SEEDS]
+    rows = rows[~rows["few_seeds"]]
     names = ["mean", "low", "high"]
     top, bottom, place = (
         of(rows, learner=who, quantity=quantity).set_index("phase")[names]
@@ -257,7 +257,7 @@ def line(label: str, **look: Any) -> Line2D:
     return Line2D([], [], label=label, **{"color": "black", "linewidth": 0.9, **look})
 
 
-MEANING = f"""
+MEANING = """
 Bits of a sample are per trajectory, a whole answer, for supervised and reinforcement learning
 alike. Nominal bits: -log2 p of a label, the binary entropy h(p) of a right/wrong reward (Patel
 2025). Pointwise information: the log ratio of posterior and prior probability of the actual correct
@@ -265,7 +265,7 @@ answer, for a Bayesian whose belief is the policy; for a label it equals the nom
 bits: the gain in log2 probability of the correct answer by the update, per sample. Noise scale: tr
 Cov of the gradient of one trajectory over its squared mean. The value baseline is the exact pass
 rate. Points are ratios of sums over seeds within a bin of the pass rate, bars 95 % intervals,
-mostly smaller than the marker; bins that fewer than {MIN_SEEDS} seeds visited are left out. Lines
+mostly smaller than the marker; bins that fewer than 200 seeds visited are left out. Lines
 without a closed form join points.
 """
 CAPTION = """

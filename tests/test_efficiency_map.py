@@ -37,7 +37,8 @@ def truths(learner, p):
 
 def with_ends(table, num_seeds):
     half = ERROR * table["mean"].abs()
-    return table.assign(low=table["mean"] - half, high=table["mean"] + half, num_seeds=num_seeds)
+    ends = {"low": table["mean"] - half, "high": table["mean"] + half}
+    return table.assign(**ends, num_seeds=num_seeds, few_seeds=num_seeds < 200)
 
 
 def phase_rows(num_seeds):
@@ -80,7 +81,7 @@ def hit_rows():
     return table.rename(columns={end: f"trajectories_{end}" for end in ("mean", "low", "high")})
 
 
-def made_up(num_seeds=100):
+def made_up(num_seeds=300):
     """Tables in which every claim holds."""
     return checked.Tables(phase_rows(num_seeds), hit_rows(), batch_rows(num_seeds))
 
@@ -270,7 +271,19 @@ def test_rows_are_in_order_whatever_the_order_of_the_table():
     names = ("supervised", "REINFORCE, no baseline", "REINFORCE, value baseline")
     assert rows["learner"].tolist() == [name for name in names for _ in RATES]
     assert rows["pass_rate"].tolist() == [*RATES] * 3
+    assert set(rows["num_seeds"]) == {"300"}
     assert rows["low"].tolist()[:2] == [0.0, pytest.approx(1 / (1 + np.exp(3.0)))]
+
+
+def test_rows_of_few_seeds_are_marked_and_make_no_verdict(monkeypatch):
+    tables = made_up(num_seeds=199)
+    rows = efficiency_map_tables.phases(tables.phases[tables.phases["world"] == "one token"], False)
+    assert set(rows["num_seeds"]) == {"199*"}
+    shown = []
+    monkeypatch.setattr(efficiency_map_tables.tables, "show", lambda rows, *_: shown.append(rows))
+    results = dict(zip(("table", "hitting", "batches"), tables, strict=True))
+    efficiency_map_tables.show(results, None, verbose=False)
+    assert set(shown[0]["verdict"][:-3]) == {"too few runs"}  # samples are counted in all runs
 
 
 def test_files_name_learners_and_the_unit_of_a_rate(tmp_path):

@@ -35,12 +35,13 @@ from tests.plots.tables import phases
 
 def everything(num_seeds=256, **values):
     """A phase table of all worlds, each with its learners."""
-    return pd.concat(
+    table = pd.concat(
         phases(world, learner, rate, num_seeds, **values)
         for world in efficiency_map.WORLDS
         for learner in efficiency_map.learners(world)
         for rate in (1 / 16, 1.0)
     )
+    return table.assign(few_seeds=num_seeds < 200)
 
 
 def arrivals(num_censored=0):
@@ -65,7 +66,7 @@ def updated():
             ("realised_joint", 0.4),
         )
     ]
-    return pd.DataFrame(rows).assign(num_seeds=256)
+    return pd.DataFrame(rows).assign(num_seeds=256, few_seeds=False)
 
 
 def chosen(table):
