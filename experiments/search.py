@@ -4,7 +4,7 @@ Claim (THEORY.md, sections 2 and 3): of N equally likely answers policy gradient
 guesses N times in the mean before it is right once, since wrong guesses teach it nothing; a
 Bayesian who crosses them off is right after (N + 1) / 2 and knows after (N + 1) / 2 - 1 / N; a
 label says it at once. All find out log2 N bits. And what a group method makes of a pass rate p: the
-share of its groups that is dead, and the c of its mean update c times the gradient of p.
+fraction of zero-advantage groups, and the c of its mean update c times the gradient of p.
 
 A pass rate is frozen by a learning rate of 1 and a single update, whose change of the log-odds
 between right and wrong answers is the estimate itself.
@@ -81,7 +81,7 @@ def search_table(found: dict[tuple[str, int], Guesses]) -> pd.DataFrame:
 
 
 def group_table(data: xr.Dataset) -> pd.DataFrame:
-    """Dead groups and mean updates by method and pass rate, predicted and measured."""
+    """Zero-advantage groups and mean updates by method and pass rate, predicted and measured."""
     rows: list[dict[str, Any]] = []
     for labels, cell in simrl.each_cell(data):
         p, method = float(labels["p"]), METHODS[labels["method"]]
@@ -120,7 +120,7 @@ def shown(groups: pd.DataFrame) -> pd.DataFrame:
         {
             "method": groups["method"].replace("none", "no baseline"),
             "p": groups["p"],
-            "dead, predicted": [f"{x:.4f}" for x in groups["dead_predicted"]],
+            "zero, predicted": [f"{x:.4f}" for x in groups["dead_predicted"]],
             "measured": [told(*x) for x in zip(groups["dead"], groups["dead_error"], strict=True)],
             "c, predicted": [f"{x:.4f}" for x in groups["c_predicted"]],
             "measured ": [told(*x, 3) for x in zip(groups["c"], groups["c_error"], strict=True)],
@@ -144,11 +144,10 @@ def main() -> None:
     table.to_csv(arguments.out / "searches.csv", index=False)
     groups.to_csv(arguments.out / "groups.csv", index=False)
     tables.show(table, "samples until a secret of N is found", console, keys=2)
-    title = (
-        f"groups of {GROUP}: share that is dead, and c in: mean update = c times the gradient of p"
-    )
+    title = f"groups of {GROUP}: fraction with zero advantage; mean update = c ∇p"
     tables.show(shown(groups), title, console, keys=2)
-    captions.save(search_figure.figure(found, groups), arguments.out, search_figure.CAPTION)
+    caption = search_figure.caption(found, groups)
+    captions.save(search_figure.figure(found, groups), arguments.out, caption)
     command.farewell(console, clock, arguments.out)
 
 

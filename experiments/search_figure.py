@@ -2,98 +2,116 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import captions
 from experiments.search_runs import GROUP, METHODS, PASS_RATES, SEARCHERS, SIZES, TAKEN, Guesses
 from experiments.verdicts import error_of
 from simrl import plots
-from simrl.measures import gradients
 
-DRAWN = {
-    "leave_one_out": "none, RLOO",
-    "batch_mean": "group mean",
-    "group_normalised": "GRPO",
-    "maxrl": "MaxRL",
-    "pass_at_k": f"pass@{TAKEN}",
-}  # the others are on or near one of these curves
-MARKERS = "osD^v"
-NAMES = {
+SEARCHER_NAMES = {
     "policy gradient": "policy gradient, no baseline",
-    "Bayesian, hit": "Bayesian, until the first success",
-    "Bayesian, known": "Bayesian, until the answer is known",
+    "Bayesian, hit": "Bayesian, first success",
+    "Bayesian, known": "Bayesian, answer known",
     "supervised": "supervised",
 }
+METHOD_NAMES = {
+    "none": "no baseline",
+    "leave_one_out": "RLOO",
+    "batch_mean": "group mean",
+    "group_normalised": "GRPO",
+    "group_normalised_sample": "GRPO, sample s.d.",
+    "maxrl": "MaxRL",
+    "maxrl_centred": "MaxRL, centred",
+    "pass_at_k": f"pass@{TAKEN}",
+    "pass_at_k_leave_one_out": f"pass@{TAKEN}, RLOO",
+}
+MARKERS = "osD^"
+OFFSET = 0.24  # rows between the pass rates of a method
 
 
 def searched(found: dict[tuple[str, int], Guesses], ax: Axes) -> None:
-    """Mean samples against N, with 95 % intervals and the closed form."""
-    marks = dict(zip(SEARCHERS, MARKERS, strict=False))
+    """Draws mean samples against N, with 95 % intervals and the closed form."""
+    marks = dict(zip(SEARCHERS, MARKERS, strict=True))
     for colour, (name, mark) in zip(plots.CYCLE, marks.items(), strict=False):
         own = [found[name, size] for size in SIZES]
         means = [guesses.counts.mean() for guesses in own]
         errors = [1.96 * error_of(guesses.counts) for guesses in own]
         empty = "white" if name == "Bayesian, known" else colour
-        about: dict[str, Any] = {"marker": mark, "color": colour, "markerfacecolor": empty}
-        ax.errorbar(SIZES, means, errors, linestyle="none", label=NAMES[name], **about)
+        look: dict[str, Any] = {"marker": mark, "color": colour, "markerfacecolor": empty}
+        ax.errorbar(SIZES, means, errors, linestyle="none", label=SEARCHER_NAMES[name], **look)
         ax.plot(SIZES, [guesses.predicted for guesses in own], color=colour, linewidth=0.8)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set(xlabel="number of equally likely answers N", ylabel="mean samples")
+    ax.set(xlabel="equally likely answers, N", ylabel="mean samples")
     ax.set_xticks(SIZES, [str(size) for size in SIZES])
     ax.minorticks_off()
-    ax.set_ylim(0.6, 5e4)  # room for the legend
-    ax.legend(loc="upper left")
+    below(ax, 1)
 
 
-def grouped(groups: pd.DataFrame, ax: Axes) -> None:
-    """c against p for each method, with 95 % intervals and the closed form."""
-    grid = np.geomspace(0.005, 0.6, 80)
-    looks = zip(plots.CYCLE, MARKERS, DRAWN.items(), strict=False)
-    for colour, marker, (method, label) in looks:
-        rows = groups[groups["method"] == method]
-        taken = TAKEN if "pass_at_k" in method else None
-        weight = gradients.group_weight(jnp.asarray(grid), GROUP, METHODS[method], taken)
-        ax.plot(grid, weight, color=colour, linewidth=0.8)
-        about: dict[str, Any] = {"color": colour, "markersize": 3.5}
-        error = 1.96 * rows["c_error"]
-        ax.errorbar(rows["p"], rows["c"], error, fmt=marker, label=label, **about)
+def methods(groups: pd.DataFrame, ax: Axes, measured: str) -> None:
+    """Draws a column of the groups' table: points with 95 % intervals, closed forms as bars."""
+    for i, (p, colour) in enumerate(zip(PASS_RATES, plots.CYCLE, strict=False)):
+        rows = groups[groups["p"] == p].set_index("method").loc[list(METHODS)]
+        places = np.arange(len(rows)) + (i - 1) * OFFSET
+        ax.plot(rows[f"{measured}_predicted"], places, "|", color="black", markersize=6.5)
+        look: dict[str, Any] = {"color": colour, "fmt": MARKERS[i], "markersize": 2.6}
+        error = 1.96 * rows[f"{measured}_error"]
+        ax.errorbar(rows[measured], places, xerr=error, label=f"p = {p:g}", **look)
+    ax.plot([], [], "|", color="black", markersize=6.5, label="closed form")
+    for row in range(1, len(METHODS), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color="0.95", linewidth=0, zorder=0)
+    ax.set_yticks(range(len(METHODS)), [METHOD_NAMES[method] for method in METHODS])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(METHODS) - 0.5, -0.5)
+
+
+def scaled(ax: Axes, ticks: tuple[float, ...], ends: tuple[float, float], label: str) -> None:
+    """Sets a logarithmic horizontal axis."""
     ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set(xlabel="pass rate p", ylabel="c, where E[update] = c ∇p")
-    ticks = (0.25, 0.5, 1, 2, 4, 8)
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_xticks(PASS_RATES, [f"{p:g}" for p in PASS_RATES])
-    ax.set_ylim(0.08, 16)  # room for the legend
-    ax.legend(loc="lower left", ncols=2)
+    ax.set(xlim=ends, xlabel=label)
+
+
+def below(ax: Axes, columns: int) -> None:
+    """Puts the legend below the axis label."""
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.17), ncols=columns, borderaxespad=0)
 
 
 def figure(found: dict[tuple[str, int], Guesses], groups: pd.DataFrame) -> Figure:
-    """The samples of a search, and how group advantages scale the gradient of the pass rate."""
+    """The samples of a search, and what group advantages make of a pass rate."""
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 2.9), layout="constrained")
-        axes = made.subplots(1, 2)
+        made = Figure(figsize=(plots.TWO_COLUMNS, 3.3), layout="constrained")
+        axes = made.subplots(1, 3, width_ratios=(1.05, 1, 1))
         searched(found, axes[0])
-        grouped(groups, axes[1])
-        plots.panel_letter(axes[0], "a", "Finding one answer of N")
-        plots.panel_letter(axes[1], "b", f"Mean update by group advantages, groups of {GROUP}")
-        n, m = len(found["supervised", SIZES[0]].counts), int(groups["num_seeds"].max())
-        seeds = f"n = {n:,} seeds" if n == m else f"n = {n:,} (a) and {m:,} (b) seeds"
-        text = f"Points: means over {seeds} with 95 % intervals; lines: closed forms."
-        captions.note(made, text)
+        methods(groups, axes[1], "dead")
+        methods(groups, axes[2], "c")
+        scaled(axes[1], (0.01, 0.1, 1), (0.002, 1.6), f"fraction of groups of {GROUP}")
+        scaled(axes[2], (0.5, 1, 2, 4, 8), (0.35, 11), "c, where E[update] = c ∇p")
+        axes[2].set_yticklabels([])
+        below(axes[1], 2)
+        plots.panel_letter(axes[0], "a", "Finding one answer")
+        plots.panel_letter(axes[1], "b", "Zero-advantage groups")
+        plots.panel_letter(axes[2], "c", "Mean update")
     return made
 
 
-CAPTION = """
-a, samples until one correct answer of N is found from right/wrong feedback: policy gradient without
-a baseline learns nothing from incorrect answers and needs N in the mean; an exact Bayesian, who
-excludes them, needs (N + 1) / 2 to its first success and (N + 1) / 2 - 1 / N to know the answer; a
-label needs one. b, the factor c by which the mean update of a group advantage is the gradient of
-the pass rate p: RLOO and no baseline leave it as it is, MaxRL and GRPO raise it where p is small,
-pass@k lowers it where p is large.
+def caption(found: dict[tuple[str, int], Guesses], groups: pd.DataFrame) -> str:
+    """Returns the caption of the figure."""
+    num, many = len(found["supervised", SIZES[0]].counts), int(groups["num_seeds"].max())
+    return f"""
+a, samples until one correct answer of N is identified from right/wrong feedback: policy gradient
+without a baseline learns nothing from incorrect answers and needs N in the mean; an exact Bayesian,
+who excludes them, needs (N + 1) / 2 to its first success and (N + 1) / 2 - 1 / N to know the answer
+(the two coincide here); a label needs one. Lines: closed forms. b, fraction of groups of {GROUP}
+answers whose advantages are all zero, at three pass rates p: with a success needed (no baseline,
+MaxRL, pass@{TAKEN}) (1 - p)^{GROUP}; with advantages relative to the group also p^{GROUP}, and for
+leave-one-out pass@{TAKEN} every group with more than {GROUP - TAKEN} successes. c, the factor c by
+which the mean update is the gradient of the pass rate: no baseline and RLOO leave it as it is,
+MaxRL and GRPO raise it where p is small, pass@{TAKEN} lowers it where p is large. Points: means
+over n = {num:,} seeds (a) and {many:,} groups, the same for all methods (b, c), with 95 %
+intervals, most of them smaller than the symbols.
 """

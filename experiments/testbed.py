@@ -11,6 +11,7 @@ so the same mean, with less noise. The book prints no other number: what is pred
 by an independent program (`testbed_check`), which counts choices.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ from simrl.cli import tables
 SEEDS, QUICK = 20_000, 500
 CHECKED = 4000  # runs of the independent program for each condition
 STEPS = 1000
-UPDATES, LOOKS = STEPS - 1, 37  # the 1,000th choice comes after 999 updates; 999 = 27 x 37
+UPDATES, LOOKS = STEPS - 1, 111  # the 1,000th choice comes after 999 updates; 999 = 9 x 111
 RATES = (0.1, 0.4)
 BASELINES = {"running_mean": "with baseline", "none": "without baseline"}
 MEANS = (0.0, 4.0)
+Independents = dict[tuple[str, float], testbed_check.Pulled]  # by baseline and learning rate
 
 SWEEP = simrl.Sweep(
     simrl.Spec(
@@ -60,15 +62,24 @@ def last(data: xr.Dataset, mean: float, baseline: str, rate: float) -> np.ndarra
     return cell.isel(log_point=-1).values.astype(np.float64)
 
 
-def choices(data: xr.Dataset, checked: int) -> pd.DataFrame:
+def independents(checked: int) -> Independents:
+    """Returns the last choices of the independent program, arm values around 4."""
+    conditions = list(itertools.product(BASELINES, RATES))
+    return {
+        (baseline, rate): testbed_check.pulled(
+            checked, STEPS, MEANS[1], rate, baseline != "none", seed
+        )
+        for seed, (baseline, rate) in enumerate(conditions)
+    }
+
+
+def choices(data: xr.Dataset, others: Independents) -> pd.DataFrame:
     """The best arm at step 1,000, arm values around 4: each curve's end, and their order."""
     rows: list[dict[str, Any]] = []
     ends = []
     for baseline, name in BASELINES.items():
         for rate in RATES:
-            other = testbed_check.pulled(
-                checked, STEPS, MEANS[1], rate, baseline != "none", len(rows)
-            )
+            other = others[baseline, rate]
             measured = last(data, MEANS[1], baseline, rate)
             low, high = simrl.interval(measured)[1:]
             gap = measured.mean() - other.chosen.mean()
@@ -141,54 +152,59 @@ def shifts(data: xr.Dataset) -> pd.DataFrame:
 
 
 def curves(table: pd.DataFrame, ax: Axes, mean: float) -> None:
-    """The four curves of one mean of the arms, labelled at their ends."""
-    ends = {}
+    """Draws the four curves of one mean of the arms."""
     for baseline, name in BASELINES.items():
         for rate in RATES:
             rows = table[(table["arms"] == mean) & (table["advantage"] == baseline)]
             rows = rows[rows["learning_rate"] == rate]
-            colour = plots.COLOURS["none"] if baseline == "none" else plots.CYCLE[0]
             style: dict[str, Any] = {
-                "color": colour,
+                "color": plots.COLOURS["none"] if baseline == "none" else plots.CYCLE[0],
                 "linestyle": "-" if rate < 0.2 else (0, (4, 1.5)),
                 "marker": "",
+                "label": f"{name}, α = {rate:g}",
             }
             plots.line(rows, ax, "choice", legend=False, **style)
-            ends[f"α = {rate:g}, {name}"] = float(rows["mean"].iloc[-1]), colour
-    place_labels(ax, ends)
-    ax.set(xlim=(0, STEPS), ylim=(0, 1), xlabel="step")
+    ax.set(xlim=(0, STEPS), ylim=(0, 0.9), xlabel="step")
     ax.set_xticks([1, 250, 500, 750, 1000])
 
 
-def place_labels(ax: Axes, ends: dict[str, tuple[float, str]], apart: float = 0.055) -> None:
-    """Names right of the curves' ends, pushed apart where these meet."""
-    lowest = np.inf
-    for label, (end, colour) in sorted(ends.items(), key=lambda item: -item[1][0]):
-        lowest = min(end, lowest - apart)
-        about: dict[str, Any] = {"fontsize": 7, "va": "center", "color": colour}
-        ax.text(STEPS * 1.02, lowest, label, clip_on=False, **about)
+def ends(others: Independents, ax: Axes) -> None:
+    """Draws the independent program's shares at the last step, with 95 % intervals."""
+    shares = [other.chosen.mean() for other in others.values()]
+    errors = [1.96 * error_of(other.chosen) for other in others.values()]
+    look: dict[str, Any] = {"color": "black", "markersize": 3, "markerfacecolor": "white"}
+    bars = ax.errorbar([STEPS] * len(shares), shares, errors, fmt="s", **look)
+    bars.set_label("independent program")
+    for part in (bars[0], *bars[2]):
+        part.set_clip_on(False)  # the last step is the edge of the panel
 
 
-def figure(table: pd.DataFrame) -> Figure:
-    """The book's figure, and the same arms with 4 taken off every reward."""
+def figure(table: pd.DataFrame, others: Independents) -> Figure:
+    """The book's figure with the independent program's ends, and every reward 4 lower."""
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 2.5), layout="constrained")
+        made = Figure(figsize=(plots.TWO_COLUMNS, 2.7), layout="constrained")
         axes = made.subplots(1, 2, sharey=True)
         for ax, letter, mean in zip(axes, "ab", reversed(MEANS), strict=True):
             curves(table, ax, mean)
             more = "" if mean else ": all rewards 4 lower"
             plots.panel_letter(ax, letter, f"Arm means from N({mean:g}, 1){more}")
+        ends(others, axes[0])
         axes[0].set_ylabel("probability of the best arm")
         axes[1].set_ylabel("")
-        runs = int(table["num_seeds"].max())
-        captions.note(made, f"Mean over n = {runs:,} runs; bands: 95 % t interval over runs.")
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return made
 
 
-CAPTION = """
+def caption(table: pd.DataFrame, others: Independents) -> str:
+    """Returns the caption of the figure."""
+    checked = max(len(other.chosen) for other in others.values())
+    return f"""
 Gradient bandit on the 10-armed testbed with and without a baseline (mean of earlier rewards), after
 Sutton and Barto (2018), figure 2.5, whose share of optimal actions is here its expectation: the
-probability of the best arm. b: the same arms and random numbers, every reward 4 lower.
+probability of the best arm. Lines: means over n = {int(table["num_seeds"].max()):,} runs, with 95 %
+t intervals (narrower than most lines). Squares: fraction of {checked:,} runs of an independent
+program that chose the best arm at step {STEPS:,}, with 95 % intervals. b: the same arms and random
+numbers, every reward 4 lower.
 """
 
 
@@ -198,7 +214,8 @@ def main() -> None:
     seeds, console, clock = arguments.seeds, command.console(), command.Clock()
     options = {"out": arguments.out, "devices": arguments.devices}
     data = simrl.run(SWEEP, seeds, progress=clock.bar("runs"), **options)
-    results = {"choices": choices(data, min(seeds, CHECKED)), "shifts": shifts(data)}
+    others = independents(min(seeds, CHECKED))
+    results = {"choices": choices(data, others), "shifts": shifts(data)}
     titles = {
         "choices": "the best arm at step 1,000, arm values around 4: share that chose it in "
         f"{min(seeds, CHECKED):,} runs of an independent program, and its probability",
@@ -211,7 +228,7 @@ def main() -> None:
     table = simrl.curve_table(data, "pass_rate")
     table = table.assign(choice=table["step"] + 1)
     table.to_csv(arguments.out / "table.csv", index=False)
-    captions.save(figure(table), arguments.out, CAPTION)
+    captions.save(figure(table, others), arguments.out, caption(table, others))
     command.farewell(console, clock, arguments.out)
 
 

@@ -1,9 +1,15 @@
 """What the tables of `search` make of runs that are known."""
 
+import matplotlib
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from experiments import search, search_runs
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+from experiments import search, search_figure, search_runs
 
 
 def test_slopes_of_power_laws_and_their_errors():
@@ -34,3 +40,21 @@ def test_a_bayesian_that_knows_without_a_hit_is_right_one_guess_later():
     assert found["Bayesian, known", 10].counts.tolist() == [3, 9]
     assert found["Bayesian, hit", 10].counts.tolist() == [3, 10]
     assert found["Bayesian, hit", 10].predicted == 5.5
+
+
+def test_the_figure_shows_measured_and_predicted_values_of_every_method():
+    pairs = [(m, p) for p in reversed(search_runs.PASS_RATES) for m in search_runs.METHODS]
+    table = pd.DataFrame(pairs, columns=["method", "p"]).assign(dead_error=0.01)
+    table["dead"] = np.linspace(0, 1, len(table))
+    table["dead_predicted"] = table["dead"] + 0.001
+    ax = Figure().subplots()
+    search_figure.methods(table, ax, "dead")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [search_figure.METHOD_NAMES[method] for method in search_runs.METHODS]
+    lines = [line for line in ax.lines if len(line.get_xdata())]
+    data = [np.float64(line.get_xydata()) for line in lines]
+    for predicted, measured in zip(data[::2], data[1::2], strict=True):
+        np.testing.assert_allclose(predicted - measured, [[0.001, 0]] * len(measured), atol=1e-12)
+    shown = {(round(y), x) for measured in data[1::2] for x, y in measured}
+    order = list(search_runs.METHODS)
+    assert shown == {(order.index(row.method), row.dead) for row in table.itertuples()}

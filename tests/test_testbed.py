@@ -59,7 +59,7 @@ def test_runs_that_part_are_told_from_rounding():
     assert list(other["verdict"]) == ["FAILS", "FAILS", "holds", "holds"]
 
 
-def test_the_figure_has_eight_named_curves():
+def test_the_figure_has_eight_named_curves_over_its_whole_width():
     rows = [
         {"arms": a, "advantage": b, "learning_rate": r, "choice": x, "quantity": "pass_rate"}
         | {"mean": m, "low": m - 0.01, "high": m + 0.01, "num_seeds": 50, "units": "1"}
@@ -68,12 +68,24 @@ def test_the_figure_has_eight_named_curves():
         for r in testbed.RATES
         for x, m in ((1, 0.1), (1000, 0.5))
     ]
-    drawn = testbed.figure(pd.DataFrame(rows))
-    assert [len(ax.lines) for ax in drawn.axes] == [4, 4]
+    others = {
+        (baseline, rate): testbed_check.Pulled(np.arange(50) % 2, np.full(50, 0.5))
+        for baseline in testbed.BASELINES
+        for rate in testbed.RATES
+    }
+    table = pd.DataFrame(rows)
+    drawn = testbed.figure(table, others)
+    drawn.draw_without_rendering()
     for ax in drawn.axes:
-        places = sorted(t.get_position()[1] for t in ax.texts if "baseline" in t.get_text())
-        assert len(places) == 4
-        assert np.diff(places).min() > 0.05  # where curves end together, names do not
+        curves = [line for line in ax.lines if len(line.get_xdata()) == 2]
+        assert [len(curves), *ax.get_xlim()] == [4, 0, testbed.STEPS]
+    first, second = (ax.get_position() for ax in drawn.axes)
+    assert first.width + second.width > 0.8  # of the figure: names do not take the data's room
+    names = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert len(set(names)) == 5
+    squares = drawn.axes[0].lines[-1]
+    np.testing.assert_allclose(np.float64(squares.get_ydata()), [0.5] * 4)
+    assert "n = 50 runs" in testbed.caption(table, others)
     assert testbed.SWEEP.cells()[0].spec.engine == "fused"
     assert isinstance(testbed.SWEEP.spec.environment, simrl.Bandit)
 

@@ -22,13 +22,14 @@ from experiments import (
     remedies,
     search_figure,
     testbed,
+    testbed_check,
 )
 from experiments import efficiency_map_batches as batches
 from experiments import efficiency_map_claims as claims
 from experiments import efficiency_map_figure as main_figure
 from experiments import efficiency_map_worlds as worlds
 from experiments.efficiency_map_forms import World
-from experiments.search_runs import PASS_RATES, SEARCHERS, SIZES, Guesses
+from experiments.search_runs import METHODS, PASS_RATES, SEARCHERS, SIZES, Guesses
 from simrl import plots
 from tests.plots.tables import phases
 
@@ -94,12 +95,10 @@ def searched():
         for name in SEARCHERS
         for size in SIZES
     }
-    groups = [
-        {"method": method, "p": p, "c": 1.0, "c_error": 0.1, "num_seeds": 10_000}
-        for method in search_figure.DRAWN
-        for p in PASS_RATES
-    ]
-    return search_figure.figure(found, pd.DataFrame(groups))
+    groups = pd.DataFrame(itertools.product(METHODS, PASS_RATES), columns=["method", "p"])
+    made = {"c": 1.0, "c_error": 0.1, "c_predicted": 1.1, "num_seeds": 10_000}
+    made |= {"dead": 0.5, "dead_error": 0.01, "dead_predicted": 0.51}
+    return search_figure.figure(found, groups.assign(**made))
 
 
 def committed():
@@ -121,7 +120,9 @@ def bandits():
     rows = itertools.product(testbed.MEANS, testbed.BASELINES, testbed.RATES, (1, 1000))
     table = pd.DataFrame(rows, columns=["arms", "advantage", "learning_rate", "choice"])
     made = {"quantity": "pass_rate", "units": "1", "mean": 0.5, "low": 0.4, "high": 0.6}
-    return testbed.figure(table.assign(num_seeds=2000, **made))
+    other = testbed_check.Pulled(np.arange(50) % 2, np.full(50, 0.5))
+    others = dict.fromkeys(itertools.product(testbed.BASELINES, testbed.RATES), other)
+    return testbed.figure(table.assign(num_seeds=2000, **made), others)
 
 
 FIGURES = {
