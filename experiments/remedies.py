@@ -26,10 +26,22 @@ from simrl.cli import tables
 PLAIN = "RLOO"  # what the others are compared with
 PASS_RATE = 0.9
 ONLY = "default"  # the setting of a remedy that has no other
-COSTS = ("samples", "flops")
+# FLOPs by the 2N/4N convention, and by the same right for all: whether groups whose advantages are
+# all zero are trained on or only decoded is no merit of a method.
+COSTS = {
+    "samples": "samples",
+    "flops_full": "FLOPs, all trained on",
+    "flops_live": "FLOPs, zero-advantage skipped",
+}
 TICKS = (0.01, 0.1, 1, 10, 100)  # of a ratio
-# By the interval of the ratio; where more seeds fail than without it, means are of the others only.
+# By the interval of the ratio; where more seeds fail than without it, it is a lower bound.
+SHORT = {
+    "samples": "samples",
+    "flops_full": "FLOPs, all trained on",
+    "flops_live": "FLOPs, skipping",
+}
 HELPS, DEARER, SAME, MISSING = "cheaper", "costlier", "no difference", "more seeds fail"
+UNKNOWN = "not known"
 MARKERS = {HELPS: "o", DEARER: "s", SAME: "D", MISSING: "X"}
 EXACT, PREFIX = "exact-match reward", "prefix reward"  # tasks of more than one list
 LEAVE_ONE_OUT = {"name": "policy_gradient", "advantage": "leave_one_out"}  # the plain learner
@@ -82,20 +94,20 @@ def best(data: xr.Dataset) -> list[int]:
 def compare(data: xr.Dataset) -> pd.DataFrame:
     """One row for each remedy: costs to the pass rate, their ratios to the plain ones, verdicts.
 
-    Means and ratios are over the seeds that arrive; where some do not, there is no verdict by them.
+    Of seeds that do not arrive what they spent is counted: means and ratios are lower bounds then.
     """
     cells = {(labels["task"], labels["remedy"]): (labels, c) for labels, c in simrl.each_cell(data)}
     rows = []
     for (task, remedy), (labels, cell) in cells.items():
         plain = cells[task, PLAIN][1]
-        reached, both = arrived(cell), arrived(cell) & arrived(plain)
+        reached, both = arrived(cell), arrived(plain)
         row: dict[str, Any] = {"task": task, "remedy": remedy, "rate": labels["rate"]}
         row["setting"] = labels.get("setting", ONLY)
         row |= {"seeds": len(reached), "missing": int((~reached).sum())}
         for cost in COSTS:
             own, base = spent(cell, cost), spent(plain, cost)
             ends = ("", "_low", "_high")
-            mean = simrl.interval(own[reached])
+            mean = simrl.interval(own)
             row |= {f"{cost}{end}": x for end, x in zip(ends, mean, strict=True)}
             ratio = simrl.pooled_ratio(own[both], base[both])
             row |= {f"{cost}_ratio{end}": x for end, x in zip(ends, ratio, strict=True)}
@@ -111,17 +123,22 @@ def arrived(cell: xr.Dataset) -> np.ndarray:
 
 
 def spent(cell: xr.Dataset, cost: str) -> np.ndarray:
-    """Samples or FLOPs [N] until then, NaN of those that did not.
+    """Samples or FLOPs [N] until then, of seeds that do not arrive until the end of the run.
 
     A sample is a whole answer, whatever the learner: one that learns from every token has as many
-    samples in the Dataset.
+    samples in the Dataset. NaN where a learner does not tell what skipping would save.
     """
     name = "trajectories" if cost == "samples" else cost
-    return cell[f"hit_{name}"].values[:, 0].astype(np.float64)
+    if name == "flops_full" and np.isnan(cell["total_flops_full"].values).all():
+        name = "flops"  # charged in full, and what part is of groups without signal is not told
+    there, end = (cell[f"{place}_{name}"].values.astype(np.float64) for place in ("hit", "total"))
+    return np.where(arrived(cell), there[:, 0], end)
 
 
 def verdict(low: float, high: float, missing: int, missing_plain: int) -> str:
     """What an interval of the ratio to the plain cost says."""
+    if np.isnan(low):
+        return UNKNOWN
     if missing > missing_plain:
         return MISSING
     if high < 1:
@@ -134,37 +151,45 @@ def show(rows: pd.DataFrame, console: Console) -> None:
     for task, part in rows.groupby("task", sort=False):
         chosen = ["rate", "setting"] if part["setting"].ne(ONLY).any() else ["rate"]
         shown = part[["remedy", *chosen, "missing"]].copy()
-        for cost, name, unit in zip(COSTS, ("samples", "kFLOP"), (1, 1000), strict=True):
-            means = part[cost] / unit
-            half = (part[f"{cost}_high"] - part[f"{cost}_low"]) / 2 / unit
-            shown[name] = [f"{x:,.0f} ± {h:,.0f}" for x, h in zip(means, half, strict=True)]
+        sign = np.where(part["missing"] > 0, "≥ ", "")
+        for cost, name in COSTS.items():
             half = (part[f"{cost}_ratio_high"] - part[f"{cost}_ratio_low"]) / 2
-            ratios = zip(part[f"{cost}_ratio"], half, strict=True)
-            told = [f"{x:.3f} ± {h:.3f}" for x, h in ratios]
-            shown[f"{name}/plain"] = np.where(part["remedy"] == PLAIN, "", told)
+            ratios = zip(sign, part[f"{cost}_ratio"], half, strict=True)
+            told = [f"{bound}{x:.3f} ± {h:.3f}" if x == x else "–" for bound, x, h in ratios]
+            shown[f"{name} / plain"] = np.where(part["remedy"] == PLAIN, "1", told)
             shown[f"in {name}"] = part[f"{cost}_verdict"]
+        plain = part[part["remedy"] == PLAIN].iloc[0]
         title = (
-            f"{task}: samples and FLOPs (2N/4N) to a pass rate of {PASS_RATE}, each remedy at its "
-            f"best rate, {int(part['seeds'].min()):,} seeds, 95 % intervals"
+            f"{task}: costs to a pass rate of {PASS_RATE} over those of {PLAIN} "
+            f"({plain['samples']:,.0f} samples), each at its best rate, "
+            f"{int(part['seeds'].min()):,} seeds, 95 % intervals; ≥: some seeds do not arrive"
         )
         tables.show(shown.rename(columns={"rate": "rate per sample"}), title, console)
 
 
 def draw(rows: pd.DataFrame, cost: str, ax: Axes) -> Axes:
-    """Ratios to the plain cost of one task's remedies, from top to bottom."""
+    """Ratios to the plain cost of one task's remedies, from top to bottom; lower bounds hollow."""
     rows = rows[rows["remedy"] != PLAIN]
     place = np.arange(len(rows))[::-1]
     value = rows[f"{cost}_ratio"].to_numpy()
     spread = np.abs(rows[[f"{cost}_ratio_low", f"{cost}_ratio_high"]].to_numpy().T - value)
     ax.axvline(1, color="0.5", lw=0.8)
     for (verdict, marker), colour in zip(MARKERS.items(), plots.CYCLE, strict=False):
-        mine = rows[f"{cost}_verdict"].eq(verdict).to_numpy()
-        if mine.any():
+        for bound in (False, True):
+            mine = rows[f"{cost}_verdict"].eq(verdict) & rows["missing"].gt(0).eq(bound)
+            chosen = mine.to_numpy() & ~np.isnan(value)
+            if not chosen.any():
+                continue
             look: dict[str, Any] = {"fmt": marker, "ms": 4, "lw": 0.9, "color": colour}
-            ax.errorbar(value[mine], place[mine], xerr=spread[:, mine], label=verdict, **look)
+            look |= {"mfc": "white"} if bound else {}
+            name = f"{verdict} (lower bound)" if bound else verdict
+            ax.errorbar(value[chosen], place[chosen], xerr=spread[:, chosen], label=name, **look)
+            for x, y in zip(value[chosen], place[chosen], strict=True) if bound else ():
+                arrow = {"arrowstyle": "->", "color": colour, "lw": 0.9}
+                ax.annotate("", (x * 2.8, y), (x * 1.2, y), arrowprops=arrow)
     for empty in place[np.isnan(value)]:
         where: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7}
-        ax.text(0.98, empty, "no seed arrives", ha="right", va="center", **where)
+        ax.text(0.98, empty, "not known", ha="right", va="center", **where)
     ax.set_xscale("log")
     ax.set_yticks(place, rows["remedy"])
     ax.set_ylim(-0.7, len(rows) - 0.3)
@@ -179,15 +204,16 @@ def figure(rows: pd.DataFrame) -> Figure:
     with plots.paper():
         size = (plots.TWO_COLUMNS, 0.9 + 0.18 * sum(heights) + 0.4 * len(tasks))
         made = Figure(figsize=size, layout="constrained")
-        axes = made.subplots(len(tasks), 2, squeeze=False, sharex="all", height_ratios=heights)
+        axes = made.subplots(len(tasks), 3, squeeze=False, sharex="all", height_ratios=heights)
         letters = iter("abcdefghijklmnop")
         for task, part, line in zip(tasks, parts, axes, strict=True):
             for cost, ax in zip(COSTS, line, strict=True):
                 draw(part, cost, ax)
-                what = "samples" if cost == "samples" else "FLOPs"
-                plots.panel_letter(ax, next(letters), f"{task}: {what}")
+                plots.panel_letter(ax, next(letters), SHORT[cost])
                 ax.tick_params(labelbottom=True)
-            line[1].set_yticklabels([])
+            line[0].set_ylabel(task)
+            for ax in line[1:]:
+                ax.set_yticklabels([])
         low, high = axes[0, 0].get_xlim()
         ticks = [tick for tick in TICKS if low <= tick <= high]
         axes[0, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -195,7 +221,7 @@ def figure(rows: pd.DataFrame) -> Figure:
         for ax in axes.flat:
             marks, names = ax.get_legend_handles_labels()
             handles |= dict(zip(names, marks, strict=True))
-        names = [name for name in MARKERS if name in handles]
+        names = [name for verdict in MARKERS for name in handles if name.startswith(verdict)]
         made.legend([handles[name] for name in names], names, loc="outside upper center", ncols=4)
         about = f"cost to a pass rate of {PASS_RATE} / that of {PLAIN}"
         made.supxlabel(
@@ -223,10 +249,13 @@ def caption(rows: pd.DataFrame) -> str:
     return (
         f"Samples and FLOPs (2N/4N convention) until a pass rate of {PASS_RATE}, each divided by "
         f"those of {PLAIN} (policy gradient with the leave-one-out baseline) on the same task. "
+        "FLOPs either with every rollout trained on, by all methods, or with zero-advantage groups "
+        "decoded only (skipping), by all. "
         f"Every method is at its best of {len(RATES)} learning rates, chosen on other seeds; bars "
         f"are 95 % intervals over {int(rows['seeds'].min()):,} seeds. Cheaper and costlier: the "
-        f"interval lies below or above 1. More seeds fail: more seeds than with {PLAIN} never "
-        f"reach {PASS_RATE}, and the ratio is over those that do. {terms[:1].upper()}{terms[1:]}."
+        f"interval lies below or above 1. Hollow, with an arrow: some seeds never reach "
+        f"{PASS_RATE}, and what they spent by the end of the run makes a lower bound; more seeds "
+        f"fail: more than with {PLAIN}. {terms[:1].upper()}{terms[1:]}."
     )
 
 

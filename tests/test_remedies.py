@@ -13,20 +13,28 @@ SEEDS = 200
 
 
 def made_up(costs, missing=0):
-    """A Dataset of remedies by the answers that their seeds take; FLOPs are tenfold.
+    """A Dataset of remedies by the answers that their seeds take, 9,000 to the end of the run.
 
+    FLOPs are tenfold if every rollout is trained on, and twice as many if those without signal are
+    only decoded: of the last remedy all have a signal, and it does not tell.
     The last remedy is taught by each of 4 tokens, which the Dataset counts as samples.
     """
     samples = np.stack(list(costs.values())).astype(np.float64)[..., None]
     samples[-1, :missing] = np.nan  # of the last remedy
     step = 0 * samples
     dims = ("cell", "seed", "threshold")
+    whole = np.full(samples.shape[:2], 9000.0)
+    told = np.where(np.arange(len(costs)) < len(costs) - 1, 2.0, np.nan)[:, None]
     return xr.Dataset(
         {
             "hit_step": (dims, step),
             "hit_samples": (dims, samples * np.repeat([1, 4], [len(costs) - 1, 1])[:, None, None]),
             "hit_trajectories": (dims, samples),
-            "hit_flops": (dims, 10 * samples),
+            "hit_flops_full": (dims, 10 * samples),
+            "hit_flops_live": (dims, told[..., None] * samples),
+            "total_trajectories": (dims[:2], whole),
+            "total_flops_full": (dims[:2], 10 * whole),
+            "total_flops_live": (dims[:2], told * whole),
         },
         {
             "task": ("cell", ["one"] * len(costs)),
@@ -48,7 +56,10 @@ def test_verdicts_follow_the_ratio_to_the_plain_learner():
         "same": remedies.SAME,
     }
     assert rows.loc["twice", "samples_ratio"] == 2
-    assert rows.loc["twice", "flops"] == pytest.approx(20 * plain.mean())
+    assert rows.loc["twice", "flops_full"] == pytest.approx(20 * plain.mean())
+    assert rows.loc["twice", "flops_live_ratio"] == 2
+    assert np.isnan(rows.loc["same", "flops_live_ratio"])
+    assert rows.loc["same", "flops_live_verdict"] == remedies.UNKNOWN
     assert rows.loc["same", "samples_ratio"] == pytest.approx((plain + noise).sum() / plain.sum())
 
 
@@ -57,7 +68,9 @@ def test_a_remedy_that_does_not_always_arrive_is_no_help():
     rows = remedies.compare(made_up({PLAIN: plain, "lucky": plain // 4}, 3)).set_index("remedy")
     assert rows.loc["lucky", "samples_verdict"] == remedies.MISSING
     assert rows.loc["lucky", "missing"] == 3
-    assert rows.loc["lucky", "samples"] == 250  # of those that do
+    # What the others spent until the end of the run is a lower bound.
+    assert rows.loc["lucky", "samples"] == pytest.approx((197 * 250 + 3 * 9000) / 200)
+    assert rows.loc["lucky", "samples_ratio"] == pytest.approx((197 * 250 + 3 * 9000) / 200_000)
 
 
 @pytest.mark.parametrize("listing", [proxies, difficulty])
@@ -102,7 +115,8 @@ def test_a_figure_has_a_row_of_panels_for_each_task():
     figure = remedies.figure(
         remedies.compare(made_up({PLAIN: np.arange(9, 29), "half": np.arange(5, 25)}))
     )
-    assert [ax.get_title("left") for ax in figure.axes] == ["one: samples", "one: FLOPs"]
+    assert [ax.get_title("left") for ax in figure.axes] == list(remedies.SHORT.values())
+    assert figure.axes[0].get_ylabel() == "one"
 
 
 def duels_told(**changes):

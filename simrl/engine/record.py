@@ -188,4 +188,22 @@ def _ledger_lines(trial: Trial, found: Observed) -> Observed:
             lines[f"{place}.flops_discarded"] = dead * rates["decode"]
         elif "decode" in rates:
             lines[f"{place}.flops_dead"] = dead * (rates["decode"] + rates["training"])
-    return lines
+    return lines | _by_skipping(trial, found, rates.get("training", np.uint64(0)))
+
+
+def _by_skipping(trial: Trial, found: Observed, training: np.uint64) -> Observed:
+    """FLOPs by the same right for all: every rollout is trained on, or none without signal.
+
+    `training`: of a token. One learner is charged for training on groups whose gradient is 0,
+    and another that discards them is not: what it would cost if both did, and if neither did.
+    """
+    if trial.learner.partial:  # how many tokens of them were decoded is not known
+        return {}
+    bills = {}
+    for place in ("phase", "total", "hit"):
+        flops = found[f"{place}.flops"]
+        dead = found[f"{place}.dead"] * np.uint64(trial.environment.shape.length) * training
+        discards = np.uint64(bool(trial.learner.discards))
+        bills[f"{place}.flops_full"] = flops + dead * discards
+        bills[f"{place}.flops_live"] = flops - dead * (np.uint64(1) - discards)
+    return bills

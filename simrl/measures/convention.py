@@ -6,7 +6,18 @@ decoding, on a critic or on rollouts that teach nothing can be told apart; the l
 
 from typing import Any
 
-LINES = ("decode", "training", "critic", "reference", "discarded", "dead")
+import numpy as np
+
+LINES = (
+    "prefill",
+    "decode",
+    "old_log_probs",
+    "training",
+    "critic",
+    "reference",
+    "discarded",
+    "dead",
+)
 _DECODE = {"supervised": 0, "policy_gradient": 2}  # FLOPs per parameter and token
 
 
@@ -36,16 +47,23 @@ def ledger_lines(
     dead_tokens: int = 0,
     skips_dead: bool = False,
     num_epochs: int = 1,
-) -> dict[str, int]:
+    prompt_tokens: int = 0,
+    recomputes_log_probs: bool = False,
+) -> dict[str, Any]:
     """The lines of `ledger`, FLOPs by name, all of LINES.
 
+    - prefill: 2N a prompt token before its answer is decoded (0 if supervised);
     - decode: 2N a token of a rollout that is learned from (0 if supervised);
+    - old_log_probs: 2N a token if computed again before training, as PPO and GRPO trainers do;
     - training: 6N for each of them, and again for each further epoch over the same tokens;
     - critic: 6N' for every token, its forward and backward pass over N' parameters;
     - reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
     - discarded: 2N for each token decoded and thrown away before training;
     - dead: what decode and training charge for tokens whose rollouts leave no gradient, in full
       (8N, supervised 6N), or their decode alone if the learner skips their backward pass.
+
+    Prompt tokens are part of every pass but decoding. Counts may be arrays, as of a Dataset
+    (`data["hit_tokens"].values`): lines are then float64.
 
     Args:
       num_params: N, the parameters one token passes through.
@@ -57,6 +75,8 @@ def ledger_lines(
       dead_tokens: how many of `num_tokens` are dead.
       skips_dead: the learner really does not train on dead rollouts.
       num_epochs: passes over each batch.
+      prompt_tokens: of all rollouts.
+      recomputes_log_probs: whether old_log_probs is charged.
 
     Raises:
       ValueError: another learner, a count that is negative or not whole, more dead tokens than
@@ -69,23 +89,28 @@ def ledger_lines(
     params, tokens = _whole("num_params", num_params), _whole("num_tokens", num_tokens)
     dead = _whole("dead_tokens", dead_tokens)
     discarded = _whole("discarded_tokens", discarded_tokens)
-    if dead > tokens:
+    if np.any(dead > tokens):
         raise ValueError(f"dead_tokens must be at most num_tokens, got {dead} of {tokens}")
-    if discarded and not _DECODE[learner]:
+    if np.any(discarded) and not _DECODE[learner]:
         raise ValueError(f"a {learner} learner decodes nothing that it could discard")
-    decode, live = _DECODE[learner] * params, tokens - dead
+    prompts = _whole("prompt_tokens", prompt_tokens)
+    decode, live, whole = _DECODE[learner] * params, tokens - dead, tokens + prompts
     training = 6 * params * _whole("num_epochs", num_epochs)
     return {
+        "prefill": decode * prompts,
         "decode": decode * live,
-        "training": training * live,
-        "critic": 6 * _whole("critic_params", critic_params) * tokens,
-        "reference": 2 * _whole("reference_params", reference_params) * tokens,
+        "old_log_probs": (2 * params if recomputes_log_probs else 0) * whole,
+        "training": training * (live + prompts),
+        "critic": 6 * _whole("critic_params", critic_params) * whole,
+        "reference": 2 * _whole("reference_params", reference_params) * whole,
         "discarded": decode * discarded,
         "dead": (decode + (0 if skips_dead else training)) * dead,
     }
 
 
-def _whole(name: str, value: Any) -> int:
-    if int(value) != value or value < 0:
+def _whole(name: str, value: Any) -> Any:
+    """A count as an int, or counts as float64, of which those that are not known are NaN."""
+    known = np.asarray(value, np.float64)
+    if np.any(known < 0) or np.any(np.floor(known) != known, where=~np.isnan(known)):
         raise ValueError(f"{name} must be a whole number, at least 0, got {value!r}")
-    return int(value)
+    return int(value) if known.ndim == 0 and not np.isnan(known) else known

@@ -35,6 +35,8 @@ LINE_NAMES = {  # of the FLOPs by the 2N/4N convention
     "decode": "decoding",
     "training": "training on answers that were decoded",
     "dead": "answers in groups whose advantages are all zero",
+    "prefill": "reading prompts before decoding",
+    "old_log_probs": "computing the log-probabilities of rollouts again",
     "discarded": "answers in groups that were discarded",
     "critic": "the critic",
     "reference": "the reference policy",
@@ -82,6 +84,8 @@ MEANINGS = {  # name -> (units, long name)
     "trajectories": ("trajectories", "answers labelled or sampled"),
     "dead": ("trajectories", "answers in groups whose advantages are all zero"),
     "flops": ("FLOP", "FLOPs by the 2N/4N convention"),
+    "flops_full": ("FLOP", "FLOPs by the 2N/4N convention if every rollout is trained on"),
+    "flops_live": ("FLOP", "the same if zero-advantage groups are decoded and not trained on"),
     "flops_counted": ("FLOP", "FLOPs of the learner, counted from its program"),
     **{
         f"flops_{line}": ("FLOP", f"FLOPs of {LINE_NAMES[line]}, by the 2N/4N convention")

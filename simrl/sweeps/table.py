@@ -21,6 +21,8 @@ from simrl.sweeps.statistics import (
 )
 
 SPENT = ("step", "samples", "flops", "flops_counted")  # of a curve
+TIMES = ("step", "samples", "tokens", "trajectories")  # to a threshold
+COSTS = ("flops", "flops_counted", "flops_full", "flops_live")
 PRESENT = {"log_point": "steps_done", "phase": "phase_low", "threshold": "reached"}
 # what is NaN at places of a dim that only pad a cell to the size of another
 
@@ -238,7 +240,9 @@ def hitting_table(
     Means with t intervals are over the seeds that reached it, `num_reached`; medians count the
     others as later than all. `num_censored` had not reached it when the run ended, of which
     `num_stuck` ended below the pass rate they began with; `num_diverged` diverged before. Reached,
-    censored and diverged seeds make up `num_seeds`.
+    censored and diverged seeds make up `num_seeds`. `flops_full` and `flops_live` are FLOPs by the
+    same right for all learners: every rollout is trained on, or zero-advantage groups are decoded
+    only; NaN for learners that do not tell them.
 
     With statistic "median" or "iqm" there are also `<name>_<statistic>`, `<name>_<statistic>_low`
     and `<name>_<statistic>_high`, with BCa bootstrap intervals (`interval`) over all seeds, those
@@ -261,7 +265,7 @@ def hitting_table(
             row["num_censored"] = int((~reached & ~diverged).sum())
             row["num_diverged"] = int((~reached & diverged).sum())
             row["num_stuck"] = int((~reached & (last < first)).sum())
-            for name in ("step", "samples", "tokens", "trajectories", "flops", "flops_counted"):
+            for name in (name for name in (*TIMES, *COSTS) if f"hit_{name}" in cell):
                 values = cell[f"hit_{name}"].values[:, h].astype(np.float64)
                 row |= _time_to(name, values, reached, confidence, added)
             rows.append(row)

@@ -205,3 +205,22 @@ def test_what_does_not_fit_is_refused(changes, line):
     jumps = simrl.Spec(learner="filtered_policy_gradient", engine="jump")
     with pytest.raises(simrl.SpecError, match="only policy gradient"):
         specs.validate(specs.resolved(jumps))
+
+
+def test_both_bills_treat_groups_without_signal_alike():
+    """All trained on: 8N a token. Or such groups are decoded alone: 2N. Whoever the learner is."""
+    world, size = simrl.Sequence(4, 2), 4
+    num_params = 4
+    for name, discards in (("policy_gradient", False), ("filtered_policy_gradient", True)):
+        spec = simrl.Spec(world, {"name": name, "group_size": size}, max_steps=40, log_points=1)
+        data = simrl.run(spec, 16).isel(cell=0)
+        answers, dead = (np.float64(data[f"total_{k}"]) for k in ("trajectories", "dead"))
+        assert (dead > 0).all()
+        assert (answers - dead > 0).any()
+        full = 8 * num_params * 2 * answers
+        live = full - 6 * num_params * 2 * dead
+        np.testing.assert_array_equal(data["total_flops_full"], full)
+        np.testing.assert_array_equal(data["total_flops_live"], live)
+        np.testing.assert_array_equal(data["total_flops"], live if discards else full)
+        table = simrl.hitting_table(data.expand_dims("cell"))
+        assert {"flops_full_mean", "flops_live_mean"} <= set(table)

@@ -297,6 +297,32 @@ def test_flop_counts_add_subtract_and_scale():
     assert all(type(field) is int for field in count_flops(jnp.sum, spec(3)))
 
 
+def test_a_practitioners_grpo_is_billed_by_hand():
+    """8 answers of 1,000 tokens to a prompt of 200: 64,000 N by 8N a token, 115,200 N in all."""
+    n, answers = 7_000_000_000, 8
+    lines = ledger_lines(
+        n,
+        1000 * answers,
+        "policy_gradient",
+        prompt_tokens=200 * answers,
+        recomputes_log_probs=True,
+        reference_params=n,
+    )
+    wanted = {"prefill": 2 * 200, "decode": 2 * 1000, "training": 6 * 1200}
+    wanted |= {"old_log_probs": 2 * 1200, "reference": 2 * 1200}
+    by_hand = {name: wanted.get(name, 0) * answers * n for name in LINES}
+    assert lines == by_hand
+    assert sum(lines.values()) == 115_200 * n
+    tuned = ledger_lines(n, 1000, "supervised", prompt_tokens=200)
+    assert tuned == {**dict.fromkeys(LINES, 0), "training": 6 * 1200 * n}
+
+
+def test_counts_of_many_seeds_are_billed_at_once():
+    tokens = np.array([10.0, 20.0, np.nan])  # the last seed did not arrive
+    found = ledger(5, tokens, "policy_gradient", prompt_tokens=tokens / 10)
+    np.testing.assert_array_equal(found, [5 * (80 + 8), 5 * (160 + 16), np.nan])
+
+
 def test_ledger_charges_6n_and_8n_exactly():
     num_params, num_tokens = 70_000_000_001, 15_000_000_000_003  # their product passes 2**53
     work = num_params * num_tokens
@@ -312,6 +338,8 @@ def test_every_line_of_the_bill_by_hand():
     others = {"critic_params": 7, "reference_params": 11, "discarded_tokens": 3, "dead_tokens": 4}
     lines = ledger_lines(5, 10, "policy_gradient", **others)
     assert lines == {
+        "prefill": 0,
+        "old_log_probs": 0,
         "decode": 2 * 5 * 6,
         "training": 6 * 5 * 6,
         "critic": 6 * 7 * 10,
