@@ -1,7 +1,17 @@
 """FLOPs by the 2N/4N convention: 2N a token forward, 4N backward (Kaplan et al. 2020, section 2.1).
 
 N are the parameters one token passes through. A bill has lines, so that what a learner spends on
-decoding, on a critic or on rollouts that teach nothing can be told apart; the lines add up.
+decoding, on a critic or on rollouts that teach nothing can be told apart; the lines add up:
+
+- prefill: 2N a prompt token before its answer is decoded (0 if supervised);
+- decode: 2N a token of a rollout that is learned from (0 if supervised);
+- old_log_probs: 2N a token if computed again before training, as PPO and GRPO trainers do;
+- training: 6N for each of them, and again for each further epoch over the same tokens;
+- critic: 6N' for every token, its forward and backward pass over N' parameters;
+- reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
+- discarded: 2N for each token decoded and thrown away before training;
+- dead: what decode and training charge for tokens whose rollouts leave no gradient, in full
+  (8N, supervised 6N), or their decode alone if the learner skips their backward pass.
 """
 
 from typing import Any
@@ -50,17 +60,7 @@ def ledger_lines(
     prompt_tokens: int = 0,
     recomputes_log_probs: bool = False,
 ) -> dict[str, Any]:
-    """The lines of `ledger`, FLOPs by name, all of LINES.
-
-    - prefill: 2N a prompt token before its answer is decoded (0 if supervised);
-    - decode: 2N a token of a rollout that is learned from (0 if supervised);
-    - old_log_probs: 2N a token if computed again before training, as PPO and GRPO trainers do;
-    - training: 6N for each of them, and again for each further epoch over the same tokens;
-    - critic: 6N' for every token, its forward and backward pass over N' parameters;
-    - reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
-    - discarded: 2N for each token decoded and thrown away before training;
-    - dead: what decode and training charge for tokens whose rollouts leave no gradient, in full
-      (8N, supervised 6N), or their decode alone if the learner skips their backward pass.
+    """Returns the lines of `ledger`, FLOPs by name, all of LINES (see the top of this file).
 
     Prompt tokens are part of every pass but decoding. Counts may be arrays, as of a Dataset
     (`data["hit_tokens"].values`): lines are then float64.
