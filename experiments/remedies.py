@@ -151,6 +151,7 @@ def show(rows: pd.DataFrame, console: Console) -> None:
     for task, part in rows.groupby("task", sort=False):
         chosen = ["rate", "setting"] if part["setting"].ne(ONLY).any() else ["rate"]
         shown = part[["remedy", *chosen, "missing"]].copy()
+        shown["predicted"] = np.where(part["remedy"] == PLAIN, "1", "< 1")
         sign = np.where(part["missing"] > 0, "≥ ", "")
         for cost, name in COSTS.items():
             half = (part[f"{cost}_ratio_high"] - part[f"{cost}_ratio_low"]) / 2

@@ -14,6 +14,7 @@ import pytest
 
 import simrl
 from experiments import __main__ as experiments_main
+from simrl.cli import parser
 from simrl.engine import observe, train
 from simrl.sweeps import pools
 from simrl.sweeps import spec as specs
@@ -44,7 +45,7 @@ def lines(block):
 
 
 SWEEP, OWN, NETWORK = map(block_with, ("plots.paper", "def hot_cold", "def network"))
-LIBRARIES, JOB = map(block_with, ("import equinox", "SLURM_ARRAY_TASK"))
+LIBRARIES = block_with("import equinox")
 RUN = (SWEEP, OWN)  # for their results
 # Loops that run longer than they compile.
 optimised = pytest.mark.usefixtures("optimised")
@@ -117,7 +118,7 @@ def checked_only(monkeypatch):
     return asked
 
 
-REST = {name: text for name, text in blocks("python").items() if text not in (*RUN, LIBRARIES, JOB)}
+REST = {name: text for name, text in blocks("python").items() if text not in (*RUN, LIBRARIES)}
 
 
 @pytest.mark.parametrize("name", REST)
@@ -178,17 +179,6 @@ def test_the_toml_is_the_sweep_that_is_shown(tmp_path):
     assert [cell["hash"] for cell in shown] == [cell["hash"] for cell in loaded]
 
 
-def test_jobs_of_an_array_share_the_conditions(tmp_path, monkeypatch, checked_only):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweep.toml").write_text(blocks("toml", "README.md")["README.md-0"])
-    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
-    for task in range(2):
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
-        exec(JOB, {})
-    chosen = [list(options["only"]) for _, _, options in checked_only]
-    assert chosen == [[0, 2, 4], [1, 3]]
-
-
 COMMANDS = [line for text in blocks("bash").values() for line in text.splitlines() if line]
 
 
@@ -196,9 +186,18 @@ COMMANDS = [line for text in blocks("bash").values() for line in text.splitlines
 def test_commands_name_modules_that_exist(command):
     words = shlex.split(command)
     modules = [name for flag, name in itertools.pairwise(words) if flag == "-m"]
-    assert modules or "pytest" in words or words[0] == "sbatch"
+    assert modules or "pytest" in words or "simrl" in words[0] or words[0] == "sbatch"
     for name in modules:
         assert importlib.util.find_spec(name) is not None, name
+
+
+def test_simrl_commands_are_understood():
+    shown = [text for command in COMMANDS for text in re.findall(r"simrl [a-z][^\"&]*", command)]
+    shown += re.findall(r"`(simrl (?:init|run|figure) [^`]*)`", README)
+    commands = [shlex.split(part)[1:] for text in shown for part in text.split("&&")]
+    assert {name for name, *_ in commands} >= {"init", "run", "status", "figure"}
+    for name, *words in commands:
+        parser.parser(name).parse_args(words)
 
 
 @pytest.mark.parametrize("name", [*DOCUMENTS, "simrl/measures/THEORY.md"])

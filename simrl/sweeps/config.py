@@ -26,7 +26,7 @@ def load(path: str | Path) -> Sweep:
     At the top stand `name` and `mode` of the Sweep and fields of Spec (`max_steps = 500`), then
     tables for parts of it (`[learner]` with a `name`), last `[vary]` with a list of values for each
     path: `learner.optimizer.learning_rate = [0.5, 1.0]`. In TOML all that follows `[vary]` belongs
-    to it. `experiments/sweep.toml` is an example. Raises SpecError, one line, on a mistake.
+    to it. `simrl init` writes an example. Raises SpecError, one line, on a mistake.
     """
     source = given.path(path, "path")
     data = _read(source)

@@ -6,7 +6,7 @@ import pytest
 
 import simrl
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "experiments" / "sweep.toml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "simrl" / "cli" / "template.toml"
 RATE = "learner.optimizer.learning_rate"
 
 
@@ -23,18 +23,10 @@ def load(tmp_path):
 def test_the_example_is_a_valid_sweep():
     by_hand = simrl.Sweep(
         simrl.Spec(
-            simrl.Sequence(vocab_size=4, length=2),
-            simrl.PolicyGradient(
-                group_size=8, optimizer=simrl.Optimizer("sgd", {"learning_rate": 1.0})
-            ),
-            max_steps=200,
-            log_points=10,
+            simrl.Sequence(8, 3, "fraction"), simrl.PolicyGradient(group_size=16), max_steps=500
         ),
-        {
-            RATE: [0.5, 1.0, 2.0],
-            "learner.advantage": {"REINFORCE": "none", "RLOO": "leave_one_out"},
-        },
-        name="rates",
+        {RATE: [4, 16], "learner.advantage": {"REINFORCE": "none", "RLOO": "leave_one_out"}},
+        name="NAME",
     )
     assert simrl.load(EXAMPLE).describe() == by_hand.describe()
 
