@@ -12,6 +12,7 @@ claimed. The independent program (`committal_check`) has its own estimators, fin
 minimising their variance numerically, and draws its own numbers; the shares are compared.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy import stats
 
 import simrl
@@ -32,6 +34,7 @@ CHECKED = 2000  # runs of the independent program for each condition
 RATE = 0.5
 STEPS = {"natural": 1000, "score": 5000}
 NAMES = {"natural": "natural policy gradient", "score": "vanilla policy gradient"}
+TITLES = {"natural": "Natural gradient", "score": "Score function"}
 OF_SCORE = "b* of the score"
 SURE = 0.99  # a run has committed to an arm that is likelier than this
 BASELINES: dict[str, simrl.Oracle | str] = {
@@ -46,10 +49,7 @@ CONDITIONS = [(u, name) for u in STEPS for name in BASELINES if (u, name) != ("s
 # The claim: the share is above 0; of the others it is that they hardly ever do.
 COMMITS = {("natural", name) for name in ("none", "b* - 1/2", "b*")}
 RARE = 0.01
-FAILS, GREY = (
-    plots.CYCLE[1],
-    "0.45",
-)  # the colours of a claim that fails, of the independent program
+FAILS, GREY = plots.CYCLE[1], "0.45"  # colours: a claim that fails, the independent program
 ARMS = ("right arm (1)", "wrong arm (0.7)", "wrong arm (0)", "none yet")
 
 SWEEP = simrl.Sweep(
@@ -160,17 +160,21 @@ def points(table: pd.DataFrame, verdicts: pd.DataFrame, ax: Axes, update: str) -
         share(ax, row["checked_wrong"], row["checked"], place + 0.15, GREY, "s")
         line = said.loc[place]
         fails = line["verdict"] == verdict(False)
-        look: dict[str, Any] = {"color": FAILS if fails else "black", "va": "center"}
-        look["weight"] = "bold" if fails else "normal"
-        for x, text in ((1.03, line["claimed"]), (1.21, line["verdict"])):
-            ax.text(x, place, text, transform=ax.get_yaxis_transform(), fontsize=6.5, **look)
-    for x, text in ((1.03, "claim"), (1.21, "verdict")):
-        ax.text(x, -0.8, text, transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
+        written(ax, place, line, color=FAILS if fails else "black", weight=700 if fails else 400)
+    written(ax, -0.8, {"claimed": "claim", "verdict": "verdict"})
     ax.axvline(RARE, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
     ax.set_xscale("log")
     ax.set(xlim=(1e-4, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="fraction of runs that commit")
     ax.set_yticks(np.arange(len(rows)), [name.replace("-", "−") for name in rows["baseline"]])
     ax.grid(axis="x", linewidth=0.3)
+
+
+def written(ax: Axes, place: float, line: Mapping[str, Any], **look: Any) -> None:
+    """Writes the claim and the verdict of a row to the right of the panel."""
+    at: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    at |= {"va": "center", "fontsize": 6.5, "annotation_clip": False, **look}
+    for points_right, column in ((4, "claimed"), (37, "verdict")):
+        ax.annotate(line[column], (1, place), (points_right, 0), **at)
 
 
 def share(ax: Axes, count: int, total: int, place: float, colour: str, marker: str) -> None:
@@ -186,12 +190,19 @@ def share(ax: Axes, count: int, total: int, place: float, colour: str, marker: s
 def figure(table: pd.DataFrame, verdicts: pd.DataFrame) -> Figure:
     """How often runs commit with each baseline, by natural and by vanilla policy gradient."""
     with plots.paper():
-        made = Figure(figsize=(plots.TWO_COLUMNS, 2.3), layout="constrained")
+        made = Figure(figsize=(plots.TWO_COLUMNS, 2.6), layout="constrained")
         axes = made.subplots(1, 2)
         for ax, letter, update in zip(axes, "ab", STEPS, strict=True):
             points(table, verdicts, ax, update)
-            plots.panel_letter(ax, letter, f"{update.capitalize()}, {STEPS[update]:,} steps")
-            ax.set_ylabel("baseline")
+            plots.panel_letter(ax, letter, f"{TITLES[update]}, {STEPS[update]:,} steps")
+        axes[0].set_ylabel("baseline")
+        look: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
+        kinds = [
+            Line2D([], [], marker="o", color=plots.CYCLE[0], label="simrl", **look),
+            Line2D([], [], marker="s", color=GREY, label="independent program", **look),
+            Line2D([], [], marker="<", color="black", label="no run commits", mfc="white", **look),
+        ]
+        made.legend(handles=kinds, loc="outside lower center", ncols=3)
     return made
 
 
@@ -202,11 +213,11 @@ def caption(table: pd.DataFrame) -> str:
 Fraction of runs that commit to a suboptimal arm (end with a probability above {SURE} of it) with
 each baseline, by natural policy gradient (a) and by the score function (b, vanilla policy
 gradient). Circles: simrl, n = {num:,} runs; squares: the independent program, n = {checked:,};
-bars: exact (Clopper-Pearson) 95 % intervals; open triangles: their upper end where no run commits.
-b* is the baseline of least variance of the estimator in use, b* of the score that of the score
-function; value is that of the policy. A claim fails as well where the two programs differ by more
-than {ERRORS:g} standard errors. Three arms with rewards 1, 0.7 and 0, learning rate {RATE}, uniform
-start, one sample an update.
+bars: exact (Clopper-Pearson) 95 % intervals; open triangles: their upper end where no run commits;
+dashed: {RARE}. b* is the baseline of least variance of the estimator in use, b* of the score that
+of the score function; value is that of the policy. A claim fails as well where the two programs
+differ by more than {ERRORS:g} standard errors. Three arms with rewards 1, 0.7 and 0, learning rate
+{RATE}, uniform start, one sample an update.
 """
 
 
