@@ -3,6 +3,7 @@
 import difflib
 import functools
 import re
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
@@ -34,7 +35,43 @@ LONGEST = 300  # characters of a message
 
 
 class SpecError(ValueError):
-    """What cannot be run, read or written; the message is one line, for a user to read."""
+    """What cannot be run, read or written; the message is one line, for a user to read.
+
+    Whatever a value in it looks like, the line has at most LONGEST printable characters: longer
+    ones lose their middle.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_one_line(str(message)))
+
+
+def _one_line(text: str) -> str:
+    """Returns the text with control characters escaped, and its middle left out if it is long."""
+    ends = text if len(text) <= LONGEST else text[:LONGEST] + text[-LONGEST:]
+    line = "".join(x if x.isprintable() else repr(x)[1:-1] for x in ends)
+    return line if len(line) <= LONGEST else f"{line[:200]}…{line[201 - LONGEST :]}"
+
+
+class _Shortened(reprlib.Repr):
+    """The repr of anything at all, on one line: also of what has none, or too long a one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+
+    def repr1(self, x: object, level: int) -> str:
+        try:
+            return super().repr1(x, level)
+        except Exception:  # Python writes no integer of more than 4,300 digits
+            return f"<{type(x).__name__}>"
+
+
+_SHORTENED = _Shortened()
+
+
+def brief(value: object) -> str:
+    """Returns a value as code, shortened and on one line."""
+    return " ".join(_SHORTENED.repr(value).split())
 
 
 def shallow(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -36,7 +36,8 @@ def parted(
     """The numbers that may be traced, and those that cannot be, sorted: switches and `FIXED`."""
 
     def is_fixed(name: str, number: Any) -> bool:
-        return isinstance(number, bool) or (bool(schedule) and name in FIXED)
+        scheduled = isinstance(schedule, str) and schedule != ""
+        return isinstance(number, bool) or (scheduled and name in FIXED)
 
     fixed = sorted((name, x) for name, x in numbers.items() if is_fixed(name, x))
     return {name: x for name, x in numbers.items() if not is_fixed(name, x)}, tuple(fixed)

@@ -1,6 +1,6 @@
 """What the learners share: the optimiser, the draw of groups and the weighted score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from simrl import keys
+from simrl.errors import SpecError, brief
 from simrl.learners import optimizers, schedules
 from simrl.measures import phases
 from simrl.types import Array, Environment, Info, Params, Policy, State, Task, TeacherForced
@@ -55,10 +56,17 @@ class Optimizer:
     ) -> None:
         if isinstance(numbers, Real):
             numbers = {"learning_rate": numbers}
-        if arguments:
-            numbers = {**(numbers or {}), **arguments}
         if numbers is None:
-            numbers = {"learning_rate": 1.0} if name == "sgd" else {}
+            plain = isinstance(name, str) and name == "sgd" and not arguments
+            numbers = {"learning_rate": 1.0} if plain else {}
+        forms = (
+            ("numbers", numbers, _are_arguments(numbers), "a number, or numbers by name"),
+            ("fixed", fixed, _are_pairs(fixed), "pairs of name and number"),
+        )
+        for part, value, holds, rule in forms:
+            if not holds:
+                raise SpecError(f"Optimizer.{part}: must be {rule}, got {brief(value)}")
+        numbers = {**numbers, **arguments}
         values = optimizers.known_name(name), numbers, schedule, clip, fixed
         for f, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, f.name, value)
@@ -115,6 +123,18 @@ class Optimizer:
             return self.name
         numbers = {**self.numbers, **dict(self.fixed)}
         return schedules.build(self.name, self.schedule, self.clip, numbers)
+
+
+def _are_arguments(numbers: Any) -> bool:
+    """Whether a value has arguments by their names; the numbers themselves may be traced."""
+    return isinstance(numbers, Mapping) and all(isinstance(name, str) for name in numbers)
+
+
+def _are_pairs(fixed: Any) -> bool:
+    """Whether a value is a sequence of pairs of a name and a value."""
+    row: Any = fixed if isinstance(fixed, tuple | list) else [None]
+    pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in row)
+    return pairs and all(isinstance(name, str) for name, _ in row)
 
 
 def reward_optimizer() -> Optimizer:

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from simrl.errors import shallow
+from simrl.errors import SpecError, brief, shallow
 from simrl.learners.updates import Optimizer
 from simrl.sweeps import given, ranges
 from simrl.sweeps import spec as specs
-from simrl.sweeps.errors import SpecError
-from simrl.sweeps.given import told as brief
 from simrl.sweeps.grid import Sweep
 from simrl.sweeps.spec import Spec
 
@@ -52,11 +50,15 @@ def _read(source: Path) -> dict[str, Any]:
         raise SpecError(f"{source} is a folder, and no TOML file: simrl.open reads results")
     try:
         with source.open("rb") as file:
-            return tomllib.load(file)
+            data = tomllib.load(file)
     except OSError as error:
         raise SpecError(f"cannot read {source}: {error.strerror}") from None
     except ValueError as error:  # not TOML, or not even text
         raise SpecError(f"{source} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise SpecError(f"{source} is not valid TOML: brackets in brackets without end") from None
+    given.refuse_deep(data, str(source))
+    return data
 
 
 def _typed(spec: Spec) -> Spec:

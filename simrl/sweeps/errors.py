@@ -10,10 +10,11 @@ from simrl.errors import SpecError as SpecError
 
 NOT_THE_USERS = {"simrl"} | sys.stdlib_module_names  # modules; nor what a package index gave
 MOST_CHARACTERS = 120  # of an error of someone else's code
+RAISED_BY_USERS = (Exception, SystemExit)  # Ctrl-C is for the process
 INSTALLED = {"site-packages", "dist-packages"}  # folders
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """The kind of an error, the first line of what it says, and where it left the user's code."""
     lines = str(error).strip().splitlines()
     line = lines[0] if lines else ""
@@ -21,7 +22,7 @@ def in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {line}{_place(error)}"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The last line of the user's on its way, in brackets; empty where there is none."""
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):

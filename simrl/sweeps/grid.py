@@ -2,18 +2,20 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from simrl.errors import shallow
+import numpy as np
+
+from simrl.errors import SpecError, brief, shallow
 from simrl.records import readable
-from simrl.sweeps import checks, fingerprints, identity, labels
+from simrl.sweeps import checks, fingerprints, given, identity, labels
 from simrl.sweeps import spec as specs
-from simrl.sweeps.errors import SpecError
-from simrl.sweeps.given import told as brief
 from simrl.sweeps.spec import Spec
 
+MOST_CONDITIONS = 4096  # to check one takes 4 ms
 FIELDS = {own.name for own in dataclasses.fields(Spec)}
 
 
@@ -85,10 +87,10 @@ class Sweep:
         """Labels and changes, path -> value, of each condition; no two have the same labels."""
         if not isinstance(self.spec, Spec):
             raise SpecError(f"a sweep varies a simrl.Spec, not {brief(self.spec)}")
-        if not isinstance(self.name, str):
-            raise SpecError(f"name must be text, not {brief(self.name)}")
-        if self.mode not in ("product", "zip", "list"):
+        given.name(self.name, "name")
+        if not isinstance(self.mode, str) or self.mode not in ("product", "zip", "list"):
             raise SpecError(f"mode must be product, zip or list, not {brief(self.mode)}")
+        given.refuse_deep(self.vary, "vary")
         return self._listed() if self.mode == "list" else self._combined()
 
     def _combined(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -103,6 +105,10 @@ class Sweep:
         if self.mode == "zip" and len(lengths) > 1:
             raise SpecError(f"zip needs axes of one length, not {sorted(lengths)}")
         combine = itertools.product if self.mode == "product" else zip
+        count = math.prod(map(len, axes)) if self.mode == "product" else 1
+        if count > MOST_CONDITIONS:
+            sizes = " x ".join(str(len(values)) for values in axes)
+            raise SpecError(f"vary must give at most {MOST_CONDITIONS} conditions, not {sizes}")
         combinations = combine(*axes) if axes else [()]
         pairs = []
         for chosen in combinations:
@@ -158,9 +164,13 @@ def _is_pair(pair: Any) -> bool:
 
 def _values(path: str, values: Any) -> list[tuple[Any, Any]]:
     """Label and value of each place on an axis."""
-    if isinstance(values, str | Iterator) or not isinstance(values, Iterable):
+    scalar = isinstance(values, np.ndarray) and values.ndim == 0
+    if scalar or isinstance(values, str | Iterator) or not isinstance(values, Iterable):
         raise SpecError(f"{path} needs a list of values to vary, not {brief(values)}")
-    listed = list(values.values() if isinstance(values, Mapping) else values)
+    along = values.values() if isinstance(values, Mapping) else values
+    listed = list(itertools.islice(along, MOST_CONDITIONS + 1))
+    if len(listed) > MOST_CONDITIONS:
+        raise SpecError(f"{path} must have at most {MOST_CONDITIONS} values to vary")
     if not listed:
         raise SpecError(f"{path} has no values to vary")
     names = list(values) if isinstance(values, Mapping) else labels.of_values(listed)

@@ -1,16 +1,15 @@
 """Names of axes and labels of conditions: what is allowed, and which one is chosen."""
 
 import dataclasses
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from simrl.errors import SpecError, brief
 from simrl.learners.updates import Optimizer
 from simrl.sweeps import spec as specs
-from simrl.sweeps.errors import SpecError
-from simrl.sweeps.given import told as brief
+from simrl.sweeps.given import has_control
 from simrl.sweeps.owned import Own
 
 # Names that a Dataset or a table has itself: dims, variables and columns.
@@ -68,16 +67,11 @@ def check_name(name: Any) -> None:
         raise SpecError(f"vary: {name!r} cannot be an axis: seeds are an argument of simrl.run")
     if not isinstance(name, str) or not name.strip() or name != name.strip() or name == ".":
         raise SpecError(f"an axis must have a name of letters and digits, got {brief(name)}")
-    if "/" in name or _has_control(name):
+    if "/" in name or has_control(name):
         rule = "an axis must have a name without '/' and control characters"
         raise SpecError(f"{rule}, got {brief(name)}")
     if is_reserved(name):
         raise SpecError(f"an axis cannot be called {name!r}: a Dataset or a table has that name")
-
-
-def _has_control(text: str) -> bool:
-    """Whether a text holds what files and tables cannot: control characters, half surrogates."""
-    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def checked(axis: str, labels: list[Any]) -> list[Any]:
@@ -87,7 +81,7 @@ def checked(axis: str, labels: list[Any]) -> list[Any]:
     """
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
     for label in plain:
-        text = isinstance(label, str) and (not label or _has_control(label))
+        text = isinstance(label, str) and (not label or has_control(label))
         number = isinstance(label, int | float) and not -(2.0**63) <= label < 2.0**63
         infinite = isinstance(label, float) and abs(label) == np.inf
         if not isinstance(label, str | int | float) or text or (number and not infinite):

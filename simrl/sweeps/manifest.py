@@ -10,9 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from simrl.errors import SpecError, brief
 from simrl.sweeps import files
-from simrl.sweeps.errors import SpecError
-from simrl.sweeps.given import told as brief
 
 FIELDS = {"name", "mode", "engine", "varied", "cells"}  # of a described sweep
 _NAME = re.compile(r"manifest(?:-(\d+))?\.json")

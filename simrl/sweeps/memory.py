@@ -41,8 +41,8 @@ def problems(spec: Any, path: str | None = None) -> list[str]:
         return []
     sizes = f"{num_prompts} prompts x {length} positions x {symbols} symbols, {words} symbols drawn"
     return [
-        f"a block of {pool.MIN_SEEDS} seeds needs at least {_in_words(needed)} ({sizes}), and this "
-        f"machine has {_in_words(there)}: make the world or the update smaller"
+        f"a block of {pool.MIN_SEEDS} seeds needs at least {in_words(needed)} ({sizes}), and this "
+        f"machine has {in_words(there)}: make the world or the update smaller"
     ]
 
 
@@ -70,5 +70,6 @@ def _guesses(learner: Any) -> int:
     return size * getattr(learner, "max_groups", getattr(learner, "num_groups", 1))
 
 
-def _in_words(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.3g} GiB"
+def in_words(num_bytes: int) -> str:
+    """Returns a number of bytes, of any size, in GiB."""
+    return f"{min(num_bytes, 2**1000) / 2**30:.3g} GiB"

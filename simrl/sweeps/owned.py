@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from simrl.errors import shallow
+from simrl.errors import brief, shallow
 from simrl.policies import dependence
 from simrl.sweeps import contracts, trials
-from simrl.sweeps.errors import SpecError, in_one_line
+from simrl.sweeps.errors import RAISED_BY_USERS, SpecError, in_one_line
+from simrl.sweeps.given import has_control
 from simrl.types import Advantage, Environment, Learner, Policy, Shape, Surrogate, Trial
 
 KINDS: dict[str, Any] = {
@@ -70,7 +71,7 @@ class Own:
             made = self.thing(*given)
         except SpecError:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except RAISED_BY_USERS as error:
             raise SpecError(f"{self.family} {self._called} fails: {in_one_line(error)}") from None
         if not isinstance(made, kind):
             returned = f"{self._called}({', '.join(BUILT_FROM[self.family])}) returned"
@@ -88,7 +89,7 @@ def _is_dependent(own: Own, shape: Shape) -> bool:
     """Whether a policy's positions depend on each other: traced once, built anew in each trace."""
     try:
         return dependence.is_dependent(own._made((shape,)), shape)
-    except Exception:  # the user's code may raise anything; `contracts` says what
+    except RAISED_BY_USERS:  # `contracts` says what
         return False
 
 
@@ -98,7 +99,7 @@ def _is_exact_match(own: Own) -> bool:
     try:
         with jax.ensure_compile_time_eval():  # where it is built in a trace
             return trials.is_exact_match(own._made(()))
-    except Exception:  # the user's code may raise anything; `contracts` says what
+    except RAISED_BY_USERS:  # `contracts` says what
         return False
 
 
@@ -167,13 +168,15 @@ def own(source: str, version: str) -> Own:
     if isinstance(source, str) and source.partition(":")[0] == "__main__":
         allowed = "a module that other scripts can import, with the component in it"
         raise SpecError(f"simrl.own: must name {allowed}, got {source!r}")
-    if not isinstance(source, str):
-        raise SpecError(f"a thing is named as 'module:attribute', not {source!r}")
+    for what, text in (("source, as 'module:attribute',", source), ("version", version)):
+        if not isinstance(text, str) or has_control(text):
+            raise SpecError(f"simrl.own: {what} must be text, got {brief(text)}")
     if not version:
         raise SpecError(f"{source!r} needs a version, to tell results of its changes apart")
     module, _, attribute = source.partition(":")
     try:
         thing = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"{source!r} must be an importable module:attribute: {error}") from None
+    except RAISED_BY_USERS as error:
+        rule = "must be an importable module:attribute"
+        raise SpecError(f"{source!r} {rule}: {in_one_line(error)}") from None
     return Own(thing, source, version)

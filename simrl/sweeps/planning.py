@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simrl.engine import lanes, observe, train
+from simrl.engine import lanes
 from simrl.errors import shallow
-from simrl.sweeps import given, pools, run, store
+from simrl.sweeps import given, pools, run, sizes, store
 from simrl.sweeps import spec as specs
 from simrl.sweeps.grid import Sweep
 from simrl.sweeps.spec import Spec
-
-NUMBER = 8  # bytes: most of what is stored are 64-bit numbers
-LOOKS = 13  # measures at a log point, of a seed without measures on request
 
 
 class Plan(NamedTuple):
@@ -47,8 +44,10 @@ def plan(sweep: Sweep | Spec, seeds: Any = 256, out: str | Path | None = None) -
     Traces one update of each program to count its FLOPs. Raises SpecError as `run` does.
     """
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
-    cells, wanted, mesh = sweep.cells(), given.seeds(seeds), lanes.mesh_of(None)
-    stored = store.Store(out, {}) if out is not None else None
+    cells = sweep.cells()
+    wanted = given.seeds(seeds, sizes.most_seeds(cell.spec for cell in cells))
+    mesh = lanes.mesh_of(None)
+    stored = store.Store(given.path(out, "out"), {}) if out is not None else None
     blocks = [run.missing_blocks(stored, cell, wanted) for cell in cells]
     own = [cell.spec for cell in cells]
     seed_runs = [sum(last - first + 1 for first, last in ends) for ends in blocks]
@@ -63,8 +62,8 @@ def plan(sweep: Sweep | Spec, seeds: Any = 256, out: str | Path | None = None) -
         updates=sum(updates),
         samples=sum(num * samples for num, (samples, _) in zip(updates, costs, strict=True)),
         flops=sum(num * flops for num, (_, flops) in zip(updates, costs, strict=True)),
-        disk=sum(num * size(spec) for num, spec in ahead),
-        memory=sum(len(wanted) * size(spec) for spec in own),
+        disk=sum(num * sizes.of_seed(spec) for num, spec in ahead),
+        memory=sum(len(wanted) * sizes.of_seed(spec) for spec in own),
     )
 
 
@@ -72,15 +71,3 @@ def _of_update(spec: Spec) -> tuple[int, int]:
     """Trajectories of one update, and its FLOPs, the environment's part left out."""
     trial = specs.build(specs.parts(spec))
     return trial.learner.batch_size, int(pools.plan_of(spec, trial).counted.total)
-
-
-def size(spec: Spec) -> int:
-    """Returns about how many bytes the results of one seed of a condition take."""
-    trial = specs.build(specs.parts(spec))
-    shape, num_looks = trial.environment.shape, len(pools.log_points(spec))
-    num_phases = spec.phases.num + 2
-    numbers = num_phases * (len(observe.quantities(trial)) + len(train.COUNTERS))
-    numbers += num_looks * LOOKS + (len(spec.thresholds) + 1) * len(train.COUNTERS)
-    if spec.keep_beliefs:
-        numbers += num_looks * shape.num_prompts * shape.length * shape.vocab_size // 2  # float32
-    return NUMBER * numbers

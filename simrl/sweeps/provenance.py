@@ -10,9 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from simrl.errors import SpecError, brief
 from simrl.sweeps import identity
-from simrl.sweeps.errors import SpecError
-from simrl.sweeps.given import told as brief
 
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout, if simrl runs from one
 NUMERICAL = ("simrl", "jax", "jaxlib", "optax")  # packages that may change a number's last bits

@@ -12,10 +12,9 @@ import numpy as np
 import xarray as xr
 
 from simrl.engine import lanes, pool
-from simrl.errors import shallow
+from simrl.errors import SpecError, brief, shallow
 from simrl.sweeps import dataset as datasets
-from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance
-from simrl.sweeps.errors import SpecError
+from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance, sizes
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
 from simrl.sweeps.spec import Spec
@@ -85,9 +84,10 @@ def _run(
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
         advice = ": simrl.load reads a sweep from a file" if isinstance(sweep, str | Path) else ""
-        raise SpecError(f"sweep must be a Sweep or a Spec, got {given.told(sweep)}{advice}")
+        raise SpecError(f"sweep must be a Sweep or a Spec, got {brief(sweep)}{advice}")
     cells = sweep.cells()
-    positions, wanted = given.cells(only, len(cells)), given.seeds(seeds)
+    positions = given.cells(only, len(cells))
+    wanted = given.seeds(seeds, sizes.most_seeds(cells[i].spec for i in positions))
     num_devices = given.devices(devices)
     given.function(progress, "progress", "True or a function")
     folder, share = None if out is None else given.path(out, "out"), given.shard(shard)

@@ -16,7 +16,7 @@ import numpy as np
 from simrl import records
 from simrl.environments.bandit import Bandit
 from simrl.environments.sequence import Sequence
-from simrl.errors import LONGEST, MEANT, SpecError, spelling
+from simrl.errors import LONGEST, MEANT, SpecError, brief, spelling
 from simrl.learners import advantages, curricula, grouped, lumping, oracles, surrogates
 from simrl.learners.actor_critic import ActorCritic
 from simrl.learners.bayesian import Bayesian
@@ -35,7 +35,6 @@ from simrl.learners.updates import Optimizer
 from simrl.policies.autoregressive import Autoregressive
 from simrl.policies.tabular import Tabular
 from simrl.sweeps import aliases, checks, contracts, memory, owned, ranges
-from simrl.sweeps.given import told as brief
 from simrl.sweeps.owned import Own
 from simrl.types import Trial
 
@@ -218,32 +217,38 @@ def _place(kind: str, homes: list[str]) -> str:
 
 def _from_dict(family: str, value: dict[str, Any], known: dict[str, Any]) -> Any:
     name = value.get("name")
-    if name is None:
+    if not isinstance(name, str):
         raise SpecError(f"{family} needs a name: one of {', '.join(known)}; got {brief(value)}")
-    if isinstance(name, str) and ":" in name:
-        return _imported(family, **value)
-    if isinstance(name, str) and name not in known:
+    if ":" in name:
+        return _imported(family, value)
+    if name not in known:
         value = aliases.without_alias(family, {**value, "name": spelling(name)})
-    entry = value.pop("name", None)
+    entry = value.pop("name")
     if entry not in known:
-        hint = aliases.hint(family, entry, known) if isinstance(entry, str) else ""
-        line = f"{family} must be one of {', '.join(known)}, not {name!r}{hint}"
-        raise SpecError(line if len(line) <= LONGEST else f"no {family} is called {name!r}{hint}")
+        hint = aliases.hint(family, entry, known)
+        raise SpecError(f"{family} must be one of {', '.join(known)}, not {brief(name)}{hint}")
     base = known[entry]() if isinstance(known[entry], type) else known[entry]
     for key, item in value.items():
         base = put(base, key, item)
     return _spelt(base)
 
 
-def _imported(family: str, name: str, version: Any = "", **rest: Any) -> Any:
+def _imported(family: str, value: dict[str, Any]) -> Any:
     """A thing of the user's own by its "module:attribute"."""
-    if rest:
-        raise SpecError(f"{name} takes a version alone, not {', '.join(map(str, rest))}")
-    return resolve(family, owned.own(name, str(version)))
+    more = [key for key in value if key not in ("name", "version")]
+    if more:
+        raise SpecError(f"{value['name']} takes a version alone, not {brief(more)}")
+    version = value.get("version", "")
+    if not isinstance(version, str | int | float):
+        raise SpecError(f"version of {value['name']} must be text, not {brief(version)}")
+    return resolve(family, owned.own(value["name"], str(version)))
 
 
 def put(thing: Any, path: str, value: Any) -> Any:
     """`thing` with the field at a dotted path replaced, e.g. `learner.optimizer.learning_rate`."""
+    if not isinstance(path, str):
+        kind = type(thing).__name__
+        raise SpecError(f"fields of {kind} must be named by text, not {brief(path)}")
     head, _, rest = path.partition(".")
     own_names = {f.name for f in dataclasses.fields(Optimizer)}
     if isinstance(value, list) and isinstance(getattr(thing, head, None), tuple):
@@ -265,7 +270,8 @@ def put(thing: Any, path: str, value: Any) -> Any:
         value = _optimizer(value)
     elif head == "phases" and not isinstance(value, Phases):
         if not isinstance(value, dict):
-            raise SpecError(f"phases must be simrl.Phases, or its fields by name, not {value!r}")
+            rule = "phases must be simrl.Phases, or its fields by name"
+            raise SpecError(f"{rule}, not {brief(value)}")
         value = _fields(Phases(), value)
     return dataclasses.replace(thing, **{head: value})
 
@@ -295,13 +301,13 @@ def resolved(spec: Spec) -> Spec:
     thresholds = spec.thresholds
     with contextlib.suppress(ValueError):  # rows of unlike lengths: refused like other text
         thresholds = tuple(np.atleast_1d(np.asarray(thresholds)).tolist())
-    asked = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
-    if not isinstance(asked, tuple | list):
-        raise SpecError(f"measures must be a list of names, not {asked!r}")
+    names = (spec.measures,) if isinstance(spec.measures, str) else spec.measures
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise SpecError(f"measures must be a list of names, not {brief(names)}")
     spec = _spelt(put(spec, "phases", spec.phases))
     spec = dataclasses.replace(spec, phases=_spelt(spec.phases))
     return dataclasses.replace(
-        spec, learner=learner, thresholds=thresholds, measures=tuple(sorted(set(map(str, asked))))
+        spec, learner=learner, thresholds=thresholds, measures=tuple(sorted(set(names)))
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy  # whose `stats` takes a second to import: SciPy does so at its first use
 import scipy.special
 
-from simrl.sweeps.given import told
+from simrl.errors import brief
 
 STATISTICS = ("mean", "median", "iqm")
 NUM_RESAMPLES = 9999
@@ -162,7 +162,7 @@ def _row(values: Any) -> np.ndarray:
     except (TypeError, ValueError):
         row = np.empty(())
     if row.ndim != 1:
-        raise ValueError(f"an interval needs a row of numbers, one per seed, not {told(values)}")
+        raise ValueError(f"an interval needs a row of numbers, one per seed, not {brief(values)}")
     return row
 
 

@@ -147,7 +147,7 @@ def test_plain_optimisers_are_described_as_ever():
 
 BAD = {
     "schedule": (COSINE | {"schedule": "cosine"}, "optax schedule, not 'cosine'"),
-    "no name": (COSINE | {"schedule": 3}, "schedule must name an optax schedule, not 3"),
+    "no name": (COSINE | {"schedule": 3}, "schedule must be text, not 3"),
     "not a schedule": (COSINE | {"schedule": "sgd"}, "must name an optax schedule, not 'sgd'"),
     "hidden": (COSINE | {"clip": "_src"}, "not '_src'"),
     "not clipping": (COSINE | {"clip": "adam"}, "not 'adam'"),

@@ -102,8 +102,8 @@ SPECS = {
     "positions": ({"environment": simrl.Sequence(length=MANY)}, ["GiB", "1000000000 positions"]),
     "guesses": ({"learner": simrl.PolicyGradient("none", MANY)}, ["GiB", "3000000000 symbols"]),
     "groups": ({"learner": simrl.Supervised(2, MANY)}, ["GiB", "6000000000 symbols"]),
-    "looks": ({"log_points": MANY}, ["log_points", "1048576"]),
-    "bins": ({"phases": simrl.Phases(num=MANY)}, ["phases", "1048576"]),
+    "looks": ({"log_points": MANY}, ["log_points", "65536"]),
+    "bins": ({"phases": simrl.Phases(num=MANY)}, ["phases", "4096"]),
     "redraws": ({"num_redraws": MANY}, ["num_redraws", "1048576"]),
     "tree": (
         {"policy": "autoregressive", "environment": simrl.Sequence(10, 9999)},
