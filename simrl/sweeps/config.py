@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,20 @@ OF_SWEEP = ("name", "mode")  # the other fields of a Sweep
 
 
 @shallow
-def load(path: str | Path) -> Sweep:
+def load(path: str | Path, allow: Iterable[str] = ()) -> Sweep:
     """Reads a sweep from a TOML file.
 
     At the top stand `name` and `mode` of the Sweep and fields of Spec (`max_steps = 500`), then
     tables for parts of it (`[learner]` with a `name`), last `[vary]` with a list of values for each
     path: `learner.optimizer.learning_rate = [0.5, 1.0]`. In TOML all that follows `[vary]` belongs
-    to it. `simrl init` writes an example. Raises SpecError, one line, on a mistake.
+    to it. `simrl init` writes an example.
+
+    A component "module:attribute" runs code of that module. `allow`: the modules that the file may
+    name, or packages that they are in; by default none. Raises SpecError, one line, on a mistake.
     """
     source = given.path(path, "path")
     data = _read(source)
+    _refuse_modules(source, data, given.words(allow, "allow"))
     vary, name = data.pop("vary", {}), data.pop("name", source.stem)
     mode = data.pop("mode", "product")
     base = Spec()
@@ -59,6 +63,28 @@ def _read(source: Path) -> dict[str, Any]:
         raise SpecError(f"{source} is not valid TOML: brackets in brackets without end") from None
     given.refuse_deep(data, str(source))
     return data
+
+
+def _refuse_modules(source: Path, data: dict[str, Any], allow: tuple[str, ...]) -> None:
+    """Raises SpecError where a file names a module that its user does not allow."""
+    vary = data.get("vary")
+    if data.get("mode") == "list" and isinstance(vary, list):  # pairs of labels and changes
+        vary = [pair[1:] if isinstance(pair, list) else pair for pair in vary]
+    for text in _texts([*(data[key] for key in data if key not in (*OF_SWEEP, "vary")), vary]):
+        module, colon, _ = text.partition(":")
+        if colon and not any(f"{module}.".startswith(f"{name}.") for name in allow):
+            advice = f"if you trust it, simrl.load(path, allow=[{module!r}]), --allow {module}"
+            rule = "may only name modules that you allow"
+            raise SpecError(f"{source}: {rule}, got {brief(text)}; {advice}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Returns every text in tables and lists, keys left out: one of them may name a component."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _typed(spec: Spec) -> Spec:

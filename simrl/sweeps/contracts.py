@@ -12,7 +12,7 @@ import numpy as np
 
 from simrl import keys
 from simrl.measures.sequences import CHANNELS
-from simrl.sweeps.errors import in_one_line
+from simrl.sweeps.errors import RAISED_BY_USERS, in_one_line
 from simrl.types import (
     Advantage,
     Array,
@@ -62,7 +62,7 @@ def returned_by(name: str, function: Any, **arguments: Any) -> Any:
         raise Failed(f"{name}: must take {wanted}, got {last}{inspect.signature(function)}")
     try:
         return jax.eval_shape(function, *arguments.values())
-    except Exception as error:  # the user's code may raise anything
+    except RAISED_BY_USERS as error:
         raise Failed(f"{name} fails: {in_one_line(error)}") from None
 
 

@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from simrl import keys
 from simrl.sweeps import identity
 from simrl.sweeps import spec as specs
-from simrl.sweeps.errors import SpecError
+from simrl.sweeps.errors import RAISED_BY_USERS, SpecError
 from simrl.sweeps.manifest import read_manifest
 from simrl.sweeps.owned import Own
 from simrl.types import Advantage, Environment, Policy, Rollout, Shape, Trial
@@ -101,7 +101,7 @@ def _fingerprint(family: str, part: Own, trial: Trial, size: int) -> str:
             digest.update(text.encode())
             for array in arrays:
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    except Exception:  # the user's code may raise anything
+    except RAISED_BY_USERS:
         return ""
     return digest.hexdigest()[:16]
 

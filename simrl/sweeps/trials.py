@@ -14,7 +14,7 @@ import numpy as np
 from simrl import keys, listing
 from simrl.policies import dependence
 from simrl.policies.dependence import MAX_ENUMERATED
-from simrl.sweeps.errors import in_one_line
+from simrl.sweeps.errors import RAISED_BY_USERS, in_one_line
 from simrl.types import Advantage, Array, Environment, Policy, Rollout, Shape
 
 NUM_ANSWERS = 1024  # sampled to compare `sample` with `log_probs`
@@ -38,7 +38,7 @@ def policy_problems(policy: Policy, shape: Shape) -> list[str]:
             problem = _contradiction(shape, *map(np.asarray, computed(params)))
             if problem is not None:
                 return [problem]
-    except Exception as error:  # the user's code may raise anything
+    except RAISED_BY_USERS as error:
         return [f"policy fails: {in_one_line(error)}"]
     return []
 
@@ -128,7 +128,7 @@ def environment_problems(environment: Environment) -> list[str]:
     try:
         computed = jax.jit(partial(_played, environment))
         tasks = [computed(jax.random.key(seed)) for seed in range(3)]
-    except Exception as error:  # the user's code may raise anything
+    except RAISED_BY_USERS as error:
         return [f"environment fails: {in_one_line(error)}"]
     values = {name: np.stack([np.asarray(task[name]) for task in tasks]) for name in tasks[0]}
     credit, success, total = values["credit"], values["success"], values["target"].sum(axis=-1)
@@ -231,7 +231,7 @@ def advantage_problems(advantage: Advantage, batch_size: int, length: int) -> li
 
     try:
         finite = np.array([np.isfinite(weights(jnp.float32(reward))).all() for reward in (0, 1)])
-    except Exception as error:  # the user's code may raise anything
+    except RAISED_BY_USERS as error:
         return [f"advantage fails: {in_one_line(error)}"]
     if finite.all():
         return []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import simrl
+from simrl.sweeps import owned
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "simrl" / "cli" / "template.toml"
 RATE = "learner.optimizer.learning_rate"
@@ -12,10 +13,10 @@ RATE = "learner.optimizer.learning_rate"
 
 @pytest.fixture
 def load(tmp_path):
-    def of_text(text):
+    def of_text(text, **options):
         file = tmp_path / "sweep.toml"
         file.write_text(text)
-        return simrl.load(file)
+        return simrl.load(file, **options)
 
     return of_text
 
@@ -116,3 +117,100 @@ def test_a_file_and_a_folder_are_told_apart(load, tmp_path):
         simrl.run(str(tmp_path / "sweep.toml"), 2)
     with pytest.raises(simrl.SpecError, match=r"is a folder.*simrl\.open reads results$"):
         simrl.load(tmp_path)
+
+
+def names(source):
+    return f'{{ name = "{source}", version = "1" }}'
+
+
+STRANGE = {
+    "a component": f"environment = {names('os:abort')}",
+    "text": "environment = 'os:abort'",
+    "a part": f"[learner]\nname = 'policy_gradient'\nadvantage = {names('os:abort')}",
+    "a value": f"[vary]\nenvironment = ['bandit', {names('os:abort')}]",
+    "a labelled value": f"[vary.environment]\na = 'bandit'\nb = {names('os:abort')}",
+    "a path": f"[vary.pace]\na = {{ environment = {names('os:abort')} }}",
+    "a pair": f"mode = 'list'\nvary = [[{{ a = 1 }}, {{ environment = {names('os:abort')} }}]]",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_file_names_no_module_that_its_user_does_not_allow(name, load, monkeypatch):
+    monkeypatch.setattr(owned.importlib, "import_module", lambda name: pytest.fail(name))
+    for options in ({}, {"allow": ["osx", "o", "simrl"]}):
+        with pytest.raises(simrl.SpecError) as caught:
+            load(STRANGE[name], **options)
+        line = str(caught.value)
+        for word in ("'os:abort'", "simrl.load(path, allow=['os'])", "--allow os"):
+            assert word in line
+
+
+def test_colons_elsewhere_name_no_module(load):
+    text = "name = 'a:b'\nmode = 'list'\nvary = [[{ a = 'x:y' }, { max_steps = 3 }]]"
+    assert load(text).cells()[0].coordinates == {"a": "x:y"}
+
+
+@pytest.mark.parametrize("allow", ["my_code", [1], [""], 3, None])
+def test_modules_are_allowed_by_a_list_of_names(allow, load):
+    with pytest.raises(simrl.SpecError, match=r"^allow: must be a list of names, got"):
+        load("max_steps = 3", allow=allow)
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """Writes a module of the user's and returns its name, another one each time."""
+
+    def write(text):
+        name = f"users_code_{len(list(tmp_path.glob('*.py')))}_{tmp_path.name}"
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return write
+
+
+def test_a_file_names_modules_that_its_user_allows(load, code):
+    module = code("from simrl import Bandit\n\n\ndef env():\n    return Bandit().build()\n")
+    (cell,) = load(f"environment = {names(f'{module}:env')}", allow=[module]).cells()
+    assert cell.spec.environment.source == f"{module}:env"
+    text = f"environment = {names('xml.dom:Node')}"
+    with pytest.raises(simrl.SpecError, match=r"environment: must be a simrl\.Environment"):
+        load(text, allow=["xml"]).cells()  # the package that it is in
+
+
+RAISED = {
+    "SystemExit": ("import sys\n\nsys.exit(3)\n", "SystemExit: 3", 3),
+    "ZeroDivisionError": ("x = 1\ny = 1 / 0\n", "ZeroDivisionError: division by zero", 2),
+    "SyntaxError": ("x = 1\ndef\n", "SyntaxError: invalid syntax", 2),
+    "ModuleNotFoundError": ("import no_such_module\n", "No module named 'no_such_module'", 1),
+    "a call": ("def env():\n    raise SystemExit(3)\n", "env fails: SystemExit: 3", 2),
+}
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_what_an_allowed_module_raises_is_one_line(name, load, code):
+    text, words, line = RAISED[name]
+    module = code(text)
+    with pytest.raises(simrl.SpecError) as caught:
+        load(f"environment = {names(f'{module}:env')}", allow=[module]).cells()
+    assert words in str(caught.value)
+    assert f"({module}.py, line {line})" in str(caught.value)
+
+
+def test_ctrl_c_in_a_users_module_stops_the_process(load, code):
+    module = code("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load(f"environment = {names(f'{module}:env')}", allow=[module])
+
+
+DEEP = {
+    "brackets": f"x = {'[' * 3000}{']' * 3000}",
+    "tables": f"x = {'{a = ' * 3000}1{'}' * 3000}",
+    "a dotted name": f"[{'a.' * 3000}a]",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_brackets_in_brackets_are_refused(name, load):
+    with pytest.raises(simrl.SpecError, match=r"brackets in brackets|levels of lists and tables"):
+        load(DEEP[name])

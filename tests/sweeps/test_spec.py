@@ -257,7 +257,7 @@ BAD_TOML = {
     "field": ("max_step = 3", ["'max_step'", "max_steps"]),
     "nested": ("[environment]\nname = 'bandit'\narms = 3", ["'arms'", "num_arms"]),
     "name": ("environment = 'maze'", ["bandit, sequence"]),
-    "own": ("environment = 'math:pi'", ["version"]),
+    "own": ("environment = 'math:pi'", ["allow=['math']"]),
     "vary": ("vary = 3", ["vary"]),
 }
 
