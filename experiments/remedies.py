@@ -216,6 +216,7 @@ def figure(rows: pd.DataFrame) -> Figure:
             for ax in line[1:]:
                 ax.set_yticklabels([])
         low, high = axes[0, 0].get_xlim()
+        high = axes[0, 0].set_xlim(low, 4 * high if rows["missing"].any() else high)[1]  # arrows
         ticks = [tick for tick in TICKS if low <= tick <= high]
         axes[0, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         handles: dict[str, Any] = {}
