@@ -66,11 +66,12 @@ class Bandit:
 
     def __post_init__(self) -> None:
         """Counts the best of given arms: how many are right is structure, like their number."""
-        if self.num_right == 1 and self.rewards and _are_numbers(self.rewards):
+        if self.num_right == 1 and _are_numbers(self.rewards) and self.rewards:
             object.__setattr__(self, "num_right", self._num_best())
 
     def _num_best(self) -> int:
-        return sum(reward == max(self.rewards) for reward in self.rewards)
+        best = max(self.rewards)
+        return sum(reward == best for reward in self.rewards)
 
     def problems(self) -> list[str]:
         """What is wrong with this specification, one line each."""

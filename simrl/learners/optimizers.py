@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from simrl.errors import meant, spelling
+from simrl.errors import brief, meant, spelling
 
 EXAMPLE = jax.ShapeDtypeStruct((1, 2, 3), jnp.float32)  # params: a table of logits [M, L, V]
 MEMORIES = ("b1", "b2", "b3", "decay")  # decay rates of running means, which 1 never lets begin
@@ -44,8 +44,9 @@ def name_problems(name: Any) -> list[str]:
     """Why a name is not that of an optimiser, in one line at most."""
     make = public(name)
     if not callable(make) or isinstance(make, type):
+        hint = meant(name, optimisers()) if isinstance(name, str) else ""
         wanted = "optimizer must name an optax optimiser such as sgd or adam"
-        return [f"{wanted}, not {name!r}{meant(name, optimisers())}"]
+        return [f"{wanted}, not {brief(name)}{hint}"]
     bare = not _has_rate(name, make)
     return [f"optax.{name} is not an optimiser: it has no learning_rate"] if bare else []
 

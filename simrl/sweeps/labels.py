@@ -150,7 +150,10 @@ def _line(value: Any) -> str:
     An address would differ from run to run.
     """
     plain = value is None or isinstance(value, list | tuple | dict | set | range | np.ndarray)
-    return " ".join(str(value).split()) if plain else type(value).__name__
+    try:
+        return " ".join(str(value).split()) if plain else type(value).__name__
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return brief(value)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def resolve(family: str, value: Any) -> Any:
         return owned.of_family(family, value)
     homes = _homes(value)
     other = bool(homes) and family not in homes
-    if isinstance(value, type) or not hasattr(value, "build") or other:
+    if isinstance(value, type | Optimizer) or not hasattr(value, "build") or other:
         allowed = f"{family} must be one of {', '.join(known)} or a thing of your own"
         if not other:
             raise SpecError(f"{allowed}, not {brief(value)}")

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 import simrl
@@ -50,6 +51,15 @@ INPUTS = {
     "a list for a schedule": (optimizer(schedule=[1]), "schedule must be text, not [1]"),
     "400 digits": (spec(learner={"name": "supervised", "batch_size": 10**400}), "64 bits"),
     "5,000 digits": (spec(max_steps=10**5000), "max_steps must be a whole number"),
+    "digits in a list": (vary({"max_steps": [[10**5000]]}), "max_steps must be a whole number"),
+    "digits for a name": (optimizer(name=10**5000), "must name an optax optimiser"),
+    "brackets for a name": (optimizer(name=fuzz.nested(3000)), "must name an optax optimiser"),
+    "an optimiser": (spec(learner=simrl.Optimizer()), "learner must be one of"),
+    "an array": (
+        lambda: simrl.Sweep(simrl.Spec(simrl.Bandit(rewards=np.zeros(9)))).cells(),
+        "list",
+    ),
+    "many rewards": (spec(environment={"name": "bandit", "rewards": [1] * 10**5}), "environment: "),
     "deep": (vary({"max_steps": [fuzz.nested(3000)]}), "levels of lists"),
     "a dict without text": (spec(environment={"name": "bandit", 1: 2}), "named by text"),
     "a dict for a kind": (spec(environment={"name": "bandit", "kind": {}}), "kind must be text"),
