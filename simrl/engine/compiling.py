@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from functools import cache, wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 Options = dict[str, bool | int | str]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 CPU_OPTIONS: Options = {
     # One level of LLVM below the default: it does not unroll loops, whose main part and remainder
@@ -38,6 +40,21 @@ GPU_OPTIONS: Options = {
     "DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL",
     "xla_gpu_graph_min_graph_size": 1,
 }
+
+
+def promoting(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Makes a function, and the user's functions that it calls, promote as JAX does by default.
+
+    Under JAX_NUMPY_DTYPE_PROMOTION=strict and JAX_NUMPY_RANK_PROMOTION=raise the broadcasts that
+    simrl is written with would raise. Both settings are a thread's own.
+    """
+
+    @wraps(function)
+    def call(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*values, **named)
+
+    return call
 
 
 def platform_of(mesh: Mesh) -> str:

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from simrl import keys
 from simrl.engine import clock, lanes, probes, stretches
 from simrl.engine.batch import Batch, wait_for
-from simrl.engine.compiling import platform_of
+from simrl.engine.compiling import platform_of, promoting
 from simrl.engine.lanes import Jobs, Setup
 from simrl.engine.record import Observed, Record, Schedule
 from simrl.types import Array, Trial
@@ -130,6 +130,7 @@ def _launches(log_points: tuple[int, ...], most: int) -> Iterator[Points]:
         since, rest = chosen[-1], rest[len(chosen) :]
 
 
+@promoting
 def prepare(setup: Setup, key: Array, jobs: Jobs, schedule: Schedule) -> None:
     """Compile the programs of a pool, from one job of its kind."""
     trial = setup.build(jax.tree.map(lambda leaf: leaf[0], jobs.spec))

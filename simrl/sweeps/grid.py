@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simrl.engine import compiling
 from simrl.errors import SpecError, brief, shallow
 from simrl.records import readable
 from simrl.sweeps import checks, fingerprints, given, identity, labels
@@ -53,6 +54,7 @@ class Sweep:
     mode: str = "product"
 
     @shallow
+    @compiling.promoting
     def cells(self) -> list[Cell]:
         """Returns the conditions in order, each resolved and checked."""
         cells = self.unchecked()
@@ -72,6 +74,7 @@ class Sweep:
             cells.append(Cell(coordinates, specs.resolved(changed)))
         return cells
 
+    @compiling.promoting
     def describe(self, cells: list[Cell] | None = None) -> dict[str, Any]:
         """Returns what the sweep is, as plain JSON values; `cells`: those of `cells()` if known."""
         cells = self.cells() if cells is None else cells

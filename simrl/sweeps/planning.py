@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simrl.engine import lanes
+from simrl.engine import compiling, lanes
 from simrl.errors import shallow
 from simrl.sweeps import given, pools, run, sizes, store
 from simrl.sweeps import spec as specs
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
 
 
 @shallow
+@compiling.promoting
 def plan(sweep: Sweep | Spec, seeds: Any = 256, out: str | Path | None = None) -> Plan:
     """Returns what `simrl.run` with these arguments would take; compiles and writes nothing.
 

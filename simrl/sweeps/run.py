@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from simrl.engine import lanes, pool
+from simrl.engine import compiling, lanes, pool
 from simrl.errors import SpecError, brief, shallow
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance, sizes
@@ -77,6 +77,7 @@ def run(
         return _run(sweep, seeds, out, devices, only, shard, function)
 
 
+@compiling.promoting
 def _run(
     sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, shard: Any, progress: Any
 ) -> Any:
