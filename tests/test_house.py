@@ -20,6 +20,7 @@ FLOORS: dict[str, float] = {"tasks": 0, "keys": 0, "primitives": 0, "errors": 0,
 FLOORS |= {"records": 0.1, "types": 0.1}
 FLOORS |= {
     "listing": 0.3,
+    "rounding": 0.4,
     "rowrules": 0.4,
     "known": 0.5,
     "columnwise": 0.6,

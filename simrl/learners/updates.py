@@ -110,7 +110,7 @@ class Optimizer:
             return problems
         try:
             with optimizers.quiet():
-                transformation = self.build()
+                transformation = self.transformation()
         except (TypeError, ValueError) as error:
             return [f"optax.{', optax.'.join((self.name, *others))} refuses its arguments: {error}"]
         if not isinstance(transformation, optax.GradientTransformation):
@@ -118,7 +118,14 @@ class Optimizer:
         return optimizers.update_problems(self.name, self)
 
     def build(self) -> optax.GradientTransformation:
-        """The optimiser; built inside the trace, so its numbers may be traced."""
+        """The optimiser; built inside the trace, so its numbers may be traced.
+
+        Its state also holds what rounding takes from the updates of each parameter.
+        """
+        return optimizers.compensated(self.transformation())
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser as optax has it."""
         if not isinstance(self.name, str):
             return self.name
         numbers = {**self.numbers, **dict(self.fixed)}

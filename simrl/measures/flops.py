@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from simrl import primitives
 from simrl.keys import WORDS_MARK
 from simrl.measures.convention import LINES, ledger, ledger_lines
+from simrl.rounding import SUM_MARK
 
 __all__ = ["LINES", "FlopCount", "count_flops", "ledger", "ledger_lines"]
 
@@ -61,10 +62,10 @@ def count_flops(fn: Callable, *args: Any, while_bound: int | None = None) -> Flo
     - random_words: 32-bit words drawn. Deriving a key (fold_in, split) draws none.
 
     Only operations that read or write floating-point numbers count: arithmetic on integers and
-    booleans (the generator's included) and the movement or conversion of data are free. A
-    `scan`, or a `fori_loop` with static bounds, costs its body times its length; `cond` its dearest
-    branch by `total`; `shard_map` the sum over devices. An equation that no result needs is left
-    out, as a compiler drops it.
+    booleans (the generator's included), the movement or conversion of data, and the compensation of
+    rounding (`simrl.rounding`) are free. A `scan`, or a `fori_loop` with static bounds, costs its
+    body times its length; `cond` its dearest branch by `total`; `shard_map` the sum over devices.
+    An equation that no result needs is left out, as a compiler drops it.
 
     Args:
       fn: a function that jax can trace.
@@ -121,6 +122,8 @@ def _size(variable: Any) -> int:
 def _call(eqn: Any, while_bound: int | None) -> FlopCount:
     if eqn.params.get("name") == WORDS_MARK:
         return FlopCount(random_words=_size(eqn.outvars[0]))
+    if eqn.params.get("name") == SUM_MARK:  # how simrl rounds is no cost of a learner
+        return FlopCount()
     program = primitives.program_of(eqn)
     assert program is not None  # see _STRUCTURE
     return _count_jaxpr(program[0], while_bound)

@@ -132,6 +132,16 @@ def tasks_of(world):
     return jax.jit(jax.vmap(world.build().init))(some_streams()[0].task)
 
 
+def underway(optimizer, normal):
+    """An optimiser's state with other numbers; what rounding took so far is 0."""
+    return optimizer._replace(inner=jax.tree.map(normal, optimizer.inner))
+
+
+def traces_of(state):
+    """The leaves that the optimiser itself keeps."""
+    return jax.tree.leaves(state.optimizer.inner)
+
+
 def some_states(learner, streams):
     """States [N, ...]: logits at several scales, any momentum, a memory of none or more rewards."""
     draw = np.random.default_rng(SEED)
@@ -148,8 +158,8 @@ def some_states(learner, streams):
     if isinstance(memory, critic.Critic):
         known = normal(memory.values) * (draw.uniform(size=memory.values.shape) > 0.1)
         visits = jax.tree.map(lambda x: np.float32(draw.integers(7, size=x.shape)), memory.visits)
-        memory = critic.Critic(known, visits, jax.tree.map(normal, memory.optimizer))
-    optimizer = jax.tree.map(normal, start.optimizer)
+        memory = critic.Critic(known, visits, underway(memory.optimizer, normal))
+    optimizer = underway(start.optimizer, normal)
     start = start._replace(
         params=normal(start.params, scales), optimizer=optimizer, advantage=memory
     )
@@ -454,7 +464,7 @@ def assert_same_update(world, learners, policy=None, tasks=None):
         rule = getattr(getattr(learners[name], "advantage", None), "rule", "")
         unsure = are_sure(before.params) if rule == "expected_reward" else False
         assert_heard(heard, told, trials[name].environment.shape.vocab_size, name, unsure)
-        (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
+        (old,), (trace,), (mine,) = map(traces_of, (before, wanted, found))
         passes = getattr(getattr(learners[name], "surrogate", None), "num_epochs", 1)
         terms = np.abs(spread) + passes * MOMENTUM * np.abs(old)
         assert_within_ulps(mine, trace, terms)
@@ -480,7 +490,7 @@ def memory_of(state):
 
 def assert_same_critic(found, wanted, before, taught):
     """Values taught by errors whose terms are `taught` [N, M, n]."""
-    (old,), (trace,), (mine,) = (jax.tree.leaves(c.optimizer) for c in (before, wanted, found))
+    (old,), (trace,), (mine,) = map(traces_of, (before, wanted, found))
     terms = taught + MOMENTUM * np.abs(old)
     assert_within_ulps(mine, trace, terms)
     moved = RATES.reshape(-1, 1, 1) * terms
@@ -596,7 +606,7 @@ def test_adam(kind):
     plain, together = both(world, {kind: spec}, {kind: state}, now, tasks)
     (wanted, told, (spread, _)), (found, heard) = plain[kind], together[kind]
     assert_heard(heard, told, SMALL, kind)
-    adam, kept, before = (s.optimizer[0] for s in (found, wanted, jax.device_get(state)))
+    adam, kept, before = (s.optimizer.inner[0] for s in (found, wanted, jax.device_get(state)))
     np.testing.assert_array_equal(adam.count, kept.count)
     assert_within_ulps(adam.mu, kept.mu, before.mu, spread)
     assert_within_ulps(adam.nu, kept.nu, before.nu, 2e-3 * spread**2)
@@ -615,7 +625,7 @@ def test_smoothed_labels(world):
     plain, together = both(WORLDS[world], {"": spec}, {"": before}, now, tasks)
     (wanted, told, (spread, _)), (found, heard) = plain[""], together[""]
     assert_heard(heard, told, WORLDS[world].build().shape.vocab_size, world)
-    (old,), (trace,), (mine,) = (jax.tree.leaves(s.optimizer) for s in (before, wanted, found))
+    (old,), (trace,), (mine,) = map(traces_of, (before, wanted, found))
     # The even share of every symbol is a term too.
     spread = np.abs(spread) + smoothing.reshape(-1, 1, 1, 1) * (spread > 0)
     terms = spread + MOMENTUM * np.abs(old)

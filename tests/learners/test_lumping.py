@@ -131,7 +131,8 @@ def test_one_update_from_equal_states_is_that_of_the_dense_jump(size):
     states, _ = jumps_of(few, 3)
     state = states[-1]
     whole = spread_of(state, 200)  # all logits of the same state
-    dense_state = state.learning._replace(params=whole)
+    start_of_dense = start(dense)[1]
+    dense_state = state.learning._replace(params=whole, optimizer=start_of_dense.optimizer)
     found = []
     for trial, before, seeds in ((dense, dense_state, 0), (few, state, 10_000)):
         task, _ = start(trial)

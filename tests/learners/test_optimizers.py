@@ -147,7 +147,7 @@ def test_switches_are_static():
     assert jax.tree.structure(plain) != jax.tree.structure(nesterov)
     assert identity.describe(nesterov)["nesterov"] is True
     made, x = nesterov.build(), jnp.ones(2)
-    change, _ = made.update(x, made.init(x))
+    change, _ = made.update(x, made.init(x), x)
     np.testing.assert_allclose(change, -0.5 * (1 + 0.9), rtol=1e-6)  # g + 0.9 g at the first step
 
 
