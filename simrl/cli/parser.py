@@ -117,6 +117,8 @@ def _run(parser: Parser) -> None:
     add("--shard", type=shard, metavar="i/n|auto", help=text)
     add("--devices", type=positive, metavar="N", help="how many devices (default all)")
     add("--dry-run", action="store_true", help="say what would be run and what it takes")
+    text = "a module of your own, here or installed, that the file may name"
+    add("--allow", action="append", default=[], metavar="MODULE", help=text)
     text = "do not keep compiled programs in the user's cache folder"
     add("--no-cache", action="store_true", help=text)
 

@@ -202,6 +202,22 @@ def test_a_share_is_read_from_a_schedulers_variables(variables, share, monkeypat
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert run.of_scheduler() == share
+    monkeypatch.setenv(next(iter(variables)), "3-5")
+    with pytest.raises(simrl.SpecError, match="must be a whole number, got '3-5'"):
+        run.of_scheduler()
+
+
+def test_a_module_of_the_users_own_is_run_if_it_is_allowed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "worlds_of_mine.py").write_text(
+        "import simrl\n\ndef four_arms():\n    return simrl.Bandit('one_right', 4).build()\n"
+    )
+    text = 'environment = { name = "worlds_of_mine:four_arms", version = "1" }\nmax_steps = 3\n'
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ["run", "mine.toml", "--seeds", "4", "--dry-run"]
+    assert "--allow worlds_of_mine" in refusal_of(capsys, *words)
+    assert "conditions  1" in output_of(capsys, *words, "--allow", "worlds_of_mine")
 
 
 def test_every_registered_name_is_listed_with_a_sentence(capsys):

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,7 +30,9 @@ def execute(arguments: argparse.Namespace) -> None:
     """Runs the sweep of a file; prints a row for each condition, and where the results are."""
     if not arguments.no_cache:
         process.keep_programs()
-    sweep = changed(simrl.load(arguments.file), arguments.set)
+    if arguments.allow:
+        sys.path.insert(0, os.getcwd())  # which a console script does not look in
+    sweep = changed(simrl.load(arguments.file, allow=arguments.allow), arguments.set)
     out = arguments.out or Path("results") / sweep.name
     if arguments.dry_run:
         print(planned(sweep, arguments.seeds, out))
@@ -107,8 +110,16 @@ def of_scheduler() -> tuple[int, int]:
     """
     for own, first, count in SCHEDULERS:
         if own in os.environ and count in os.environ:
-            start = int(os.environ.get(first or "", 0))
-            number, last = int(os.environ[own]) - start + 1, int(os.environ[count])
+            start = _whole(first) if first and first in os.environ else 0
+            number, last = _whole(own) - start + 1, _whole(count)
             return number, last - start + 1 if count.endswith("LAST") else last
     names = ", ".join(own for own, _, _ in SCHEDULERS)
     raise SpecError(f"--shard auto: must be run by a scheduler that sets one of {names}")
+
+
+def _whole(variable: str) -> int:
+    """The whole number that an environment variable has."""
+    text = os.environ[variable]
+    if not text.isdecimal():
+        raise SpecError(f"{variable}: must be a whole number, got {text[:60]!r}")
+    return int(text)
