@@ -75,9 +75,8 @@ def test_distillation_is_the_mean_over_prompts_drawn(divergence, world):
     # 2N decoding, 2N teacher, 6N training for each of its tokens, each a sample.
     assert info.num_samples.tolist() == info.num_tokens.tolist() == [4, 4, 4]
     np.testing.assert_array_equal(info.flops, [[0, (2 + 2 + 6) * 3 * 4]] * 3)
-    assert trial.learner.ledger == {
-        "decode": 6, "training": 18, "reference": 6, "critic": 0, "discarded": 0, "dead": 0
-    }  # fmt: skip
+    lines = {name: rate for name, rate in trial.learner.ledger.items() if rate}
+    assert lines == {"decode": 6, "training": 18, "reference": 6}
     # Only the prompts are luck: (1 - 1/M) of the mean square norm over G groups.
     norms = (climb**2).sum((1, 2))
     trace, norm = jax.device_get(jax.jit(trial.learner.moments)(state, task))
