@@ -228,9 +228,9 @@ def main() -> None:
     options = {"out": arguments.out, "devices": arguments.devices}
     data = simrl.run(SWEEP, seeds, progress=clock.bar("runs"), **options)
     table = shares(data, min(seeds, CHECKED))
-    table.to_csv(arguments.out / "table.csv", index=False)
+    simrl.export(table, arguments.out / "table.csv")
     found = judged(table)
-    found.to_csv(arguments.out / "verdicts.csv", index=False)
+    simrl.export(found, arguments.out / "verdicts.csv")
     title = f"share of runs that commit to a wrong arm (probability above {SURE}); the independent "
     title += f"program makes {min(seeds, CHECKED):,} runs"
     tables.show(found, title, console, keys=2)

@@ -255,8 +255,8 @@ def main() -> None:
     title = "coverage of the intervals of a phase by the seeds that visit it; below 200: marked"
     tables.show(thin, title, console, keys=3)
     out.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(out / "table.csv", index=False)
-    thin.to_csv(out / "phases.csv", index=False)
+    simrl.export(rows, out / "table.csv")
+    simrl.export(thin, out / "phases.csv")
     with plots.paper():
         figure = Figure(figsize=(plots.TWO_COLUMNS, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -92,4 +92,4 @@ def show(console: Console, seeds: int, out: Path, devices: int | None) -> None:
     rows = compare(data)
     title = f"Duels in {SIZE}^{LENGTH} answers: {seeds:,} seeds, means ± standard errors"
     tables.show(rows, title, console, keys=2)
-    rows.to_csv(out / "duels.csv", index=False)
+    simrl.export(rows, out / "duels.csv")

@@ -68,7 +68,7 @@ def write(results: dict[str, pd.DataFrame], folder: Path) -> bool:
         named = table.replace({"learner": LEARNERS}).rename(columns={"rate": "rate_per_sample"})
         file, text = folder / f"{name}.csv", named.to_csv(index=False)
         if not file.exists() or file.read_text("utf-8") != text:
-            file.write_text(text, "utf-8")
+            simrl.export(named, file)
             changed = True
     return changed
 

@@ -168,9 +168,9 @@ def main() -> None:
     options = {"out": arguments.out, "devices": arguments.devices}
     data = simrl.run(chosen, arguments.seeds, progress=clock.bar("runs"), **options)
     table = curves(data)
-    table.to_csv(arguments.out / "table.csv", index=False)
+    simrl.export(table, arguments.out / "table.csv")
     found = judged(data, table)
-    found.to_csv(arguments.out / "verdicts.csv", index=False)
+    simrl.export(found, arguments.out / "verdicts.csv")
     tables.show(found, "steps to a probability of 1/2 of the best arm, and the tail", console)
     captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)

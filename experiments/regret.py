@@ -152,9 +152,9 @@ def main() -> None:
     }
     for name, table in results.items():
         tables.show(table, titles[name], console, keys=2)
-        table.to_csv(arguments.out / f"{name}.csv", index=False)
+        simrl.export(table, arguments.out / f"{name}.csv")
     table = curves(data)
-    table.to_csv(arguments.out / "table.csv", index=False)
+    simrl.export(table, arguments.out / "table.csv")
     captions.save(figure(table), arguments.out, CAPTION)
     command.farewell(console, clock, arguments.out)
 

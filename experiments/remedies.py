@@ -279,8 +279,8 @@ def run(made: Any, about: str, more: Callable[..., None] | None = None) -> None:
     console.print(claim, highlight=False)
     show(rows, console)
     out: Path = arguments.out
-    rows.to_csv(out / "table.csv", index=False)
-    simrl.hitting_table(compared).to_csv(out / "rates.csv", index=False)
+    simrl.export(rows, out / "table.csv")
+    simrl.export(simrl.hitting_table(compared), out / "rates.csv")
     if more is not None:
         more(console, seeds, out, arguments.devices)
     captions.save(figure(rows), out, caption(rows))

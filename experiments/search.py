@@ -141,8 +141,8 @@ def main() -> None:
     data, one = run(SWEEP, "searches"), run(GROUPS, "groups")
     found, groups = searches(data), group_table(one)
     table = search_table(found)
-    table.to_csv(arguments.out / "searches.csv", index=False)
-    groups.to_csv(arguments.out / "groups.csv", index=False)
+    simrl.export(table, arguments.out / "searches.csv")
+    simrl.export(groups, arguments.out / "groups.csv")
     tables.show(table, "samples until a secret of N is found", console, keys=2)
     title = f"groups of {GROUP}: fraction with zero advantage; mean update = c ∇p"
     tables.show(shown(groups), title, console, keys=2)

@@ -57,7 +57,7 @@ class Bench:
     def keep(self, table: pd.DataFrame, name: str) -> None:
         """Store a table."""
         self.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out / f"{name}.csv", index=False)
+        simrl.export(table, self.out / f"{name}.csv")
 
     def show(self, table: pd.DataFrame, title: str) -> None:
         """Print a table."""

@@ -224,10 +224,10 @@ def main() -> None:
     }
     for name, table in results.items():
         tables.show(table, titles[name], console, keys=2)
-        table.to_csv(arguments.out / f"{name}.csv", index=False)
+        simrl.export(table, arguments.out / f"{name}.csv")
     table = simrl.curve_table(data, "pass_rate")
     table = table.assign(choice=table["step"] + 1)
-    table.to_csv(arguments.out / "table.csv", index=False)
+    simrl.export(table, arguments.out / "table.csv")
     captions.save(figure(table, others), arguments.out, caption(table, others))
     command.farewell(console, clock, arguments.out)
 

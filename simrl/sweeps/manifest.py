@@ -28,8 +28,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     numbered = _numbered(Path(path))
     if not numbered:
-        reason = "Not a directory" if Path(path).is_file() else "No such file or directory"
-        raise SpecError(f"no results at {path}: {reason}")
+        raise SpecError(f"no results at {path}: No such file or directory")
     sweeps = [_read_sweep(file) for file in numbered.values()]
     sessions = read_sessions(Path(path))
     return {"format": files.FORMAT, "sweep": _union(sweeps), "sessions": sessions}
@@ -60,9 +59,8 @@ def add_sweep(path: Path, asked: dict[str, Any]) -> None:
 
 def read_sessions(path: Path) -> list[dict[str, Any]]:
     """Returns the sessions noted in a result folder, the first first."""
-    folder = path / "sessions"
-    notes = [f for f in folder.iterdir() if _SESSION.fullmatch(f.name)] if folder.is_dir() else []
-    notes.sort(key=lambda file: (file.stat().st_mtime_ns, file.name))
+    notes = [f for f in files.entries(path / "sessions") if _SESSION.fullmatch(f.name)]
+    notes.sort(key=lambda file: (files.time_of(file), file.name))
     sessions = [files.read_document(file).get("session") for file in notes]
     return [session for session in sessions if isinstance(session, dict)]
 
@@ -75,12 +73,7 @@ def add_session(path: Path, session: dict[str, Any]) -> None:
 
 def _numbered(path: Path) -> dict[int, Path]:
     """The manifests of a folder by number, in order."""
-    try:
-        matches = [(_NAME.fullmatch(file.name), file) for file in path.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}") from None
+    matches = [(_NAME.fullmatch(file.name), file) for file in files.entries(path)]
     return dict(sorted((int(match[1] or 0), file) for match, file in matches if match))
 
 

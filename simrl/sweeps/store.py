@@ -18,7 +18,7 @@ import numpy as np
 
 from simrl.sweeps import manifest
 from simrl.sweeps.errors import SpecError, writing
-from simrl.sweeps.files import FORMAT, create
+from simrl.sweeps.files import FORMAT, create, entries, read, remove_partial
 from simrl.sweeps.manifest import read_manifest
 
 __all__ = ["FORMAT", "Block", "Store", "Writer", "blocks_in", "load_block", "read_manifest"]
@@ -41,9 +41,9 @@ class Store:
 
         Raises SpecError where the folder holds another sweep.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise SpecError(f"{self.path} is not a folder")
         with writing(self.path):
+            folders = [self.path, self.path / "sessions", *entries(self.path / "blocks")]
+            remove_partial(folders)
             manifest.add_sweep(self.path, self.description)
             if session is not None:
                 manifest.add_session(self.path, session)
@@ -96,7 +96,7 @@ class Writer:
 def blocks_in(path: Path, cell: str) -> list[tuple[int, int]]:
     """First and last seed of each block of a cell, in order."""
     folder = Path(path) / "blocks" / cell
-    matches = [_BLOCK.fullmatch(f.name) for f in folder.iterdir()] if folder.exists() else []
+    matches = [_BLOCK.fullmatch(file.name) for file in entries(folder)]
     return sorted((int(m[1]), int(m[2])) for m in matches if m)
 
 
@@ -104,10 +104,10 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
     """Read one block of a result folder."""
     file = _block_path(Path(path), cell, first, last)
     try:
-        # Opened here, because numpy does not close a file that it opens and cannot read.
-        block = _arrays(file.read_bytes())
-    except FileNotFoundError:
-        raise SpecError(f"{file} is not there any more; run again") from None
+        # Read here, because numpy does not close a file that it opens and cannot read.
+        block = _arrays(read(file))
+    except SpecError:
+        raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise SpecError(f"{file} is damaged ({error}); delete it and run again") from None
     own, names = (block.pop(name, np.array("")) for name in (_CELL, _NAMES))

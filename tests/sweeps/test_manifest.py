@@ -2,7 +2,12 @@
 
 import copy
 import dataclasses
+import errno
 import json
+import os
+import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -166,3 +171,113 @@ def test_a_manifest_is_plain_json_with_its_checksum(small, tmp_path):
     text = json.loads((tmp_path / "manifest.json").read_text())
     assert text.pop("sha256") == files.digest(text)
     assert text == {"format": files.FORMAT, "sweep": json.loads(json.dumps(asked))}
+
+
+def answer(path):
+    """What a folder says it holds, or the line of its refusal."""
+    try:
+        return repr(manifest.read_manifest(path))
+    except simrl.SpecError as error:
+        line = str(error).replace(str(path), "out")
+        assert "\n" not in line
+        assert len(line) <= 300
+        return None
+
+
+def test_no_changed_bit_gives_another_answer(small, tmp_path):
+    """600 single bits, seeded, of a manifest and of a session."""
+    manifest.add_sweep(tmp_path, described(small, rate=[0.5, 2.0]))
+    manifest.add_session(tmp_path, {"device_count": 1, "versions": {"jax": "1"}})
+    whole, rng = answer(tmp_path), np.random.default_rng(0)
+    for file in (tmp_path / "manifest.json", *(tmp_path / "sessions").iterdir()):
+        data = file.read_bytes()
+        for place in rng.integers(8 * len(data), size=300):
+            changed = bytearray(data)
+            changed[place // 8] ^= 1 << place % 8
+            file.write_bytes(changed)
+            assert answer(tmp_path) in (None, whole)
+        file.write_bytes(data)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    assert answer(tmp_path) is None
+
+
+def refusal(read):
+    with pytest.raises(simrl.SpecError) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, pathlib.Path.touch])
+def test_a_pipe_or_a_file_in_place_of_a_folder_is_refused(make, small, tmp_path):
+    asked = described(small)
+    name = asked["cells"][0]["hash"]
+    for inner in ("", "sessions", "blocks", f"blocks/{name}"):
+        out = tmp_path / (inner.replace("/", "-") or "top")
+        place = out / inner
+        if inner:
+            manifest.add_sweep(out, asked)
+            place.parent.mkdir(exist_ok=True)
+        make(place)
+        lines = [refusal(lambda out=out: simrl.run(small, 2, out))]
+        lines += [refusal(lambda out=out: simrl.status(out))]
+        assert lines == [f"{place} is not a folder"] * 2
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "manifest.json")
+    said = f"{tmp_path / 'manifest.json'} is not a regular file"
+    assert refusal(lambda: manifest.read_manifest(tmp_path)) == said
+
+
+def test_what_may_not_be_read_is_not_called_damaged(small, tmp_path, monkeypatch):
+    manifest.add_sweep(tmp_path, described(small))
+
+    def refuse(path, *rest):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    cell, block = "a" * 16, tmp_path / "blocks" / ("a" * 16) / "0-1.npz"
+    files.create(block, lambda file: file.write(b"1"))
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    assert refusal(lambda: store.load_block(tmp_path, cell, 0, 1)) == (
+        f"cannot read {block}: Permission denied"
+    )
+    said = f"cannot read {tmp_path / 'manifest.json'}: Permission denied"
+    assert refusal(lambda: manifest.read_manifest(tmp_path)) == said
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+    said = f"cannot read {block.parent}: Permission denied"
+    assert refusal(lambda: store.blocks_in(tmp_path, cell)) == said
+
+
+def test_partial_files_of_dead_processes_are_removed(small, tmp_path):
+    program = "import os, sys; print(os.getpid())"
+    dead = int(subprocess.run([sys.executable, "-c", program], capture_output=True).stdout)
+    folder, here = tmp_path / "blocks" / "a", files._machine()
+    folder.mkdir(parents=True)
+    names = {
+        f".partial-{here}-{dead}-x.npz": False,
+        f".partial-{here}-{os.getpid()}-x.npz": True,
+        f".partial-00000000-{dead}-x.npz": True,  # of another machine
+        ".partial-old.npz": False,
+        ".partial-new.npz": True,
+        "0-3.npz": True,
+    }
+    for name in names:
+        (folder / name).touch()
+    os.utime(folder / ".partial-old.npz", (0, 0))
+    store.Store(tmp_path, described(small)).open({})
+    assert {file.name for file in folder.iterdir()} == {name for name in names if names[name]}
+
+
+def test_a_new_name_is_on_the_disk(tmp_path, monkeypatch):
+    """The folder is synced after the link, and the one above it, which may be new as well."""
+    done, sync, link = [], os.fsync, os.link
+
+    def seen(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", seen)
+    monkeypatch.setattr(files.os, "link", lambda *pair: (link(*pair), done.append("link")))
+    files.create(tmp_path / "new" / "file", lambda file: file.write(b"1"))
+    assert done[1:] == ["link", str(tmp_path / "new"), str(tmp_path)]
