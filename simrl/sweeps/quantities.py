@@ -68,7 +68,7 @@ UNDEFINED = {  # stored sum -> why a cell does not have it
     ),
 }
 
-# Nominal 95 % intervals of ratios over a phase cover .92 to .95 of learned bits from 8 to 1,000
-# seeds, but .26 to .93 of noise scales and pass rates at 8 to 32 seeds, .82 to .95 at 200, where
-# a few seeds that stay in the phase for long weigh most: `python -m experiments.coverage`.
+# Nominal 95 % intervals of ratios over a phase cover .93 to .96 of learned bits from 8 to 1,000
+# seeds, but .28 and .62 of a noise scale at 8 and 32 seeds and .86 at 200, where a few seeds that
+# stay in the phase for long weigh most: `python -m experiments.coverage`.
 FEW_SEEDS = 200  # fewer that visit a phase are too few for its interval
