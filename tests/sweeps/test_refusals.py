@@ -217,7 +217,7 @@ def test_a_manifest_without_its_cells_is_damaged(name, tmp_path):
 def test_a_place_where_nothing_can_be_written_is_named(small, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    assert_refused(lambda: simrl.run(small, 2, file / "out"), f"cannot write to {file / 'out'}")
+    assert_refused(lambda: simrl.run(small, 2, file / "out"), f"{file} is not a folder")
     table = pd.DataFrame({"a": [1]})
     said = f"cannot write to {file / 'a.csv'}: {file} is not a folder"
     assert_refused(lambda: simrl.export(table, file / "a.csv"), said)
