@@ -11,7 +11,8 @@ decoding, on a critic or on rollouts that teach nothing can be told apart; the l
 - reference: 2N" for every token, the forward pass of a frozen policy (KL penalties, teachers);
 - discarded: 2N for each token decoded and thrown away before training;
 - dead: what decode and training charge for tokens whose rollouts leave no gradient, in full
-  (8N, supervised 6N), or their decode alone if the learner skips their backward pass.
+  (8N, supervised 6N; 6N for tokens of their prompts, whose prefill is above), or their decode
+  alone if the learner skips their backward pass.
 """
 
 from typing import Any
@@ -58,6 +59,8 @@ def ledger_lines(
     skips_dead: bool = False,
     num_epochs: int = 1,
     prompt_tokens: int = 0,
+    dead_prompt_tokens: int = 0,
+    discarded_prompt_tokens: int = 0,
     recomputes_log_probs: bool = False,
 ) -> dict[str, Any]:
     """Returns the lines of `ledger`, FLOPs by name, all of LINES (see the top of this file).
@@ -75,37 +78,51 @@ def ledger_lines(
       dead_tokens: how many of `num_tokens` are dead.
       skips_dead: the learner really does not train on dead rollouts.
       num_epochs: passes over each batch.
-      prompt_tokens: of all rollouts.
+      prompt_tokens: of the rollouts that `num_tokens` counts.
+      dead_prompt_tokens: how many of them are of dead rollouts.
+      discarded_prompt_tokens: of discarded rollouts, besides; prefilled only.
       recomputes_log_probs: whether old_log_probs is charged.
 
     Raises:
-      ValueError: another learner, a count that is negative or not whole, more dead tokens than
-        tokens, or discarded tokens where nothing is decoded.
+      ValueError: another learner, or a count that is negative, not whole or impossible.
 
     Source: THEORY.md, section 5(a).
     """
     if learner not in _DECODE:
         raise ValueError(f"learner must be one of {', '.join(_DECODE)}, got {learner!r}")
     params, tokens = _whole("num_params", num_params), _whole("num_tokens", num_tokens)
-    dead = _whole("dead_tokens", dead_tokens)
-    discarded = _whole("discarded_tokens", discarded_tokens)
-    if np.any(dead > tokens):
-        raise ValueError(f"dead_tokens must be at most num_tokens, got {dead} of {tokens}")
-    if np.any(discarded) and not _DECODE[learner]:
-        raise ValueError(f"a {learner} learner decodes nothing that it could discard")
+    dead = _part("dead_tokens", dead_tokens, "num_tokens", tokens)
     prompts = _whole("prompt_tokens", prompt_tokens)
+    dead_prompts = _part("dead_prompt_tokens", dead_prompt_tokens, "prompt_tokens", prompts)
+    unused = _discarded("discarded_prompt_tokens", discarded_prompt_tokens, learner)
     decode, live, whole = _DECODE[learner] * params, tokens - dead, tokens + prompts
     training = 6 * params * _whole("num_epochs", num_epochs)
     return {
-        "prefill": decode * prompts,
+        "prefill": decode * (prompts + unused),
         "decode": decode * live,
         "old_log_probs": (2 * params if recomputes_log_probs else 0) * whole,
-        "training": training * (live + prompts),
+        "training": training * (live + prompts - dead_prompts),
         "critic": 6 * _whole("critic_params", critic_params) * whole,
         "reference": 2 * _whole("reference_params", reference_params) * whole,
-        "discarded": decode * discarded,
-        "dead": (decode + (0 if skips_dead else training)) * dead,
+        "discarded": decode * _discarded("discarded_tokens", discarded_tokens, learner),
+        "dead": decode * dead + (0 if skips_dead else training) * (dead + dead_prompts),
     }
+
+
+def _part(name: str, value: Any, of: str, whole: Any) -> Any:
+    """Returns a count as `_whole` does, at most the count that it is part of."""
+    part = _whole(name, value)
+    if np.any(part > whole):
+        raise ValueError(f"{name} must be at most {of}, got {part} of {whole}")
+    return part
+
+
+def _discarded(name: str, value: Any, learner: str) -> Any:
+    """Returns a count as `_whole` does, of a learner that decodes."""
+    count = _whole(name, value)
+    if np.any(count) and not _DECODE[learner]:
+        raise ValueError(f"a {learner} learner decodes nothing that it could discard")
+    return count
 
 
 def _whole(name: str, value: Any) -> Any:

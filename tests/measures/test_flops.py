@@ -317,6 +317,22 @@ def test_a_practitioners_grpo_is_billed_by_hand():
     assert tuned == {**dict.fromkeys(LINES, 0), "training": 6 * 1200 * n}
 
 
+def test_prompts_of_rollouts_not_trained_on_are_only_prefilled():
+    """Three groups of 8 answers of 1,000 tokens to prompts of 200: one dead, one discarded."""
+    n, answers = 7, 8
+    counts = {"prompt_tokens": 400 * answers, "dead_prompt_tokens": 200 * answers}
+    counts |= {"dead_tokens": 1000 * answers, "discarded_tokens": 1000 * answers}
+    counts |= {"discarded_prompt_tokens": 200 * answers}
+    skipped = ledger_lines(n, 2000 * answers, "policy_gradient", skips_dead=True, **counts)
+    assert skipped["prefill"] == 3 * 2 * 200 * answers * n
+    assert skipped["training"] == 6 * 1200 * answers * n
+    assert skipped["dead"] == skipped["discarded"] == 2 * 1000 * answers * n
+    full = ledger_lines(n, 2000 * answers, "policy_gradient", **counts)
+    assert sum(full.values()) - sum(skipped.values()) == 6 * 1200 * answers * n
+    with pytest.raises(ValueError, match="dead_prompt_tokens must be at most prompt_tokens"):
+        ledger_lines(n, 10, "policy_gradient", prompt_tokens=1, dead_prompt_tokens=2)
+
+
 def test_counts_of_many_seeds_are_billed_at_once():
     tokens = np.array([10.0, 20.0, np.nan])  # the last seed did not arrive
     found = ledger(5, tokens, "policy_gradient", prompt_tokens=tokens / 10)
