@@ -286,8 +286,8 @@ class Learner(NamedTuple):
         has_gradient: False: nothing is redrawn, `estimate` is not called.
         has_belief: False: `belief` is a deterministic choice, and no bits are measured.
         prospect: state -> simrl.measures.best_arm.Prospect of the next sample, by the posterior.
-        partial: some answers are stopped midway, or begun for the learner: what they tell has no
-            closed form.
+        partial: some answers are "stopped" midway, or "begun" for the learner: what they tell has
+            no closed form.
         listed: positions are not independent: the belief is by whole answers.
         proposal: (state, prompt) -> log-probabilities [1, N] of a sampled answer. None: it is
             drawn from the belief.
@@ -312,7 +312,7 @@ class Learner(NamedTuple):
     has_gradient: bool = True
     has_belief: bool = True
     prospect: Callable[[State], Any] | None = None
-    partial: bool = False
+    partial: str | None = None
     listed: bool = False
     proposal: Callable[[State, Array], Array] | None = None
 

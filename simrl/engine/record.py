@@ -175,6 +175,9 @@ def _ledger_lines(trial: Trial, found: Observed) -> Observed:
         return {}
     length = np.uint64(trial.environment.shape.length)
     rates = {name: np.uint64(rate) for name, rate in trial.learner.ledger.items() if rate > 0}
+    bills = _by_skipping(trial, found, rates.get("training", np.uint64(0)))
+    if trial.learner.partial == "begun":  # which symbols were given is not known
+        return bills
     lines = {}
     for place in ("phase", "total"):
         tokens = found[f"{place}.tokens"]
@@ -188,7 +191,7 @@ def _ledger_lines(trial: Trial, found: Observed) -> Observed:
             lines[f"{place}.flops_discarded"] = dead * rates["decode"]
         elif "decode" in rates:
             lines[f"{place}.flops_dead"] = dead * (rates["decode"] + rates["training"])
-    return lines | _by_skipping(trial, found, rates.get("training", np.uint64(0)))
+    return lines | bills
 
 
 def _by_skipping(trial: Trial, found: Observed, training: np.uint64) -> Observed:
@@ -197,7 +200,7 @@ def _by_skipping(trial: Trial, found: Observed, training: np.uint64) -> Observed
     `training`: of a token. One learner is charged for training on groups whose gradient is 0,
     and another that discards them is not: what it would cost if both did, and if neither did.
     """
-    if trial.learner.partial:  # how many tokens of them were decoded is not known
+    if trial.learner.partial == "stopped":  # how many tokens of them were decoded is not known
         return {}
     bills = {}
     for place in ("phase", "total", "hit"):

@@ -171,7 +171,7 @@ class ActorCritic:
             score=updates.answer_score(policy),
             ledger=lines,
             listed=policy.listed is not None,
-            partial=stops,
+            partial="stopped" if stops else None,
             fused=_fused(environment, policy, self, surrogate, lines),
         )
 

@@ -5,7 +5,8 @@ A curriculum of starts near the goal (Florensa et al. 2017, reverse curriculum g
 learner is told nothing but the verdicts of its own guesses. It keeps the first answer of each
 prompt that it was told is right, and before there is one its rollouts are plain. With probability
 `hint` a rollout starts from the first k symbols of that answer, k uniform in 0 ... L - 1; the given
-symbols are neither decoded, nor trained on, nor charged.
+symbols are neither decoded nor learned from. They are charged like those of a prompt: 2N to prefill
+them and 6N in the pass that learns from what follows, as much as a symbol that is decoded.
 
 Updates are not unbiased for the expected reward of plain guesses: moments are left to redraws, and
 what a phase counts as successes are those of hinted guesses too.
@@ -25,7 +26,7 @@ from simrl.learners import curricula, draws, fused, rollouts, updates, weighing
 from simrl.learners.advantages import Affine
 from simrl.learners.draws import Asked, Batch
 from simrl.learners.updates import Optimizer
-from simrl.measures import flops, phases
+from simrl.measures import flops
 from simrl.records import readable
 from simrl.types import (
     Advantage,
@@ -124,8 +125,7 @@ class PrefixReplay:
                 lines, drawn.prompt, drawn.answers, drawn.success, batch[1], weights
             )
             tokens = jnp.sum(free, axis=(1, 2), dtype=jnp.uint32)
-            charge = jnp.asarray(phases.words_of(sum(lines.values())))
-            info = info._replace(num_tokens=tokens, flops=phases.multiply_words(charge, tokens))
+            info = info._replace(num_tokens=tokens)
             state = _remember(state, drawn, curricula.heard(environment, drawn))
             return updates.ascend(optimizer, state, way, kept), info
 
@@ -138,7 +138,8 @@ class PrefixReplay:
             kind="policy_gradient",
             batch_size=batch[0] * batch[1],
             score=updates.answer_score(policy),
-            partial=True,
+            ledger=lines,
+            partial="begun",
             fused=_fused(environment, policy, self, advantage, lines),
         )
 
@@ -211,7 +212,7 @@ def _fused(
         fused.logits,
         step,
         lambda: fused.charge(lines, environment, batch, spec.group_size),
-        relief={"tokens": 1, "flops": sum(lines.values())},  # of each symbol that is given
+        relief={"tokens": 1},  # of each symbol that is given
     )
 
 

@@ -14,7 +14,7 @@ from simrl.sweeps.errors import SpecError
 from simrl.sweeps.owned import Own
 from simrl.sweeps.spec import FAMILIES
 
-ENGINE = 14  # raised when a change of the code alters stored numbers: old results are then refused
+ENGINE = 15  # raised when a change of the code alters stored numbers: old results are then refused
 
 
 def describe(thing: Any) -> Any:

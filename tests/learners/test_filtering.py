@@ -211,16 +211,18 @@ def test_both_bills_treat_groups_without_signal_alike():
     """All trained on: 8N a token. Or such groups are decoded alone: 2N. Whoever the learner is."""
     world, size = simrl.Sequence(4, 2), 4
     num_params = 4
-    for name, discards in (("policy_gradient", False), ("filtered_policy_gradient", True)):
+    learners = {"policy_gradient": False, "filtered_policy_gradient": True, "prefix_replay": False}
+    for name, discards in learners.items():
         spec = simrl.Spec(world, {"name": name, "group_size": size}, max_steps=40, log_points=1)
         data = simrl.run(spec, 16).isel(cell=0)
-        answers, dead = (np.float64(data[f"total_{k}"]) for k in ("trajectories", "dead"))
-        assert (dead > 0).all()
-        assert (answers - dead > 0).any()
-        full = 8 * num_params * 2 * answers
-        live = full - 6 * num_params * 2 * dead
-        np.testing.assert_array_equal(data["total_flops_full"], full)
-        np.testing.assert_array_equal(data["total_flops_live"], live)
-        np.testing.assert_array_equal(data["total_flops"], live if discards else full)
+        for place in ("total", "hit"):  # at the end, and at each threshold that was reached
+            answers, dead = (np.float64(data[f"{place}_{k}"]) for k in ("trajectories", "dead"))
+            assert (dead > 0).any()
+            assert (answers - dead > 0).any()
+            full = 8 * num_params * 2 * answers
+            live = full - 6 * num_params * 2 * dead
+            np.testing.assert_array_equal(data[f"{place}_flops_full"], full)
+            np.testing.assert_array_equal(data[f"{place}_flops_live"], live)
+            np.testing.assert_array_equal(data[f"{place}_flops"], live if discards else full)
         table = simrl.hitting_table(data.expand_dims("cell"))
         assert {"flops_full_mean", "flops_live_mean"} <= set(table)
