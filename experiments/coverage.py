@@ -35,7 +35,7 @@ REDRAWS = 512  # of the estimator for one figure
 SEEDS = 100  # of one interval over seeds
 ARMS, SIZE = 5, 4  # the gradient estimator: arms, and answers in a batch
 PASS_RATE = 0.4
-RIGHT = jnp.array(0)
+RIGHT = np.int32(0)
 
 
 class Trial(NamedTuple):
@@ -218,7 +218,7 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvline(NOMINAL, color="0.5", lw=0.8)
     spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["coverage"].to_numpy())
     ax.errorbar(rows["coverage"], place, xerr=spread, fmt="o", color=plots.CYCLE[0], lw=0.8)
-    ax.set_yticks(place, rows["interval"])
+    ax.set_yticks(place, [name.replace("_", " ") for name in rows["interval"]])
     ax.set_xlabel("coverage of nominal 95 % intervals")
     return ax
 
@@ -227,8 +227,8 @@ CAPTION = """
 Coverage of nominal 95 % intervals. (a) Intervals of Monte Carlo figures and over seeds, in settings
 of the size that an experiment has, with Wilson intervals of {number} repetitions; grey: accepted,
 .93 to .97. (b) Intervals of a phase over the number of seeds that visit it, RLOO with 8 answers an
-update looking for one arm out of 100; grey: fewer than 200 seeds, which tables mark and of which
-figures draw no interval.
+update looking for one arm out of 100; hollow: too few seeds, which tables mark and of which figures
+draw no interval.
 """
 
 
@@ -243,6 +243,7 @@ def main() -> None:
     out = chosen.out or Path(f"{folder}-quick" if chosen.quick else folder)
     repetitions = chosen.repetitions or (QUICK if chosen.quick else REPETITIONS)
     console = command.console()
+    simrl.use_cpu_cores()
     trials: list[Trial] = []
     for part in (redraws, two_batches, cosines, sampled, ratios, over_seeds):
         trials += part(repetitions)
@@ -252,8 +253,9 @@ def main() -> None:
     rows = table(trials)
     title = "coverage of nominal 95 % intervals: predicted .95, asked .93 to .97"
     tables.show(rows, title, console)
-    title = "coverage of the intervals of a phase by the seeds that visit it; below 200: marked"
-    tables.show(thin, title, console, keys=3)
+    title = "coverage of the intervals of a phase by its visiting seeds: asked .93 or more; *: "
+    title += "too few, and marked in tables"
+    tables.show(coverage_phases.by_size(thin), title, console, keys=3)
     out.mkdir(parents=True, exist_ok=True)
     simrl.export(rows, out / "table.csv")
     simrl.export(thin, out / "phases.csv")

@@ -54,7 +54,7 @@ def ratios(
     Both have equally many samples, unless labels have `fixed`.
     """
     rows = of(batches, start=THIRD, rate=rate, quantity="absorbed_per_flop")
-    rows = rows[~rows["few_seeds"]]
+    rows = main_figure.sure(rows)
     labelled = of(rows, learner=LABELS).set_index("batch")["mean"]
     guessed = of(rows, learner=learner)
     base = guessed["batch"].map(labelled) if fixed is None else labelled[fixed]
@@ -91,7 +91,7 @@ def cost(ax: Axes, batches: pd.DataFrame) -> None:
         ax.axhline(per_param * NUM_PARAMS, color=COLOURS[learner], linewidth=0.8)
         rows = of(batches, learner=learner, start=THIRD, rate=COMMON_RATE)
         rows = of(rows, quantity="samples_per_flop_counted")
-        rows = rows[~rows["few_seeds"]]
+        rows = main_figure.sure(rows)
         look: Look = {"color": COLOURS[learner], "linestyle": (0, (4, 1.5)), "marker": "o"}
         ax.plot(rows["batch"], 1 / rows["mean"], markersize=3.2, markerfacecolor="white", **look)
     ax.set_ylabel("FLOPs per sample")
@@ -101,7 +101,7 @@ def overlap(ax: Axes, batches: pd.DataFrame) -> None:
     """Draws the joint information of a batch of rollouts over the sum of each alone."""
     ax.set(xscale="log", ylim=(0, 1.2))
     rows = of(batches, learner=PLAIN, rate=min(batches["rate"]))
-    rows = rows[~rows["few_seeds"]]
+    rows = main_figure.sure(rows)
     sizes = range(1, 41)
     for (start, marker), colour in zip(OVERLAP_MARKS.items(), OVERLAP_COLOURS, strict=True):
         shares = [forms.overlap(start, NUM_SYMBOLS, size) for size in sizes]

@@ -51,9 +51,14 @@ def of(table: pd.DataFrame, **labels: object) -> pd.DataFrame:
     return table
 
 
+def sure(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows of enough seeds for an interval, and pass rates, which say where a bin is."""
+    return table[~table["few_seeds"] | (table["quantity"] == "pass_rate")]
+
+
 def draw(rows: pd.DataFrame, ax: Axes, quantity: str, x: str = "pass_rate", **look: Any) -> None:
     """Draws points of the phases that enough seeds visited, joined by a line if `joined`."""
-    rows = rows[~rows["few_seeds"]]
+    rows = sure(rows)
     if not (rows["quantity"] == quantity).any():
         return
     shared: Look = {"by": "learner", "legend": False, "colors": COLOURS}
@@ -113,7 +118,7 @@ def ratios(table: pd.DataFrame, learner: str, world: str, rate: float) -> pd.Dat
     At the learner's mean pass rate of a bin; intervals as if the two were independent.
     """
     rows = of(table, world=world, rate=rate)
-    rows = rows[~rows["few_seeds"]]
+    rows = sure(rows)
     names = ["mean", "low", "high"]
     top, bottom, place = (
         of(rows, learner=who, quantity=quantity).set_index("phase")[names]
@@ -265,7 +270,8 @@ answer, for a Bayesian whose belief is the policy; for a label it equals the nom
 bits: the gain in log2 probability of the correct answer by the update, per sample. Noise scale: tr
 Cov of the gradient of one trajectory over its squared mean. The value baseline is the exact pass
 rate. Points are ratios of sums over seeds within a bin of the pass rate, bars 95 % intervals,
-mostly smaller than the marker; bins that fewer than 200 seeds visited are left out. Lines
+mostly smaller than the marker; bins that fewer than 200 seeds visited (noise scale: 1,000) are left
+out. Lines
 without a closed form join points.
 """
 CAPTION = """

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import simrl
 from experiments.efficiency_map_claims import Tables, claims
-from experiments.efficiency_map_figure import COMMON_RATE, LEARNERS, NOISY
+from experiments.efficiency_map_figure import COMMON_RATE, LEARNERS, NOISY, sure
 from simrl.cli import tables
 
 PHASES = {
@@ -88,7 +88,7 @@ def show(results: dict[str, pd.DataFrame], console: Console, verbose: bool) -> N
         title = "one update from a pass rate, by batch size: bits per sample, learned bits per FLOP"
         named = updates(batches).replace({"learner": LEARNERS})
         tables.show(named.rename(columns=BATCHES), title, console, keys=4)
-    visited = [part[~part["few_seeds"]] for part in (table, batches)]
+    visited = [sure(part) for part in (table, batches)]
     tables.show(claims(Tables(visited[0], hits, visited[1])), CLAIMS, console)
 
 
@@ -111,8 +111,10 @@ def phases(part: pd.DataFrame, noisy: bool) -> pd.DataFrame:
     """
     own = ["learner", "rate", "phase"]
     keys = [*own, "phase_low", "phase_high"]
-    wide = part.set_index([*keys, "quantity"])["mean"].unstack("quantity").reset_index()
-    visits = part[part["quantity"] == "pass_rate"].set_index(own)[["num_seeds", "few_seeds"]]
+    part = part[part["num_seeds"] > 0]
+    part = part.assign(mean=tables.marked(part["mean"], part["few_seeds"]))
+    wide = part.set_index([*keys, "quantity"])["mean"].unstack("quantity").fillna("–").reset_index()
+    visits = part[part["quantity"] == "pass_rate"].set_index(own)["num_seeds"]
     wide = wide.merge(visits, left_on=own, right_index=True)
     places = {learner: place for place, learner in enumerate(LEARNERS)}
     wide = wide.assign(place=wide["learner"].map(places)).sort_values(["place", "rate", "phase"])
@@ -120,9 +122,7 @@ def phases(part: pd.DataFrame, noisy: bool) -> pd.DataFrame:
         for end in ("low", "high"):
             value = wide[f"phase_{end}"].astype(float)
             wide[end] = 2.0**value if noisy else 1 / (1 + np.exp(-value))
-    wide = wide[wide["num_seeds"] > 0].replace({"learner": LEARNERS})
-    marks = wide["few_seeds"].map({True: "*", False: ""})
-    wide["num_seeds"] = wide["num_seeds"].astype(str) + marks
+    wide = wide.replace({"learner": LEARNERS})
     return wide[[name for name in PHASES if name in wide]].reset_index(drop=True)
 
 

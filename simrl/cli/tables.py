@@ -7,6 +7,7 @@ from rich.console import Console
 
 GAP = 2  # spaces between columns
 PROSE = 28  # characters that a column of longer text is not made narrower than
+NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?\*?|[-+]?inf|–"  # of a column aligned to the right
 GLUE = str.maketrans({" ": "\N{NO-BREAK SPACE}"})  # textwrap does not break there
 
 
@@ -15,7 +16,7 @@ def show(frame: pd.DataFrame, title: str, console: Console, keys: int = 1) -> No
     cells = frame.map(number)
     for line in textwrap.wrap(title, console.width):
         console.print(line, style="bold", markup=False, highlight=False)
-    numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) for name in frame}
+    numeric = {name: cells[name].str.fullmatch(NUMBER).all() for name in cells}
     for names in parts(cells, console.width, keys):
         sizes = widths(cells[names], console.width)
         header = dict(zip(names, (str(name).strip() for name in names), strict=True))
@@ -85,6 +86,11 @@ def least(column: pd.Series) -> int:
     longest = max(len(word) for text in texts for word in [*text.split(" "), ""])
     whole = max(map(len, column), default=0)
     return max(longest, min(PROSE, whole), -(-len(str(column.name)) // 3))
+
+
+def marked(values: pd.Series, marks: pd.Series) -> pd.Series:
+    """Returns values as they are printed, an asterisk behind those that are marked."""
+    return values.map(number) + marks.map({True: "*", False: ""})
 
 
 def number(value: object) -> str:

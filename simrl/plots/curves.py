@@ -25,7 +25,7 @@ from simrl.plots.series import (
     split,
 )
 from simrl.plots.style import GREY
-from simrl.sweeps.quantities import FEW_SEEDS
+from simrl.sweeps.quantities import enough_seeds
 
 MAX_MARKED = 40  # points of a curve that get a marker, at most
 NOT_DRAWN = "not drawn"  # names the note of what an axis cannot show
@@ -198,7 +198,7 @@ def _notes(rows: pd.DataFrame, ax: Axes, x: str, mark: str, confidence: float) -
     what = "interval" if statistic == "mean" else f"interval of the {statistic}"
     notes = [f"{mark}: {100 * confidence:g} % {what}", seeds_of(rows)]
     if "few_seeds" in rows and rows["few_seeds"].any():
-        notes.append(f"no bar: fewer than {FEW_SEEDS} seeds")
+        notes.append(f"no bar: fewer than {enough_seeds(rows['quantity'].iloc[0]):,} seeds")
     if _is_start(rows, ax).any():
         notes.append(f"0 {COUNTS.get(x, x)} not shown")
     return notes

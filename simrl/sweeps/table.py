@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from simrl.sweeps.quantities import CURVE_RATIOS, FEW_SEEDS, OF_ONE, RATIOS, SHARES, UNDEFINED
+from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, SHARES, UNDEFINED, enough_seeds
 from simrl.sweeps.statistics import (
     check,
     interval,
@@ -134,9 +134,10 @@ def phase_table(
     Columns: the sweep's axes, phase, phase_low, phase_high (-inf and inf at the two open-ended
     bins), quantity, units, mean (`pooled_ratio`: sums over seeds divided last, so that bits/FLOP =
     samples/FLOP x bits/sample holds in each row), low, high (its t interval over the seeds that
-    visited the phase), num_seeds, their number, few_seeds, whether that is below 200, where the
-    interval covers less than it says, and num_diverged, those of the visitors that diverged in the
-    end. A phase nobody visited has num_seeds 0: it is stated as not reached.
+    visited the phase), num_seeds, their number, few_seeds, whether they are too few for the
+    interval to cover what it says (200; 1,000 for pass_rate and noise_scale), and num_diverged,
+    those of the visitors that diverged in the end. A phase nobody visited has num_seeds 0: it is
+    stated as not reached.
 
     Quantities that are not defined for a cell have no rows; `table.attrs["left_out"]` says which
     and why, {quantity: reason}, and `simrl.left_out(table)` in one line. Raises ValueError for an
@@ -197,7 +198,7 @@ def _of_phases(
     if column in SHARES:
         low, high = _share_ends(mean, (low, high), count, confidence)
     diverged = visited & np.asarray(cell.get("diverged", False), bool)[..., None]
-    counts = {"num_seeds": count, "few_seeds": count < FEW_SEEDS}
+    counts = {"num_seeds": count, "few_seeds": count < enough_seeds(column)}
     counts |= {"num_diverged": diverged.sum(axis=0)}
     return {"mean": mean, "low": low, "high": high, **counts}, ""
 

@@ -9,7 +9,7 @@ from rich.console import Console
 import simrl
 from simrl.cli import tables
 from simrl.errors import SpecError
-from simrl.sweeps.quantities import FEW_SEEDS
+from simrl.sweeps.quantities import FEW_SEEDS, FEW_SEEDS_OF
 
 # If none is named; by whole answers, since a supervised sample is one token.
 BITS = ("realised_per_trajectory", "absorbed_per_trajectory")
@@ -58,22 +58,23 @@ def phases(table: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, str]:
     """Returns what is printed of a phase table, and its title: a column for each quantity."""
     keys = [*axes, "phase", "phase_low", "phase_high"]
     names = list(dict.fromkeys(table["quantity"]))
+    rows = table[table["num_seeds"] > 0]
+    few = rows["few_seeds"].any()
+    rows = rows.assign(mean=tables.marked(rows["mean"], rows["few_seeds"]))
     if len(names) == 1:
-        frame = table[[*keys[len(axes) :], "mean", "low", "high", "few_seeds", *COUNTS]]
-        frame = pd.concat([table[axes], frame], axis=1)
+        frame = rows[[*keys, "mean", "low", "high", *COUNTS]]
         title = f"{names[0]} ({table['units'].iloc[0]}) by phase; low to high: 95 % interval"
     else:
         chosen = [name for name in PHASES if name in names]
-        rows = table[table["quantity"].isin(chosen)]
-        frame = rows.set_index([*keys, "quantity"])["mean"].unstack("quantity")[chosen]
+        rows = rows[rows["quantity"].isin(chosen)]
+        frame = rows.set_index([*keys, "quantity"])["mean"].unstack("quantity")[chosen].fillna("–")
         visits = rows[rows["quantity"] == chosen[0]].set_index(keys)
-        frame = frame.join(visits[["num_seeds", "few_seeds"]]).reset_index()
+        frame = frame.join(visits["num_seeds"]).reset_index()
         title = "means by phase; all quantities: --quantity NAME or --to FILE.csv"
-    frame = frame[frame["num_seeds"] > 0].drop(columns="phase")
-    marks = frame.pop("few_seeds").map({True: "*", False: ""})
-    if marks.any():
-        title += f"; *: fewer than {FEW_SEEDS} seeds, whose intervals cover less than they say"
-        frame["num_seeds"] = frame["num_seeds"].astype(str) + marks
+    if few:
+        more = ", ".join(f"{name} {enough:,}" for name, enough in FEW_SEEDS_OF.items())
+        title += f"; *: interval too short, of fewer than {FEW_SEEDS} seeds ({more})"
+    frame = frame.drop(columns="phase")
     return _named(frame.rename(columns={"phase_low": "from", "phase_high": "to"})), title
 
 
