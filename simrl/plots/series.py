@@ -17,7 +17,7 @@ By = str | Sequence[str] | None
 Colors = Mapping[Any, Any] | Sequence[Any] | None
 
 NEEDED = ("quantity", "units", "mean", "low", "high", "num_seeds")
-MEASURED = (*NEEDED, "statistic", "num_diverged")
+MEASURED = (*NEEDED, "statistic", "few_seeds", "num_diverged")
 # What a curve is drawn against, and its unit.
 COUNTS = {"samples": "samples", "step": "updates", "flops": "FLOPs", "flops_counted": "FLOPs"}
 PLACES = (*COUNTS, "phase", "phase_low", "phase_high")

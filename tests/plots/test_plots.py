@@ -273,6 +273,14 @@ def test_points_of_few_seeds_have_no_bar_and_the_legend_says_so(ax):
     assert "no bar: fewer than 200 seeds" in title_of(ax)
 
 
+def test_a_place_of_few_seeds_has_its_point(ax):
+    """Pass rates need more seeds for an interval than learned bits, which they are drawn over."""
+    rows = phases(num_seeds=256)
+    rows["few_seeds"] = rows["quantity"] == "pass_rate"
+    plots.points(rows, ax, by="learner")
+    assert len(ax.lines[0].get_xdata()) == 4  # of five phases one was not reached
+
+
 def test_faint_lines_have_no_bars_and_no_legend(ax):
     both = pd.concat([phases(rate=0.5), phases(rate=1.0)])
     plots.points(both, ax, by=["learner", "rate"], faint=True)
