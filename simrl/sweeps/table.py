@@ -191,7 +191,11 @@ def _of_phases(
     assert top is not None
     assert bottom is not None
     kept = visited & ~np.isnan(top) & ~np.isnan(bottom)
-    mean, low, high = pooled_ratios(top, bottom, kept, confidence)
+    some = kept.any(axis=0)
+    mean, low, high = (np.full(len(some), np.nan) for _ in range(3))
+    mean[some], low[some], high[some] = pooled_ratios(
+        top[:, some], bottom[:, some], kept[:, some], confidence
+    )
     if visited.any() and np.isnan(mean).all():
         return {}, f"the sums of {below} are 0 or not finite"
     count = kept.sum(axis=0)
