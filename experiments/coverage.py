@@ -35,7 +35,7 @@ REDRAWS = 512  # of the estimator for one figure
 SEEDS = 100  # of one interval over seeds
 ARMS, SIZE = 5, 4  # the gradient estimator: arms, and answers in a batch
 PASS_RATE = 0.4
-RIGHT = np.int32(0)
+RIGHT: Any = np.int32(0)  # no JAX array: that would start JAX before the CPU's cores are counted
 
 
 class Trial(NamedTuple):
@@ -248,8 +248,7 @@ def main() -> None:
     for part in (redraws, two_batches, cosines, sampled, ratios, over_seeds):
         trials += part(repetitions)
         console.print(f"{part.__name__}: {len(trials)} intervals done", highlight=False)
-    few = coverage_phases.QUICK if chosen.quick else coverage_phases.SEEDS
-    thin = coverage_phases.table(few, repetitions // 2, out)
+    thin = coverage_phases.table(repetitions // 2, out)
     rows = table(trials)
     title = "coverage of nominal 95 % intervals: predicted .95, asked .93 to .97"
     tables.show(rows, title, console)

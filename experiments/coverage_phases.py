@@ -12,24 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.special
+import xarray as xr
 from matplotlib.axes import Axes
 
 import simrl
 from experiments.verdicts import ERRORS, verdict
 from simrl import plots
 from simrl.cli import tables
-from simrl.sweeps.quantities import OF_ONE, RATIOS, enough_seeds
-from simrl.sweeps.statistics import pooled_ratios
 
-SEEDS, QUICK = 16384, 2048
+SEEDS = 16384  # in quick runs too: of fewer, one seed may be a third of all updates in a phase
 SIZES = (8, 32, 100, 200, 400, 1000)
-QUANTITIES = {
-    "pass_rate": "pass rate",
-    "realised_joint": "told bits",
-    "absorbed": "learned bits",
-    "absorbed_per_flop": "learned bits per FLOP",
-    "efficiency": "learned over told",
-    "noise_scale": "noise scale",
+QUANTITIES = {  # of phase tables: (name, numerator, denominator), of sums over a phase
+    "pass_rate": ("pass rate", "pass_rate", "trajectories"),
+    "realised_joint": ("told bits", "realised_update", "samples"),
+    "absorbed": ("learned bits", "absorbed", "samples"),
+    "absorbed_per_flop": ("learned bits per FLOP", "absorbed", "flops"),
+    "efficiency": ("learned over told", "absorbed", "realised_update"),
+    "noise_scale": ("noise scale", "trace_covariance", "squared_norm"),
 }
 RLOO, PLAIN = "RLOO, 8 answers", "REINFORCE, 1 answer"
 SWEEP = simrl.Sweep(
@@ -58,36 +57,53 @@ DRAWN = {"absorbed": plots.CYCLE[0], "noise_scale": plots.CYCLE[1]}
 LEAST = 0.93
 
 
-def table(seeds: int, repetitions: int, out: Path) -> pd.DataFrame:
+def table(repetitions: int, out: Path) -> pd.DataFrame:
     """Returns the coverage of each ratio in each phase at each number of seeds."""
-    data = simrl.run(SWEEP, seeds, out / "phases")
-    rng, rows = np.random.default_rng(8), []
-    for learner in (RLOO, PLAIN):
-        cell = data.sel(update=learner)
-        for phase in PHASES:
-            visited = cell["phase_trajectories"].values[:, phase] > 0
-            ends = (float(cell[f"phase_{end}"][phase]) for end in ("low", "high"))
-            place = "p = {} to {}".format(*(f"{scipy.special.expit(end):.2f}"[1:] for end in ends))
-            for quantity, name in QUANTITIES.items():
-                parts = (f"phase_{OF_ONE.get(part, part)}" for part in RATIOS[quantity][:2])
-                sums = [cell[part].values[visited, phase].astype(float) for part in parts]
-                truth = sums[0].sum() / sums[1].sum()
-                for size in SIZES:
-                    drawn = rng.integers(visited.sum(), size=(size, repetitions))
-                    every = np.ones(drawn.shape, bool)
-                    _, low, high = pooled_ratios(sums[0][drawn], sums[1][drawn], every)
-                    of = {"learner": learner, "phase": place, "quantity": name}
-                    covered = (low <= truth) & (truth <= high)
-                    rows.append(of | _row(size, covered, enough_seeds(quantity)))
+    data = simrl.run(SWEEP, SEEDS, out / "phases")
+    rng = np.random.default_rng(8)
+    parts = [
+        of_phase(data.sel(update=[learner]), phase, repetitions, rng)
+        for learner in (RLOO, PLAIN)
+        for phase in PHASES
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_phase(
+    data: xr.Dataset, phase: int, repetitions: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Returns the rows of the learner of a Dataset, of one phase."""
+    cell = data.isel(update=0)
+    visitors = np.flatnonzero(cell["phase_trajectories"].values[:, phase] > 0)
+    edges = (float(cell[f"phase_{end}"][phase]) for end in ("low", "high"))
+    place = "p = {} to {}".format(*(f"{scipy.special.expit(edge):.2f}"[1:] for edge in edges))
+    marks = {size: marked(data.isel(seed=visitors[:size]), phase) for size in SIZES}
+    rows = []
+    for quantity, (name, *parts) in QUANTITIES.items():
+        sums = (cell[f"phase_{part}"].values[visitors, phase] for part in parts)
+        top, bottom = (values.astype(float) for values in sums)
+        truth = top.sum() / bottom.sum()
+        for size in SIZES:
+            drawn = rng.integers(visitors.size, size=(repetitions, size))
+            ends = [simrl.pooled_ratio(top[own], bottom[own])[1:] for own in drawn]
+            covered = np.array([low <= truth <= high for low, high in ends])
+            of = {"learner": cell["update"].item(), "phase": place, "quantity": name}
+            rows.append(of | _row(size, covered, marks[size][quantity]))
     return pd.DataFrame(rows)
 
 
-def _row(size: int, covered: np.ndarray, enough: int) -> dict[str, Any]:
-    """Coverage with its standard error, claimed from as many seeds on as tables do not mark."""
+def marked(data: xr.Dataset, phase: int) -> dict[str, bool]:
+    """Returns whether tables mark each quantity of a phase as one of few seeds."""
+    rows = simrl.phase_table(data)
+    return rows[rows["phase"] == phase].set_index("quantity")["few_seeds"].to_dict()
+
+
+def _row(size: int, covered: np.ndarray, few: bool) -> dict[str, Any]:
+    """Coverage with its standard error, which is claimed where tables do not mark it."""
     share = covered.mean()
     error = np.sqrt(share * (1 - share) / covered.size)
     row = {"seeds": size, "coverage": share, "error": error}
-    if size < enough:
+    if few:
         return row | {"predicted": "–", "verdict": "marked"}
     return row | {"predicted": f">= {LEAST}", "verdict": verdict(share + ERRORS * error >= LEAST)}
 
@@ -106,16 +122,15 @@ def draw(rows: pd.DataFrame, ax: Axes) -> None:
     """Coverage over the number of seeds, a line for each ratio and phase; hollow: marked."""
     rows = rows[rows["learner"] == RLOO]
     for quantity, colour in DRAWN.items():
-        own = rows[rows["quantity"] == QUANTITIES[quantity]]
+        name = QUANTITIES[quantity][0]
+        own = rows[rows["quantity"] == name]
         for (place, part), marker in zip(own.groupby("phase", sort=False), "os", strict=True):
-            label = f"{QUANTITIES[quantity]}, {place}"
-            look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none"}
-            ax.plot(part["seeds"], part["coverage"], color=colour, linewidth=0.8)
-            for marked, some in part.groupby(part["verdict"] == "marked"):
-                face = {"markerfacecolor": "white"} if marked else {"label": label}
-                ax.errorbar(
-                    some["seeds"], some["coverage"], yerr=1.96 * some["error"], **look, **face
-                )
+            look: dict[str, Any] = {"color": colour, "marker": marker, "label": f"{name}, {place}"}
+            error = 1.96 * part["error"]
+            ax.errorbar(part["seeds"], part["coverage"], yerr=error, linewidth=0.8, **look)
+            few = part[part["verdict"] == "marked"]
+            look |= {"linestyle": "none", "markerfacecolor": "white", "label": None}
+            ax.plot(few["seeds"], few["coverage"], zorder=3, **look)
     ax.axhline(0.95, color="0.5", lw=0.8)
     ax.set(xscale="log", xlabel="seeds that visit the phase", ylabel="coverage", ylim=(None, 1.0))
     ax.legend(loc="lower right")
