@@ -116,6 +116,8 @@ def _run(parser: Parser) -> None:
     text = "run the i-th of n shares of the sweep, or the one that a scheduler's variables name"
     add("--shard", type=shard, metavar="i/n|auto", help=text)
     add("--devices", type=positive, metavar="N", help="how many devices (default all)")
+    text = "seeds (default), or moments: no value of a seed is held, for a million of them"
+    add("--keep", type=one_of("seeds", "moments"), default="seeds", metavar="WHAT", help=text)
     add("--dry-run", action="store_true", help="say what would be run and what it takes")
     text = "a module of your own, here or installed, that the file may name"
     add("--allow", action="append", default=[], metavar="MODULE", help=text)

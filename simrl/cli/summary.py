@@ -5,6 +5,7 @@ import pandas as pd
 import xarray as xr
 
 import simrl
+from simrl.sweeps import moments
 
 SHOWN = 0.9  # the pass rate that trajectories are counted to, where it is a threshold
 MOST_ROWS = 24
@@ -18,16 +19,17 @@ def summary(data: xr.Dataset) -> tuple[pd.DataFrame, str, int]:
     at = hits[hits["pass_rate"] == chosen].reset_index(drop=True)
     rows = []
     for i, (labels, cell) in enumerate(simrl.each_cell(data)):
-        last = simrl.last_values(cell, "pass_rate")
-        finite = last[np.isfinite(last)]
-        row = {**labels, "seeds": len(last), "final pass rate": _with_error(finite)}
+        mean, error, num_finite, num_seeds = _final(cell)
+        text = f"{mean:.3f}" + (f" ± {error:.3f}" if np.isfinite(error) else "")
+        row = {**labels, "seeds": num_seeds, "final pass rate": text if num_finite else "–"}
         if len(at):
             own = at.loc[i]
             row["reached"] = f"{own['num_reached']} of {own['num_seeds']}"
             # Whole answers, by which learners of tokens and of answers are compared.
-            row[f"median trajectories to {chosen:g}"] = float(own["trajectories_median"])
-        if len(finite) < len(last):
-            row["diverged"] = len(last) - len(finite)
+            which = "mean" if "moment" in data.dims else "median"
+            row[f"{which} trajectories to {chosen:g}"] = float(own[f"trajectories_{which}"])
+        if num_finite < num_seeds:
+            row["diverged"] = num_seeds - num_finite
         rows.append(row)
     frame = pd.DataFrame(rows)
     if "diverged" in frame:
@@ -37,8 +39,13 @@ def summary(data: xr.Dataset) -> tuple[pd.DataFrame, str, int]:
     return frame, title, num_axes
 
 
-def _with_error(values: np.ndarray) -> str:
-    """The mean of values [N] and its standard error, as text."""
-    if values.size < 2:
-        return f"{values.mean():.3f}" if values.size else "–"
-    return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(values.size):.3f}"
+def _final(cell: xr.Dataset) -> tuple[float, float, int, int]:
+    """The mean pass rate at the end, its standard error, and of how many seeds of how many."""
+    if "moment" in cell.dims:
+        rates = cell["pass_rate"].values
+        mean, error, num = moments.ratio(rates[np.flatnonzero(np.isfinite(rates[:, 0]))[-1]])
+        return float(mean), float(error), int(num), int(cell["total_step"].values[0])
+    last = simrl.last_values(cell, "pass_rate")
+    finite = np.isfinite(last)
+    mean, error, num = moments.ratio(moments.of_pair(last[:, None], 1.0, finite[:, None]))
+    return float(mean[0]), float(error[0]), int(num[0]), len(last)

@@ -138,30 +138,14 @@ def dataset(
     Phase variables `phase_*` are sums over the phase; divide sums by sums. What a cell does not
     have is NaN: a variable, a log point, a seed that has not been run, the time to a pass rate that
     was not reached. Counts of which some are NaN are float64, rounded beyond 2^53. The coordinate
-    `present` says which seeds have been run, where some have not. The blocks are emptied, so that
-    nothing is held twice.
+    `present` says which seeds have been run, where some have not: one line warns of them. The
+    blocks are emptied, so that nothing is held twice. Raises SpecError where no cell has a seed.
     """
-    for _, blocks in found:
-        absent = np.setdiff1d(seeds, _seeds_of(blocks))
-        if absent.size:
-            raise SpecError(
-                f"{absent.size} of {seeds.size} seeds have no values, the first {absent[0]}"
-            )
-    return _assembled(name, found, seeds, product)
-
-
-def unfinished(
-    name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, *, product: bool
-) -> xr.Dataset:
-    """As `dataset`, of those of the seeds that any cell has, with one line on what is missing.
-
-    Raises SpecError where no cell has any.
-    """
-    have = [np.unique(_seeds_of(blocks)) for _, blocks in found]
+    have = [np.unique(seeds_of(blocks)) for _, blocks in found]
     present = np.intersect1d(seeds, np.concatenate(have))
     if present.size == 0:
         raise SpecError("nothing is stored yet of these seeds, and this share has none to run")
-    lacking = _lacking([np.intersect1d(seeds, own).size for own in have], seeds.size)
+    lacking = missing_line([np.intersect1d(seeds, own).size for own in have], seeds.size)
     if lacking:
         warnings.warn(f"{name}: {lacking}", stacklevel=5)
     return _assembled(name, found, present, product)
@@ -171,13 +155,22 @@ def _assembled(
     name: str, found: list[tuple[Cell, list[Block]]], seeds: np.ndarray, product: bool
 ) -> xr.Dataset:
     """The Dataset of seeds of which some cells may lack some; see `dataset`."""
-    cells = [cell for cell, _ in found]
-    parts = [_part(cell, blocks, seeds) for cell, blocks in found]
-    present = np.array([np.isin(seeds, part.coords["seed"]) for part in parts])
+    parts = [part(cell, blocks, seeds) for cell, blocks in found]
+    return whole(name, [cell for cell, _ in found], parts, product, seeds)
+
+
+def whole(
+    name: str, cells: list[Cell], parts: list[Part], product: bool, seeds: np.ndarray | None = None
+) -> xr.Dataset:
+    """The Dataset of cells of which each is a part; empties the parts.
+
+    `seeds`: of which some cells may lack some; None where they are not kept.
+    """
     attributes = _attributes(parts)
+    have = [] if seeds is None else [np.isin(seeds, own.coords["seed"]) for own in parts]
     variables, coords = joining.joined(parts)
-    if not present.all():
-        variables["present"] = (("cell", "seed"), present)
+    if have and not np.all(have):
+        variables["present"] = (("cell", "seed"), np.array(have))
     axes = list(cells[0].coordinates)
     labels = {axis: [cell.coordinates[axis] for cell in cells] for axis in axes}
     if product and axes:
@@ -219,12 +212,12 @@ def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
     if present.size == 0:
         lacking = "finished blocks" if seeds is None else f"seeds below {seeds}"
         raise SpecError(f"{path} has no {lacking}")
-    lacking = _lacking([have.size for _, _, have in stored], seeds or present.size)
+    lacking = missing_line([have.size for _, _, have in stored], seeds or present.size)
     if lacking:
         warnings.warn(f"{path}: {lacking}", stacklevel=4)
     found = [
         (
-            Cell(entry["coordinates"], _Stored(entry["spec"])),
+            stored_cell(entry),
             [store.load_block(path, entry["hash"], *pair) for pair in ends],
         )
         for entry, ends, _ in stored
@@ -232,8 +225,8 @@ def open_dataset(path: Path, seeds: int | None = None) -> xr.Dataset:
     return _assembled(manifest["name"], found, present, manifest["mode"] == "product")
 
 
-def _lacking(numbers: list[int], whole: int) -> str:
-    """How many conditions have fewer seeds than the whole, in words; "" if none has."""
+def missing_line(numbers: list[int], whole: int) -> str:
+    """Returns how many conditions have fewer seeds than the whole, in words; "" if none has."""
     fewer = [number for number in numbers if number < whole]
     if not fewer:
         return ""
@@ -243,6 +236,11 @@ def _lacking(numbers: list[int], whole: int) -> str:
     complete = f"{len(numbers) - len(fewer)} of {len(numbers)} conditions complete"
     have = "has" if len(fewer) == 1 else "have"
     return f"{complete}; {len(fewer)} {have} fewer seeds ({shown})"
+
+
+def stored_cell(entry: dict[str, Any]) -> Cell:
+    """Returns a condition as a manifest describes it."""
+    return Cell(entry["coordinates"], _Stored(entry["spec"]))
 
 
 class _Stored:
@@ -259,14 +257,14 @@ class _Stored:
         return _Stored(value) if isinstance(value, dict) else value
 
 
-def _seeds_of(blocks: list[Block]) -> np.ndarray:
+def seeds_of(blocks: list[Block]) -> np.ndarray:
     """The seeds of some blocks, one after the other."""
     return np.concatenate([np.empty(0, np.int64), *(block["seed"] for block in blocks)])
 
 
-def _part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
+def part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
     """Those of the seeds that the blocks of a cell have; empties the blocks."""
-    have = _seeds_of(blocks)
+    have = seeds_of(blocks)
     own = seeds[np.isin(seeds, have)]
     order = np.argsort(have)
     rows = order[np.searchsorted(have, own, sorter=order)]

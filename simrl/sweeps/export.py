@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from simrl.sweeps import given
+from simrl.sweeps.cells import check_data, check_seeds, each_cell, present
 from simrl.sweeps.errors import SpecError, in_one_line, writing
-from simrl.sweeps.table import check_data, each_cell, present
 
 NEEDED = {".nc": ("h5netcdf", "h5py"), ".parquet": ("pyarrow",), ".csv": ()}  # suffix -> packages
 # Dims whose places have whole numbers, which a column with gaps would turn to floats.
@@ -129,6 +129,7 @@ def long_table(data: xr.Dataset, variables: str | Iterable[str] | None = None) -
       ValueError: a name that is no variable of the Dataset with a value per seed.
     """
     check_data(data)
+    check_seeds(data)
     names = _chosen(data, variables)
     found = [
         part
@@ -212,6 +213,7 @@ def score_arrays(
         first; an algorithm without one of the tasks.
     """
     check_data(data)
+    check_seeds(data)
     _chosen(data, quantity)
     cells = each_cell(data)
     axes = [axis for axis in (algorithm, task) if axis is not None]

@@ -87,6 +87,13 @@ def shard(value: Any) -> tuple[int, int] | None:
     raise SpecError(f"shard: must be (i, n) with 1 <= i <= n, got {brief(value)}")
 
 
+def keep(value: Any) -> str:
+    """What is kept of the seeds."""
+    if value not in ("seeds", "moments"):
+        raise SpecError(f"keep: must be 'seeds' or 'moments', got {brief(value)}")
+    return value
+
+
 def function(value: Any, what: str, allowed: str = "a function") -> None:
     """Something to call, or None."""
     if value is not None and not callable(value):

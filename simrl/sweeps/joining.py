@@ -41,7 +41,12 @@ def joined(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:
 def _form(part: Part) -> tuple:
     """What cells that can be stacked as they are have in common."""
     rows = ((k, v.dims, v.shape, v.pieces[0].dtype.str) for k, v in part.variables.items())
-    return (*rows, tuple(part.coords["threshold"]), part.coords["seed"].tobytes())
+    return (*rows, tuple(part.coords["threshold"]), _seeds(part))
+
+
+def _seeds(part: Part) -> bytes:
+    """Which seeds a part has; none where they are not kept."""
+    return np.asarray(part.coords.get("seed", ())).tobytes()
 
 
 def _stacked(parts: list[Part]) -> tuple[dict[str, tuple], dict[str, Any]]:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from simrl.sweeps import dataset as datasets
 from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance, sizes
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
+from simrl.sweeps.reducer import Kept, Reducer, open_moments
 from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block, Store, Writer
 
@@ -57,6 +58,7 @@ def run(
     devices: int | None = None,
     only: Iterable[int] | None = None,
     shard: tuple[int, int] | None = None,
+    keep: Literal["seeds", "moments"] = "seeds",
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> xr.Dataset:
     """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
@@ -65,8 +67,10 @@ def run(
     are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
     positions of the cells to run, all by default. `shard`: (i, n) trains the i-th of n shares of
     the stored blocks alone, i from 1; any number of processes may share a folder, and the Dataset
-    has what is stored so far of all seeds. `progress`: True shows a bar, or lines
-    where stderr is no terminal; a function is called with a `Progress` after each block. Raises
+    has what is stored so far of all seeds. `keep`: "moments" returns means and covariances over
+    seeds, added up block by block, of which tables and figures are made (no medians), in the memory
+    of one block however many seeds there are. `progress`: True shows a bar, or lines where stderr
+    is no terminal; a function is called with a `Progress` after each block. Raises
     SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
     """
     use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
@@ -74,12 +78,12 @@ def run(
     if isinstance(progress, bool):
         function = ProgressBar() if progress else None
     with function if isinstance(function, ProgressBar) else nullcontext():
-        return _run(sweep, seeds, out, devices, only, shard, function)
+        return _run(sweep, seeds, out, devices, only, shard, keep, function)
 
 
 @compiling.promoting
 def _run(
-    sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, shard: Any, progress: Any
+    sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, shard: Any, keep: Any, progress: Any
 ) -> Any:
     """Runs a sweep; see `run`."""
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
@@ -88,7 +92,9 @@ def _run(
         raise SpecError(f"sweep must be a Sweep or a Spec, got {brief(sweep)}{advice}")
     cells = sweep.cells()
     positions = given.cells(only, len(cells))
-    wanted = given.seeds(seeds, sizes.most_seeds(cells[i].spec for i in positions))
+    conditions = [cells[i] for i in positions]
+    most = sizes.most_seeds((cell.spec for cell in conditions), given.keep(keep))
+    wanted = given.seeds(seeds, most)
     num_devices = given.devices(devices)
     given.function(progress, "progress", "True or a function")
     folder, share = None if out is None else given.path(out, "out"), given.shard(shard)
@@ -109,25 +115,23 @@ def _run(
     ]
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     # The folder is made only now, when nothing is left to refuse.
-    sessions = _sessions(store, [cells[i].spec for i in positions], mesh, noted=bool(missing))
-    fresh: dict[int, list[Block]] = {i: [] for i in positions}
+    sessions = _sessions(store, [cell.spec for cell in conditions], mesh, noted=bool(missing))
+    results = Reducer(conditions, wanted) if keep == "moments" else Kept(conditions, wanted)
     total = sum(last - first + 1 for _, first, last in missing)
     report = Report(progress, len(positions), total)
     with Writer() as writer, closing(_trained(cells, groups, mesh, report)) as trained:
         for (i, first, last), block in trained:
-            fresh[i].append(block)
             if store is not None:
                 writer.save(store, identity.cell_hash(cells[i].spec), first, last, block)
             num_updates = int(block["total.step"].sum())
-            report.block(positions.index(i), cells[i].coordinates, last - first + 1, num_updates)
-    found = [
-        (cells[i], fresh[i] if store is None else _stored(store, cells[i], fresh[i], wanted, share))
-        for i in positions
-    ]
-    product = sweep.mode == "product" and len(found) == len(cells)
-    make = datasets.dataset if share is None else datasets.unfinished
-    data = make(sweep.name, found, wanted, product=product)
-    described = provenance.described([cells[i] for i in positions])
+            place = positions.index(i)
+            report.block(place, cells[i].coordinates, last - first + 1, num_updates)
+            results.add(place, dict(block))  # it may still be written
+    if store is not None:
+        _add_stored(store, results, whole=share is None)
+    product = sweep.mode == "product" and len(conditions) == len(cells)
+    data = results.dataset(sweep.name, product)
+    described = provenance.described(conditions)
     return data.assign_attrs(provenance.attributes(described, sessions))
 
 
@@ -155,17 +159,21 @@ def _trained(
 
 
 @shallow
-def open_results(path: str | Path, seeds: int | None = None) -> xr.Dataset:
+def open_results(
+    path: str | Path, seeds: int | None = None, keep: Literal["seeds", "moments"] = "seeds"
+) -> xr.Dataset:
     """Returns the `xarray.Dataset` of a result folder, every condition, or of a file of `export`.
 
     Seeds that some condition has and another lacks, as while a sweep runs, are NaN there, and a
     UserWarning says how many conditions are complete. With `seeds`, of seeds 0 ... seeds - 1 only.
-    Raises SpecError, one line, where there is nothing that can be read.
+    `keep`: as of `run`; for moments the blocks are read one after the other. Raises SpecError, one
+    line, where there is nothing that can be read.
     """
     path, seeds = given.path(path, "path"), given.count(seeds)
     if path.is_file():
         return export.read(path, seeds)
-    data = datasets.open_dataset(path, seeds)
+    given.keep(keep)
+    data = (datasets.open_dataset if keep == "seeds" else open_moments)(path, seeds)
     stored = manifest.read_manifest(path)
     cells = provenance.within(data, stored["sweep"]["cells"])
     return data.assign_attrs(provenance.attributes(cells, stored["sessions"]))
@@ -204,24 +212,21 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     return found
 
 
-def _stored(
-    store: Store, cell: Cell, fresh: list[Block], wanted: np.ndarray, share: Any = None
-) -> list[Block]:
-    """Returns the blocks of the wanted seeds; those just computed are not read again.
+def _add_stored(store: Store, results: Kept | Reducer, *, whole: bool) -> None:
+    """Adds the stored blocks of wanted seeds that were not just computed.
 
-    Raises SpecError where a wanted seed is in none of them: another process deleted its block.
-    With a share others may not have computed theirs yet.
+    Raises SpecError where a wanted seed is in none of them and `whole`: another process deleted its
+    block. Of a share, others may not have computed theirs yet.
     """
-    absent = missing_blocks(store, cell, wanted)
-    if absent and share is None:
-        raise SpecError(
-            f"{store.path}: the blocks of seeds {absent[0][0]} to {absent[-1][1]} of "
-            f"{cell.coordinates or 'the condition'} disappeared during the run; run again"
-        )
-    name = identity.cell_hash(cell.spec)
-    own = {(int(block["seed"][0]), int(block["seed"][-1])): block for block in fresh}
-    return [
-        own[first, last] if (first, last) in own else store.load(name, first, last)
-        for first, last in store.blocks(name)
-        if np.any((wanted >= first) & (wanted <= last))
-    ]
+    for place, cell in enumerate(results.cells):
+        name = identity.cell_hash(cell.spec)
+        for first, last in store.blocks(name):
+            absent = results.absent(place)
+            if np.any((absent >= first) & (absent <= last)):
+                results.add(place, store.load(name, first, last))
+        absent = results.absent(place)
+        if absent.size and whole:
+            raise SpecError(
+                f"{store.path}: the blocks of seeds {absent[0]} to {absent[-1]} of "
+                f"{cell.coordinates or 'the condition'} disappeared during the run; run again"
+            )

@@ -25,8 +25,10 @@ def of_seed(spec: Spec) -> int:
     return NUMBER * numbers
 
 
-def most_seeds(conditions: Iterable[Spec]) -> int:
+def most_seeds(conditions: Iterable[Spec], keep: str = "seeds") -> int:
     """Returns of how many seeds the results of all conditions fit in this machine's memory.
+
+    Of moments only the numbers of the seeds that are still to come are held.
 
     Raises SpecError where not even a block of one condition does.
     """
@@ -40,4 +42,4 @@ def most_seeds(conditions: Iterable[Spec]) -> int:
             f"a block of {pool.MIN_SEEDS} seeds has results of {needed}, and this machine has "
             f"{there}: needs {rule}"
         )
-    return machine // (COPIES * sum(sizes))
+    return machine // (COPIES * (sum(sizes) if keep == "seeds" else NUMBER * len(sizes)))

@@ -10,6 +10,7 @@ import scipy  # whose `stats` takes a second to import: SciPy does so at its fir
 import scipy.special
 
 from simrl.errors import brief
+from simrl.sweeps import moments
 
 STATISTICS = ("mean", "median", "iqm")
 NUM_RESAMPLES = 9999
@@ -125,7 +126,6 @@ def pooled_ratio(
     return float(ratio[0]), float(low[0]), float(high[0])
 
 
-@np.errstate(all="ignore")
 def pooled_ratios(
     top: np.ndarray, bottom: np.ndarray, kept: np.ndarray, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,18 +133,18 @@ def pooled_ratios(
 
     Returns ratios, low and high ends, [P] each, NaN where undefined.
     """
+    return ratio_ends(moments.of_pair(top, bottom, kept), confidence)
+
+
+@np.errstate(all="ignore")
+def ratio_ends(
+    pairs: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns ratios of moments [..., 7] of pairs and their t intervals: values, low, high."""
     check(confidence)
-    num = kept.sum(axis=0)
-    top, bottom = np.where(kept, top, 0.0), np.where(kept, bottom, 0.0)
-    whole = bottom.sum(axis=0)
-    defined = (num > 0) & (whole != 0) & np.isfinite(whole)
-    ratio = np.where(defined, top.sum(axis=0) / whole, np.nan)
-    rest = top - ratio * bottom
-    rest = np.where(kept, rest - rest.sum(axis=0) / num, 0.0)
-    error = np.sqrt(num * np.square(rest).sum(axis=0) / (num - 1)) / np.abs(whole)
-    certain = (num > 1) & np.isfinite(ratio)
-    half = np.where(certain, _quantile(num, confidence) * error, np.nan)
-    return ratio, ratio - half, ratio + half
+    value, error, num = moments.ratio(pairs)
+    half = _quantile(num, confidence) * error
+    return value, value - half, value + half
 
 
 def check(confidence: float, statistic: str = "mean") -> None:

@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, SHARES, UNDEFINED, enough_seeds
+from simrl.sweeps import moment_tables, moments, reduced
+from simrl.sweeps.cells import check_data, each_cell, last_values, present
+from simrl.sweeps.moment_tables import COSTS, SPENT, TIMES, long
+from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, SHARES, enough_seeds
 from simrl.sweeps.statistics import (
     check,
     interval,
     pooled_ratios,
+    ratio_ends,
     spread,
     success_ends,
 )
 
-SPENT = ("step", "samples", "flops", "flops_counted")  # of a curve
-TIMES = ("step", "samples", "tokens", "trajectories")  # to a threshold
-COSTS = ("flops", "flops_counted", "flops_full", "flops_live")
-PRESENT = {"log_point": "steps_done", "phase": "phase_low", "threshold": "reached"}
-# what is NaN at places of a dim that only pad a cell to the size of another
+NOWHERE = np.full(len(moments.FIELDS), np.nan)
 
 
 def curve_table(
@@ -46,6 +46,8 @@ def curve_table(
     check(confidence, statistic)
     check_data(data)
     names = _curve_names(data, quantity, statistic)
+    if "moment" in data.dims:
+        return moment_tables.curve(data, quantity, confidence, statistic)
     rows = []
     units = RATIOS[quantity][2] if len(names) > 1 else data[quantity].attrs.get("units", "1")
     spent = [name for name in SPENT if name in data]
@@ -68,8 +70,8 @@ def curve_table(
 
 def _curve_names(data: xr.Dataset, quantity: str, statistic: str) -> list[str]:
     """The variables that a curve is of: one, or a ratio's two; ValueError if there are none."""
-    place = {"seed", "log_point"}
-    named = [str(name) for name, values in data.items() if place == set(values.dims[-2:])]
+    places = {"seed", "log_point"}, {"log_point", "moment"}
+    named = [str(name) for name, values in data.items() if set(values.dims[-2:]) in places]
     if isinstance(quantity, str) and quantity in named:
         return [quantity]
     ratio = CURVE_RATIOS.get(quantity, ()) if isinstance(quantity, str) else ()
@@ -114,15 +116,6 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if values.size else float("nan")
 
 
-def _phase_sum(cell: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-    """One sum per seed and phase [N, P], or None if the Dataset does not have it."""
-    stored = OF_ONE.get(name, name)
-    if f"phase_{stored}" not in cell:
-        return None
-    sums = cell[f"phase_{stored}"].astype(np.float64)
-    return sums * cell["update_trajectories"][:, None] if name in OF_ONE else sums
-
-
 def phase_table(
     data: xr.Dataset,
     quantity: str | None = None,
@@ -147,7 +140,7 @@ def phase_table(
     if statistic != "mean":
         why = "entries are ratios of sums over seeds, which have no median or IQM"
         raise ValueError(f"statistic must be 'mean' in a phase table, not {statistic!r}: {why}")
-    check_data(data, "phase_trajectories", place="phase")
+    check_data(data, "phase_pass_rate", place="phase")
     if quantity is not None and (not isinstance(quantity, str) or quantity not in RATIOS):
         raise ValueError(f"quantity must be one of {', '.join(RATIOS)}; not {quantity!r}")
     chosen = RATIOS if quantity is None else {quantity: RATIOS[quantity]}
@@ -170,7 +163,7 @@ def phase_table(
             parts.append({**labels, **about, **own})
     if quantity in reasons and not parts:
         raise ValueError(f"quantity {quantity!r} is not defined here: {reasons[quantity][0]}")
-    table = _long(parts)
+    table = long(parts)
     table.attrs["left_out"] = {
         name: own[0] + ("" if len(own) == len(cells) else f" ({len(own)} of {len(cells)} cells)")
         for name, own in reasons.items()
@@ -182,28 +175,24 @@ def _of_phases(
     cell: Mapping[str, np.ndarray], column: str, confidence: float
 ) -> tuple[dict[str, np.ndarray], str]:
     """A quantity of a cell by phase, [P] each, and why it is not defined, "" if it is."""
-    above, below, _ = RATIOS[column]
-    top, bottom = _phase_sum(cell, above), _phase_sum(cell, below)
-    visited = cell["phase_trajectories"] > 0
-    for name, sums in ((above, top), (below, bottom)):
-        if sums is None or (visited.any() and np.isnan(sums[visited]).all()):
-            return {}, UNDEFINED.get(OF_ONE.get(name, name), f"no {name} is measured")
-    assert top is not None
-    assert bottom is not None
-    kept = visited & ~np.isnan(top) & ~np.isnan(bottom)
-    some = kept.any(axis=0)
-    mean, low, high = (np.full(len(some), np.nan) for _ in range(3))
-    mean[some], low[some], high[some] = pooled_ratios(
-        top[:, some], bottom[:, some], kept[:, some], confidence
-    )
-    if visited.any() and np.isnan(mean).all():
-        return {}, f"the sums of {below} are 0 or not finite"
-    count = kept.sum(axis=0)
+    if "phase_trajectories" in cell:  # per seed
+        visited = cell["phase_trajectories"] > 0
+        diverged = visited & np.asarray(cell.get("diverged", False), bool)[..., None]
+        num_diverged = diverged.sum(axis=0)
+        pairs, reason = reduced.phase_moments(cell, column)
+    else:
+        pairs, num_diverged = cell.get(f"phase_{column}", NOWHERE), cell["phase_diverged"]
+        reason = reduced.undefined(*RATIOS[column][:2]) if np.isnan(pairs).all() else ""
+    if reason:
+        return {}, reason
+    mean, low, high = ratio_ends(pairs, confidence)
+    count = np.nan_to_num(pairs[..., 0]).astype(int)
+    if count.any() and np.isnan(mean).all():
+        return {}, f"the sums of {RATIOS[column][1]} are 0 or not finite"
     if column in SHARES:
         low, high = _share_ends(mean, (low, high), count, confidence)
-    diverged = visited & np.asarray(cell.get("diverged", False), bool)[..., None]
     counts = {"num_seeds": count, "few_seeds": count < enough_seeds(column)}
-    counts |= {"num_diverged": diverged.sum(axis=0)}
+    counts |= {"num_diverged": np.nan_to_num(num_diverged).astype(int)}
     return {"mean": mean, "low": low, "high": high, **counts}, ""
 
 
@@ -226,17 +215,6 @@ def left_out(table: pd.DataFrame) -> str:
     return f"not defined here: {text}" if text else ""
 
 
-def _long(parts: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of several parts, whose columns are arrays of one length or the same in all its rows."""
-    sizes = [max(np.size(value) for value in part.values()) for part in parts]
-    columns = {}
-    for name in parts[0] if parts else ():
-        own = [part[name] for part in parts]
-        whole = isinstance(own[0], np.ndarray)
-        columns[name] = np.concatenate(own) if whole else np.repeat(own, sizes)
-    return pd.DataFrame(columns)
-
-
 def hitting_table(
     data: xr.Dataset, confidence: float = 0.95, statistic: str | None = None
 ) -> pd.DataFrame:
@@ -257,6 +235,8 @@ def hitting_table(
     check(confidence, statistic or "mean")
     check_data(data, "hit_step", place="threshold")
     added = statistic if statistic != "mean" else None
+    if "moment" in data.dims:
+        return moment_tables.hitting(data, confidence, statistic)
     rows = []
     needed = [str(name) for name in data if str(name).startswith("hit_")]
     needed += [k for k in ("log_odds", "steps_done", "reached", "diverged") if k in data]
@@ -289,71 +269,3 @@ def _time_to(
         names = (f"{name}_{added}{end}" for end in ("", "_low", "_high"))
         columns |= zip(names, spread(late, confidence, added), strict=True)
     return columns
-
-
-def last_values(data: xr.Dataset, name: str) -> np.ndarray:
-    """Returns a measure at each seed's last log point: [N] of a cell, [..., N] of several.
-
-    Cells with fewer log points than others are padded by NaN, and so is a seed that has not been
-    run. Raises ValueError, one line, for what has no value per seed and log point.
-    """
-    check_data(data, name, place="log_point")
-    witness = PRESENT["log_point"] if PRESENT["log_point"] in data else name
-    values, known = (data[k].transpose(..., "seed", "log_point") for k in (name, witness))
-    there = np.any(~np.isnan(known.values), axis=-2)  # [..., T]
-    last = np.where(there, np.arange(there.shape[-1]), 0).max(axis=-1)[..., None, None]
-    return np.take_along_axis(values.values, last, axis=-1)[..., 0]
-
-
-def present(cell: xr.Dataset, dim: str) -> np.ndarray:
-    """Returns which places along a dim are this cell's own, not padding to the size of another.
-
-    A cell of which no seed has been run does not say: all are.
-    """
-    witness = PRESENT.get(dim)
-    if witness not in cell or cell[witness].size == 0:
-        return np.ones(cell.sizes[dim], bool)
-    known = cell[witness].notnull()
-    return known.any([other for other in known.dims if other != dim]).values
-
-
-def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:
-    """Returns the cells of a Dataset, each with its labels on the sweep's axes.
-
-    A cell has the seeds that have been run under its condition, and no others.
-    """
-    check_data(data)
-    if "cell" in data.dims:
-        axes = [str(name) for name, c in data.coords.items() if c.dims == ("cell",)]
-        cells = [data.isel(cell=i) for i in range(data.sizes["cell"])]
-        return [
-            ({axis: cell[axis].item() for axis in axes if axis != "cell"}, _of_run(cell))
-            for cell in cells
-        ]
-    inner = {"seed", "log_point", "phase", "threshold", "prompt", "position", "symbol", "leaf"}
-    axes = [str(dim) for dim in data.dims if dim not in inner]
-    found = []
-    for index in np.ndindex(*(data.sizes[axis] for axis in axes)):
-        cell = data.isel(dict(zip(axes, index, strict=True)))
-        found.append(({axis: cell[axis].item() for axis in axes}, _of_run(cell)))
-    return found
-
-
-def _of_run(cell: xr.Dataset) -> xr.Dataset:
-    """The seeds of a cell that have been run."""
-    if "present" not in cell.coords:
-        return cell
-    return cell.isel(seed=np.flatnonzero(cell["present"].values)).drop_vars("present")
-
-
-def check_data(data: Any, name: str | None = None, place: str = "") -> None:
-    """Raise ValueError, one line, unless this is a Dataset with a value per seed and place."""
-    if not isinstance(data, xr.Dataset):
-        told = "the Dataset of simrl.run or simrl.open"
-        raise ValueError(f"tables are made of {told}, not of a {type(data).__name__}")
-    if name is None:
-        return
-    if not isinstance(name, str) or name not in data:
-        raise ValueError(f"the Dataset has no variable {name!r}")
-    if not {"seed", place} <= set(data[name].dims):
-        raise ValueError(f"{name} must have a value per seed and {place}, not {data[name].dims}")

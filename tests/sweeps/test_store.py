@@ -213,9 +213,11 @@ def test_rows_are_matched_to_their_seeds(brief):
     cell = grid.Cell({}, ready)
     data = dataset.dataset("a", [(cell, [dict(block)])], np.array([1, 5]), product=False)
     assert data["total_step"].values.tolist() == [[11, 15]]
-    for seeds in ([3], [0, 2, 5], [6]):
-        with pytest.raises(simrl.SpecError, match="have no values"):
-            dataset.dataset("a", [(cell, [dict(block)])], np.array(seeds), product=False)
+    with pytest.warns(UserWarning, match="1 has fewer seeds"):
+        some = dataset.dataset("a", [(cell, [dict(block)])], np.array([0, 2, 5]), product=False)
+    assert some["seed"].values.tolist() == [0, 5]
+    with pytest.raises(simrl.SpecError, match="nothing is stored"):
+        dataset.dataset("a", [(cell, [dict(block)])], np.array([3]), product=False)
 
 
 def test_a_disk_that_fails_is_heard_of(brief, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ DECADES = 30.0  # largest over least value from which an axis is logarithmic
 
 def execute(arguments: argparse.Namespace) -> None:
     """Draws a quantity of a result folder; writes <file>.pdf and <file>.png."""
-    data = simrl.open(arguments.folder)
+    data = simrl.open(arguments.folder, keep="moments")
     path = arguments.to or arguments.folder / arguments.quantity
     by_phase = arguments.x == "pass_rate" and arguments.quantity != "pass_rate"
     with simrl.plots.paper(arguments.style):

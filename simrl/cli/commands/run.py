@@ -39,9 +39,8 @@ def execute(arguments: argparse.Namespace) -> None:
         return
     share = of_scheduler() if arguments.shard == "auto" else arguments.shard
     bar = simrl.ProgressBar(sweep.name)
-    data = simrl.run(
-        sweep, arguments.seeds, out, devices=arguments.devices, shard=share, progress=bar
-    )
+    options = {"devices": arguments.devices, "shard": share, "keep": arguments.keep}
+    data = simrl.run(sweep, arguments.seeds, out, progress=bar, **options)
     console = Console()
     frame, title, keys = summary.summary(data)
     tables.show(frame.head(summary.MOST_ROWS), title, console, keys)

@@ -21,7 +21,8 @@ def execute(arguments: argparse.Namespace) -> None:
     """Prints a table of a result folder, or writes it to a file."""
     if arguments.kind == "hitting" and arguments.quantity is not None:
         raise SpecError("--quantity cannot be combined with --kind hitting: it has all of them")
-    data = simrl.open(arguments.folder)
+    medians = arguments.kind == "hitting"
+    data = simrl.open(arguments.folder, keep="seeds" if medians else "moments")
     whole = of_kind(data, arguments.kind, arguments.quantity)
     if arguments.to is not None:
         print(f"wrote {simrl.export(whole, arguments.to)}")
