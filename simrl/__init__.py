@@ -13,6 +13,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from simrl import forks as forks  # it must see every fork
+
 if TYPE_CHECKING:
     from simrl import keys, measures, plots
     from simrl.api import *  # noqa: F403

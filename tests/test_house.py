@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS: dict[str, float] = {"tasks": 0, "keys": 0, "primitives": 0, "errors": 0, "columns": 0.3}
-FLOORS |= {"records": 0.1, "types": 0.1}
+FLOORS |= {"forks": 0.1, "records": 0.1, "types": 0.1}
 FLOORS |= {
     "listing": 0.3,
     "rounding": 0.4,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from simrl import forks
 from simrl.engine import compiling, lanes, pool
 from simrl.errors import SpecError, brief, shallow
 from simrl.sweeps import dataset as datasets
@@ -73,6 +74,7 @@ def run(
     is no terminal; a function is called with a `Progress` after each block. Raises
     SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
     """
+    forks.refuse_forked()
     use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
     function: Any = progress
     if isinstance(progress, bool):
