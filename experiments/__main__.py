@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from simrl.cli import process
 from simrl.cli.parser import near
 
 NAMES = (
@@ -38,6 +39,7 @@ def listing() -> str:
 
 def main(arguments: list[str]) -> None:
     """Lists the experiments or runs one; refuses another name in one line with status 2."""
+    process.print_in_any_encoding()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"{USAGE}\n\n{listing()}")
         return

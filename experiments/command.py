@@ -17,9 +17,9 @@ from rich.console import Console
 
 import simrl
 from simrl.cli.parser import Parser, positive
-from simrl.cli.process import guarded, keep_programs
+from simrl.cli.process import guarded, keep_programs, refuse_unwritable
 
-__all__ = ["guarded", "positive"]  # of all commands
+__all__ = ["guarded", "positive", "refuse_unwritable"]  # of all commands
 
 
 def parser(name: str, about: str, example: str = "--quick") -> Parser:
@@ -46,6 +46,7 @@ def arguments(name: str, about: str, seeds: int, quick: int) -> argparse.Namespa
     chosen = options.parse_args()
     chosen.seeds = chosen.seeds or (quick if chosen.quick else seeds)
     chosen.out = chosen.out or Path(f"{folder}-quick" if chosen.quick else folder)
+    refuse_unwritable(chosen.out)
     if not chosen.no_cache:
         keep_programs()
     return chosen

@@ -241,6 +241,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few, to see that it works")
     chosen = parser.parse_args()
     out = chosen.out or Path(f"{folder}-quick" if chosen.quick else folder)
+    command.refuse_unwritable(out)
     repetitions = chosen.repetitions or (QUICK if chosen.quick else REPETITIONS)
     console = command.console()
     simrl.use_cpu_cores()
@@ -255,7 +256,6 @@ def main() -> None:
     title = "coverage of the intervals of a phase by its visiting seeds: asked .93 or more; *: "
     title += "too few, and marked in tables"
     tables.show(coverage_phases.by_size(thin), title, console, keys=3)
-    out.mkdir(parents=True, exist_ok=True)
     simrl.export(rows, out / "table.csv")
     simrl.export(thin, out / "phases.csv")
     with plots.paper():

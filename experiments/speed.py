@@ -40,6 +40,7 @@ class Bench:
         self.size = "quick" if chosen.quick else "full"
         name = "speed" if self.on_cpu else "speed_gpu"
         self.out = chosen.out or Path("results") / (f"{name}-quick" if chosen.quick else name)
+        command.refuse_unwritable(self.out)
 
     @property
     def on_cpu(self) -> bool:
@@ -56,7 +57,6 @@ class Bench:
 
     def keep(self, table: pd.DataFrame, name: str) -> None:
         """Store a table."""
-        self.out.mkdir(parents=True, exist_ok=True)
         simrl.export(table, self.out / f"{name}.csv")
 
     def show(self, table: pd.DataFrame, title: str) -> None:

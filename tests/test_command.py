@@ -211,6 +211,19 @@ def test_programs_are_kept_in_the_users_cache_unless_another_is_chosen(chosen, t
 
 
 @pytest.mark.parametrize("name", experiments_main.NAMES)
+def test_a_folder_that_cannot_be_written_is_refused_at_once(name, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    words = [name, "--quick", "--out", str(tmp_path / "file" / "inside")]
+    monkeypatch.setattr("simrl.run", lambda *_, **__: pytest.fail("something is run"))
+    monkeypatch.setattr(command.Clock, "__init__", lambda _: pytest.fail("something is begun"))
+    with pytest.raises(SystemExit) as ended:
+        experiments_main.main(words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith("error: cannot write to ")
+
+
+@pytest.mark.parametrize("name", experiments_main.NAMES)
 def test_abbreviations_are_refused_and_help_has_an_example(name, monkeypatch, capsys):
     module = importlib.import_module(f"experiments.{name}")
     for option, status in (("--qui", 2), ("--help", 0)):

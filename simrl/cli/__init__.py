@@ -8,6 +8,7 @@ from simrl.cli import parser, process
 
 def main(words: list[str] | None = None) -> None:
     """Runs the command that the words (default `sys.argv`) name; exit status 2 on bad input."""
+    process.print_in_any_encoding()
     name, *rest = (sys.argv[1:] if words is None else words) or ["--help"]
     if name in ("-h", "--help"):
         print(parser.usage())

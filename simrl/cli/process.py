@@ -1,23 +1,29 @@
 """What every command shares: errors in one line, interrupts, compiled programs kept on disk."""
 
+import codecs
 import gc
 import hashlib
+import io
 import os
 import shlex
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from simrl.errors import SpecError
+from simrl.sweeps.errors import writing
 
 GRACE = 3.0  # seconds after Ctrl-C or SIGTERM for what is being written
 # JAX's 1 s would leave out the programs of 0.1 to 0.5 s, of which a command has about ten.
+NEAREST = {"±": "+-", "–": "-", "−": "-", "─": "-", "×": "x", "→": "->", "≤": "<=", "≥": ">="}
 LEAST_COMPILE = 0.1  # seconds: quicker programs are not kept on disk
 
 
@@ -53,6 +59,33 @@ def processor() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Makes a result folder; raises SpecError, one line, where no file can be written to it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def print_in_any_encoding() -> None:
+    """Has stdout and stderr write the nearest ASCII for what their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_nearest.__name__)
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    """The ASCII nearest to what an encoding lacks, and where to go on; see `codecs`."""
+    assert isinstance(error, UnicodeEncodeError)
+    pieces = []
+    for character in error.object[error.start : error.end]:
+        plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        pieces.append(NEAREST.get(character, plain or "?"))
+    return "".join(pieces), error.end
+
+
+codecs.register_error(_nearest.__name__, _nearest)
+
+
 def guarded(main: Callable[[], None]) -> None:
     """Runs a command; what the user can mend is one line on stderr and exit status 2.
 
@@ -63,6 +96,7 @@ def guarded(main: Callable[[], None]) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     warnings.formatwarning = _in_one_line
+    print_in_any_encoding()
     try:
         with interrupts():
             main()

@@ -20,6 +20,7 @@ from simrl import columnwise, keys, listing
 from simrl.engine import answers, fused, jumps, kernels, looks, observe, stretches, train
 from simrl.engine.compiling import CPU_OPTIONS, GPU_OPTIONS, START_OPTIONS, compiled, platform_of
 from simrl.engine.stretches import Course
+from simrl.errors import SpecError
 from simrl.measures import flops, phases
 from simrl.types import Array, Trial
 
@@ -67,11 +68,27 @@ class Seen:
     names: tuple[str, ...] = field(metadata={"static": True})  # of the values
 
 
+def local_devices() -> list[Any]:
+    """Returns the devices of this process; raises SpecError where JAX can use none."""
+    try:
+        return jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where a plugin is not installed
+        platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+        reason = next(iter(str(error).splitlines()), "it is not installed")
+        raise SpecError(
+            f"JAX_PLATFORMS: must name a platform that JAX can use here, got {platforms!r}: "
+            f"{reason}; `simrl doctor` with JAX_PLATFORMS= shows what there is"
+        ) from None
+
+
 def mesh_of(num_devices: int | None = None) -> Mesh:
-    """A mesh of the first `num_devices` local devices (all by default) over seeds."""
-    devices = jax.local_devices()
+    """A mesh of the first `num_devices` local devices (all by default) over seeds.
+
+    Raises SpecError where there are fewer, or none.
+    """
+    devices = local_devices()
     if num_devices is not None and not 1 <= num_devices <= len(devices):
-        raise ValueError(f"devices must be in 1 ... {len(devices)}, not {num_devices}")
+        raise SpecError(f"devices must be in 1 ... {len(devices)}, not {num_devices}")
     devices = devices[:num_devices]
     return jax.make_mesh((len(devices),), ("seeds",), axis_types=(AxisType.Auto,), devices=devices)
 

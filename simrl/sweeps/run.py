@@ -102,10 +102,7 @@ def _run(
     folder, share = None if out is None else given.path(out, "out"), given.shard(shard)
     if share and folder is None:
         raise SpecError("shard cannot be combined with out=None: shares meet in a folder")
-    try:
-        mesh = lanes.mesh_of(num_devices)
-    except ValueError as error:
-        raise SpecError(str(error)) from None
+    mesh = lanes.mesh_of(num_devices)
     store = None if folder is None else Store(folder, sweep.describe(cells))
     if store is not None:
         fingerprints.refuse_changes(store.path, store.description["cells"])

@@ -1,5 +1,8 @@
 """The `simrl` command: what it prints, refuses and writes."""
 
+import contextlib
+import io
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +34,8 @@ def refusal_of(capsys, *words):
     with pytest.raises(SystemExit) as ended:
         cli.main(list(words))
     assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    lines = [x for x in capsys.readouterr().err.splitlines() if "preparing [" not in x]
+    (line,) = lines  # and none of progress after the first
     assert line.startswith("error: ")
     assert len(line) <= 350
     return line
@@ -251,8 +255,59 @@ def test_a_pipe_that_is_closed_ends_in_silence(demo):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "run --help",
+        "status results/demo",
+        "table results/demo --kind curve",
+        "table results/demo --kind phase --quantity noise_scale",
+        "list",
+        "list policy_gradient",
+        "doctor",
+        "experiments",
+        "run demo.toml --seeds 16 --no-cache",
+        "run \N{GREEK SMALL LETTER ALPHA}\udcff.toml",
+    ],
+)
+def test_what_an_encoding_lacks_is_printed_as_ascii(words, demo, monkeypatch):
+    monkeypatch.chdir(demo)
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with contextlib.suppress(SystemExit):
+        cli.main(words.split(" "))
+    printed = screen.buffer.getvalue().decode("ascii")
+    assert printed
+    if words.startswith("run demo"):
+        assert re.search(r"0\.\d{3} \+- 0\.\d{3}", printed)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_compiled(
+    demo, monkeypatch, capsys
+):
+    monkeypatch.chdir(demo)
+    monkeypatch.setattr(sweep_run.pools, "run", lambda *_: pytest.fail("something is run"))
+    words = ["run", "demo.toml", "--seeds", "17", "--no-cache", "--out", "demo.toml/inside"]
+    assert "demo.toml is not a folder" in refusal_of(capsys, *words)
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no 'cuda'\nat all")])
+def test_a_platform_without_a_device_is_one_line(error, demo, monkeypatch, capsys):
+    def devices():
+        raise error  # JAX asserts where a plugin is not installed
+
+    monkeypatch.chdir(demo)
+    monkeypatch.setattr("jax.local_devices", devices)
+    monkeypatch.setattr(sweep_run.lanes, "mesh_of", sweep_run.lanes.mesh_of.__wrapped__)
+    for words in (["doctor"], ["run", "demo.toml"], ["run", "demo.toml", "--dry-run"]):
+        line = refusal_of(capsys, *words, *["--no-cache"][: len(words) - 1])
+        assert "JAX_PLATFORMS: must name a platform that JAX can use here" in line
+
+
 def test_shares_meet_in_one_folder_and_are_one_run(demo, tmp_path, monkeypatch):
-    sweep = simrl.load(demo / "demo.toml")
+    sweep = run.changed(simrl.load(demo / "demo.toml"), [("max_steps", "4")])
     monkeypatch.setattr(sweep_run, "BLOCK", 4)
     whole = simrl.run(sweep, 10, tmp_path / "whole")
     names = {}

@@ -11,6 +11,7 @@ import jax
 
 import simrl
 from simrl.cli import process
+from simrl.engine import lanes
 from simrl.sweeps import identity
 
 PACKAGES = ("jax", "jaxlib", "optax", "numpy", "scipy", "xarray", "pandas", "matplotlib")
@@ -21,7 +22,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Prints what simrl runs on, then a line for each warning."""
     del arguments
     simrl.use_cpu_cores()
-    devices = jax.devices()
+    devices = lanes.local_devices()
     rows = {
         "simrl": f"{simrl.__version__} in {Path(simrl.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
