@@ -85,6 +85,14 @@ def shard(text: str) -> tuple[int, int] | str:
     return (int(match[1]), int(match[2])) if match else text
 
 
+def address(text: str) -> str:
+    """Returns HOST:PORT, for argparse."""
+    host, _, port = text.rpartition(":")
+    if not host or not re.fullmatch(r"\d{1,5}", port) or int(port) >= 2**16:
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, got {text!r}")
+    return text
+
+
 def change(text: str) -> tuple[str, str]:
     """Returns (path, value) of "path=value"."""
     path, sign, value = text.partition("=")
@@ -115,6 +123,10 @@ def _run(parser: Parser) -> None:
     add("--set", type=change, action="append", default=[], metavar="PATH=VALUE", help=text)
     text = "run the i-th of n shares of the sweep, or the one that a scheduler's variables name"
     add("--shard", type=shard, metavar="i/n|auto", help=text)
+    text = "wait for the other processes of this program, then run the share of this one"
+    add("--distributed", action="store_true", help=text)
+    text = "where the first process listens, unless the cluster says so; with --shard i/n, of each"
+    add("--coordinator", metavar="HOST:PORT", type=address, help=text)
     add("--devices", type=positive, metavar="N", help="how many devices (default all)")
     text = "seeds (default), or moments: no value of a seed is held, for a million of them"
     add("--keep", type=one_of("seeds", "moments"), default="seeds", metavar="WHAT", help=text)

@@ -10,7 +10,7 @@ import xarray as xr
 from simrl.measures import phases
 from simrl.measures.flops import LINES, FlopCount
 from simrl.sweeps import joining, pools, resampled, store
-from simrl.sweeps.errors import SpecError
+from simrl.sweeps.errors import NothingToRun, SpecError
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.joining import Part, Rows
 from simrl.sweeps.store import Block
@@ -139,12 +139,12 @@ def dataset(
     have is NaN: a variable, a log point, a seed that has not been run, the time to a pass rate that
     was not reached. Counts of which some are NaN are float64, rounded beyond 2^53. The coordinate
     `present` says which seeds have been run, where some have not: one line warns of them. The
-    blocks are emptied, so that nothing is held twice. Raises SpecError where no cell has a seed.
+    blocks are emptied, so that nothing is held twice. Raises NothingToRun where no cell has a seed.
     """
     have = [np.unique(seeds_of(blocks)) for _, blocks in found]
     present = np.intersect1d(seeds, np.concatenate(have))
     if present.size == 0:
-        raise SpecError("nothing is stored yet of these seeds, and this share has none to run")
+        raise NothingToRun()
     lacking = missing_line([np.intersect1d(seeds, own).size for own in have], seeds.size)
     if lacking:
         warnings.warn(f"{name}: {lacking}", stacklevel=5)

@@ -14,6 +14,13 @@ RAISED_BY_USERS = (Exception, SystemExit)  # Ctrl-C is for the process
 INSTALLED = {"site-packages", "dist-packages"}  # folders
 
 
+class NothingToRun(SpecError):
+    """A share without a block, of seeds of which nothing is stored yet."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing is stored yet of these seeds, and this share has none to run")
+
+
 def in_one_line(error: BaseException) -> str:
     """The kind of an error, the first line of what it says, and where it left the user's code."""
     lines = str(error).strip().splitlines()

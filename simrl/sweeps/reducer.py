@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from simrl.errors import SpecError
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import moments, reduced, store
+from simrl.sweeps.errors import NothingToRun
 from simrl.sweeps.grid import Cell
 from simrl.sweeps.joining import Part
 from simrl.sweeps.store import Block
@@ -35,7 +35,7 @@ class Kept:
     def dataset(self, name: str, product: bool) -> xr.Dataset:
         """Returns the Dataset of what has come; empties the blocks.
 
-        Raises SpecError where nothing has come of any condition.
+        Raises NothingToRun where nothing has come of any condition.
         """
         for blocks in self._blocks:
             blocks.sort(key=lambda block: block["seed"][0])
@@ -68,12 +68,12 @@ class Reducer:
     def dataset(self, name: str, product: bool) -> xr.Dataset:
         """Returns the Dataset of what has come; what has not come of a condition is NaN.
 
-        Warns, in one line, where seeds are missing. Raises SpecError where nothing has come.
+        Warns, in one line, where seeds are missing. Raises NothingToRun where nothing has come.
         """
         for place in range(len(self.cells)):
             self._reduce(place)
         if not any(self._parts):
-            raise SpecError("nothing is stored yet of these seeds, and this share has none to run")
+            raise NothingToRun()
         sizes = [self._num_seeds - absent.size for absent in self._absent]
         if lacking := datasets.missing_line(sizes, self._num_seeds):
             warnings.warn(f"{name}: {lacking}", stacklevel=5)

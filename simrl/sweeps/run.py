@@ -68,7 +68,8 @@ def run(
     are not run again. None keeps nothing on disk. `devices`: how many, all by default. `only`:
     positions of the cells to run, all by default. `shard`: (i, n) trains the i-th of n shares of
     the stored blocks alone, i from 1; any number of processes may share a folder, and the Dataset
-    has what is stored so far of all seeds. `keep`: "moments" returns means and covariances over
+    has what is stored so far of all seeds. After `jax.distributed.initialize()` each of n processes
+    trains its share; (1, 1): all of them. `keep`: "moments" returns means and covariances over
     seeds, added up block by block, of which tables and figures are made (no medians), in the memory
     of one block however many seeds there are. `progress`: True shows a bar, or lines where stderr
     is no terminal; a function is called with a `Progress` after each block. Raises
@@ -99,10 +100,13 @@ def _run(
     wanted = given.seeds(seeds, most)
     num_devices = given.devices(devices)
     given.function(progress, "progress", "True or a function")
-    folder, share = None if out is None else given.path(out, "out"), given.shard(shard)
-    if share and folder is None:
-        raise SpecError("shard cannot be combined with out=None: shares meet in a folder")
+    folder = None if out is None else given.path(out, "out")
     mesh = lanes.mesh_of(num_devices)
+    share = share_of(shard)
+    if share and folder is None:
+        raise SpecError(
+            "shard cannot be combined with out=None: shares meet in a folder; (1, 1) runs all"
+        )
     store = None if folder is None else Store(folder, sweep.describe(cells))
     if store is not None:
         fingerprints.refuse_changes(store.path, store.description["cells"])
@@ -188,6 +192,12 @@ def missing_blocks(store: Store | None, cell: Cell, wanted: np.ndarray) -> list[
     breaks = (np.diff(absent) != 1) | (absent[1:] % BLOCK == 0)
     pieces = np.split(absent, np.flatnonzero(breaks) + 1)
     return [(int(piece[0]), int(piece[-1])) for piece in pieces]
+
+
+def share_of(shard: Any) -> tuple[int, int] | None:
+    """Returns the share (i, n) to run, by default that of this process among JAX's; None: all."""
+    number, count = given.shard(shard) or (jax.process_index() + 1, jax.process_count())
+    return None if count == 1 else (number, count)
 
 
 def in_share(share: tuple[int, int], position: int, first: int) -> bool:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 import simrl
-from simrl.cli import process, summary, tables
+from simrl.cli import distributed, process, summary, tables
 from simrl.errors import SpecError
 from simrl.sweeps import spec as specs
+from simrl.sweeps.errors import NothingToRun
 
 # Variables of schedulers: the number of this job, the first number, how many there are.
 SCHEDULERS = (
@@ -30,6 +32,12 @@ def execute(arguments: argparse.Namespace) -> None:
     """Runs the sweep of a file; prints a row for each condition, and where the results are."""
     if not arguments.no_cache:
         process.keep_programs()
+    share = of_scheduler() if arguments.shard == "auto" else arguments.shard
+    if arguments.coordinator and not arguments.distributed:
+        raise SpecError("--coordinator: must stand beside --distributed")
+    if arguments.distributed and not arguments.dry_run:  # before a module of the user's uses JAX
+        distributed.meet(arguments.coordinator, share)
+        share = jax.process_index() + 1, jax.process_count()
     if arguments.allow:
         sys.path.insert(0, os.getcwd())  # which a console script does not look in
     sweep = changed(simrl.load(arguments.file, allow=arguments.allow), arguments.set)
@@ -37,10 +45,13 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(planned(sweep, arguments.seeds, out))
         return
-    share = of_scheduler() if arguments.shard == "auto" else arguments.shard
-    bar = simrl.ProgressBar(sweep.name)
+    bar = simrl.ProgressBar("{} {}/{}".format(sweep.name, *share) if share else sweep.name)
     options = {"devices": arguments.devices, "shard": share, "keep": arguments.keep}
-    data = simrl.run(sweep, arguments.seeds, out, progress=bar, **options)
+    try:
+        data = simrl.run(sweep, arguments.seeds, out, progress=bar, **options)
+    except NothingToRun as nothing:  # more processes than blocks are no failure of a job
+        print(nothing)
+        return
     console = Console()
     frame, title, keys = summary.summary(data)
     tables.show(frame.head(summary.MOST_ROWS), title, console, keys)
