@@ -24,7 +24,7 @@ def summary(data: xr.Dataset) -> tuple[pd.DataFrame, str, int]:
         row = {**labels, "seeds": num_seeds, "final pass rate": text if num_finite else "–"}
         if len(at):
             own = at.loc[i]
-            row["reached"] = f"{own['num_reached']} of {own['num_seeds']}"
+            row["reached"] = f"{own['num_reached']:.0f} of {own['num_seeds']:.0f}"
             # Whole answers, by which learners of tokens and of answers are compared.
             which = "mean" if "moment" in data.dims else "median"
             row[f"{which} trajectories to {chosen:g}"] = float(own[f"trajectories_{which}"])

@@ -191,7 +191,17 @@ def test_set_changes_a_field_or_takes_the_place_of_an_axis(demo):
     [
         ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5"}, (3, 8)),
         ({"SLURM_ARRAY_TASK_ID": "0"}, (1, 8)),
+        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_STEP": "3"}, (4, 8)),
         ({"SGE_TASK_ID": "8", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "8"}, (8, 8)),
+        (
+            {
+                "SGE_TASK_ID": "5",
+                "SGE_TASK_FIRST": "1",
+                "SGE_TASK_LAST": "8",
+                "SGE_TASK_STEPSIZE": "2",
+            },
+            (3, 4),
+        ),
         ({"OMPI_COMM_WORLD_RANK": "7", "OMPI_COMM_WORLD_SIZE": "8"}, (8, 8)),
     ],
 )
@@ -206,6 +216,9 @@ def test_a_share_is_read_from_a_schedulers_variables(variables, share, monkeypat
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert run.of_scheduler() == share
+    monkeypatch.setenv(next(iter(variables)), "99")  # as of an array of 1, 2 and 99
+    with pytest.raises(simrl.SpecError, match=r"must be evenly spaced .* got 99 of .* --shard i/n"):
+        run.of_scheduler()
     monkeypatch.setenv(next(iter(variables)), "3-5")
     with pytest.raises(simrl.SpecError, match="must be a whole number, got '3-5'"):
         run.of_scheduler()

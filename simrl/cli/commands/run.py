@@ -18,13 +18,19 @@ from simrl.errors import SpecError
 from simrl.sweeps import spec as specs
 from simrl.sweeps.errors import NothingToRun
 
-# Variables of schedulers: the number of this job, the first number, how many there are.
+# Variables of schedulers: the number of this job, how many there are (or the last), the first
+# number, and the step from one to the next.
 SCHEDULERS = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
-    ("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST"),
-    ("JOB_COMPLETION_INDEX", None, "JOB_COMPLETIONS"),
-    ("OMPI_COMM_WORLD_RANK", None, "OMPI_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", None, "SLURM_NTASKS"),
+    (
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_TASK_COUNT",
+        "SLURM_ARRAY_TASK_MIN",
+        "SLURM_ARRAY_TASK_STEP",
+    ),
+    ("SGE_TASK_ID", "SGE_TASK_LAST", "SGE_TASK_FIRST", "SGE_TASK_STEPSIZE"),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
 )
 
 
@@ -116,20 +122,26 @@ def value_of(text: str) -> Any:
 def of_scheduler() -> tuple[int, int]:
     """Returns the share (i, n), 1 <= i <= n, that the variables of a scheduler name.
 
-    Raises SpecError where no scheduler has set any.
+    Raises SpecError where no scheduler has set any, or where its numbers are not evenly spaced.
     """
-    for own, first, count in SCHEDULERS:
-        if own in os.environ and count in os.environ:
-            start = _whole(first) if first and first in os.environ else 0
-            number, last = _whole(own) - start + 1, _whole(count)
-            return number, last - start + 1 if count.endswith("LAST") else last
-    names = ", ".join(own for own, _, _ in SCHEDULERS)
+    for own, size, *spacing in SCHEDULERS:
+        if own in os.environ and size in os.environ:
+            first, step = map(_whole, spacing, "01") if spacing else (0, 1)
+            number, rest = divmod(_whole(own) - first, max(step, 1))
+            count = _whole(size)
+            if size.endswith("LAST"):
+                count = (count - first) // max(step, 1) + 1
+            if rest or not 0 <= number < count:
+                text = f"got {_whole(own)} of {count} jobs from {first}: give each --shard i/n"
+                raise SpecError(f"{own}: must be evenly spaced for --shard auto, {text}")
+            return number + 1, count
+    names = ", ".join(own for own, *_ in SCHEDULERS)
     raise SpecError(f"--shard auto: must be run by a scheduler that sets one of {names}")
 
 
-def _whole(variable: str) -> int:
+def _whole(variable: str, default: str = "") -> int:
     """The whole number that an environment variable has."""
-    text = os.environ[variable]
+    text = os.environ.get(variable, default)
     if not text.isdecimal():
         raise SpecError(f"{variable}: must be a whole number, got {text[:60]!r}")
     return int(text)
