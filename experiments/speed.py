@@ -6,8 +6,9 @@ first call, which compiles, then one timed call; reported are the median and the
 The load of the machine is recorded beside each: timings on a shared machine are not the machine's.
 
 Parts: W1, W2, W3 against the other sides; `large`, the first two at sizes that fill an accelerator;
-`scale`, simrl from a thousand to a million seeds; `costs`, compiling, memory and looks. The
-roofline is measured first. `--check` compares what the sides learn.
+`scale`, simrl from a thousand to a million seed-runs; `seeds`, what is kept of up to ten million
+seeds; `costs`, compiling, memory and looks. The roofline is measured first. `--check` compares what
+the sides learn.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import pandas as pd
 from rich.console import Console
 
 import simrl
-from experiments import command, speed_check, speed_costs, speed_figure, speed_workers
+from experiments import command, speed_check, speed_costs, speed_figure, speed_seeds, speed_workers
 from experiments import speed_roofline as roofline
 from experiments import speed_table as tables
 from experiments import speed_workloads as workloads
@@ -70,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=command.positive, default=ROUNDS)
     parser.add_argument("--out", type=Path, help="default results/speed[_gpu][-quick]")
     families = sorted({w.family for w in workloads.WORKLOADS.values()})
-    parts = [*families, "scale", "costs"]
+    parts = [*families, "scale", "seeds", "costs"]
     text = f"default: all, but {workloads.LARGE} on a CPU, where it takes minutes"
     text = f"of {', '.join(parts)}; {text}"
     parser.add_argument("--only", nargs="+", choices=parts, metavar="PART", help=text)
@@ -206,6 +207,13 @@ def costs(bench: Bench) -> None:
     bench.show(table, "what simrl costs besides its updates")
 
 
+def seeds(bench: Bench) -> None:
+    """Seeds per second and memory by the number of seeds, and by what is kept of them."""
+    table = speed_seeds.table(bench.ask, bench.chosen.quick, bench.say)
+    bench.keep(table, "seeds")
+    bench.show(table, "ten arms, 20 updates of 8 answers, by the number of seeds")
+
+
 def check(console: Console) -> None:
     """Print what each side learned beside what simrl did; exit status 1 if a law differs."""
     simrl.use_cpu_cores()
@@ -229,10 +237,12 @@ def main() -> None:
     bench = Bench(chosen, console)
     parts = set(chosen.only)
     rates = peaks(bench) if parts & {*roofline.COUNTS, workloads.LARGE, "scale"} else {}
-    if parts - {"scale", "costs"}:
+    if parts - {"scale", "seeds", "costs"}:
         compare(bench, rates)
     if "scale" in parts:
         scale(bench, rates)
+    if "seeds" in parts:
+        seeds(bench)
     if "costs" in parts:
         costs(bench)
     bench.say(f"tables (csv) and figure (pdf, png): {bench.out}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import simrl
-from experiments import command, speed_costs, speed_peaks
+from experiments import command, speed_costs, speed_peaks, speed_seeds
 from experiments import speed_workloads as workloads
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}  # as JAX calls them
@@ -63,6 +63,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "compile": speed_costs.compiled,
     "memory": speed_costs.held,
     "looks": speed_costs.looks,
+    "seeds": speed_seeds.held,
 }
 
 
