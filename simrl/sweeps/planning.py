@@ -1,11 +1,11 @@
 """What a run would take, before anything is compiled."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from simrl.engine import compiling, lanes
 from simrl.errors import shallow
-from simrl.sweeps import given, pools, run, sizes, store
+from simrl.sweeps import given, pools, reducer, run, sizes, store
 from simrl.sweeps import spec as specs
 from simrl.sweeps.grid import Sweep
 from simrl.sweeps.spec import Spec
@@ -23,7 +23,7 @@ class Plan(NamedTuple):
         samples: trajectories of these updates.
         flops: of these updates, counted from their programs.
         disk: bytes that are written.
-        memory: bytes of the Dataset of all seeds, stored ones too.
+        memory: bytes of the results that are held at once, stored ones too.
     """
 
     conditions: int
@@ -39,14 +39,22 @@ class Plan(NamedTuple):
 
 @shallow
 @compiling.promoting
-def plan(sweep: Sweep | Spec, seeds: Any = 256, out: str | Path | None = None) -> Plan:
+def plan(
+    sweep: Sweep | Spec,
+    seeds: Any = 256,
+    out: str | Path | None = None,
+    *,
+    keep: Literal["seeds", "moments"] = "seeds",
+) -> Plan:
     """Returns what `simrl.run` with these arguments would take; compiles and writes nothing.
 
     Traces one update of each program to count its FLOPs. Raises SpecError as `run` does.
     """
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     cells = sweep.cells()
-    wanted = given.seeds(seeds, sizes.most_seeds(cell.spec for cell in cells))
+    most = sizes.most_seeds((cell.spec for cell in cells), given.keep(keep))
+    wanted = given.seeds(seeds, most)
+    held = len(wanted) if keep == "seeds" else min(len(wanted), reducer.SEEDS)
     mesh = lanes.mesh_of(None)
     stored = store.Store(given.path(out, "out"), {}) if out is not None else None
     blocks = [run.missing_blocks(stored, cell, wanted) for cell in cells]
@@ -64,7 +72,7 @@ def plan(sweep: Sweep | Spec, seeds: Any = 256, out: str | Path | None = None) -
         samples=sum(num * samples for num, (samples, _) in zip(updates, costs, strict=True)),
         flops=sum(num * flops for num, (_, flops) in zip(updates, costs, strict=True)),
         disk=sum(num * sizes.of_seed(spec) for num, spec in ahead),
-        memory=sum(len(wanted) * sizes.of_seed(spec) for spec in own),
+        memory=sum(held * sizes.of_seed(spec) for spec in own),
     )
 
 

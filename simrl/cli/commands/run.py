@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> None:
     sweep = changed(simrl.load(arguments.file, allow=arguments.allow), arguments.set)
     out = arguments.out or Path("results") / sweep.name
     if arguments.dry_run:
-        print(planned(sweep, arguments.seeds, out))
+        print(planned(sweep, arguments.seeds, out, arguments.keep))
         return
     bar = simrl.ProgressBar("{} {}/{}".format(sweep.name, *share) if share else sweep.name)
     options = {"devices": arguments.devices, "shard": share, "keep": arguments.keep}
@@ -68,9 +68,9 @@ def execute(arguments: argparse.Namespace) -> None:
     console.print(lines, highlight=False, soft_wrap=True)
 
 
-def planned(sweep: simrl.Sweep, seeds: int, out: Path) -> str:
+def planned(sweep: simrl.Sweep, seeds: int, out: Path, keep: Any = "seeds") -> str:
     """Returns what a run would take, as lines."""
-    plan = simrl.plan(sweep, seeds, out)
+    plan = simrl.plan(sweep, seeds, out, keep=keep)
     rows = {
         "conditions": f"{plan.conditions:,}, of {seeds:,} seeds",
         "to run": f"{plan.seed_runs:,} seed-runs in {plan.blocks:,} blocks; the rest is stored",
@@ -79,7 +79,7 @@ def planned(sweep: simrl.Sweep, seeds: int, out: Path) -> str:
         "samples": f"at most {plan.samples:,}",
         "FLOPs": f"at most {plan.flops:.3g}, counted from the programs",
         "disk": f"about {in_words(plan.disk)} in {out}",
-        "memory": f"about {in_words(plan.memory)} for the Dataset of all seeds",
+        "memory": f"about {in_words(plan.memory)} of results at once, with --keep {keep}",
     }
     width = max(map(len, rows)) + 2
     return "\n".join(name.ljust(width) + text for name, text in rows.items())
