@@ -128,13 +128,17 @@ def _run(parser: Parser) -> None:
     text = "where the first process listens, unless the cluster says so; with --shard i/n, of each"
     add("--coordinator", metavar="HOST:PORT", type=address, help=text)
     add("--devices", type=positive, metavar="N", help="how many devices (default all)")
-    text = "seeds (default), or moments: no value of a seed is held, for a million of them"
-    add("--keep", type=one_of("seeds", "moments"), default="seeds", metavar="WHAT", help=text)
+    _keep(parser, "moments: hold no value of a seed, for millions of them (default seeds)")
     add("--dry-run", action="store_true", help="say what would be run and what it takes")
     text = "a module of your own, here or installed, that the file may name"
     add("--allow", action="append", default=[], metavar="MODULE", help=text)
     text = "do not keep compiled programs in the user's cache folder"
     add("--no-cache", action="store_true", help=text)
+
+
+def _keep(parser: Parser, text: str) -> None:
+    kept = one_of("seeds", "moments")
+    parser.add_argument("--keep", type=kept, default="seeds", metavar="WHAT", help=text)
 
 
 def _folder(parser: Parser) -> None:
@@ -154,6 +158,7 @@ def _table(parser: Parser) -> None:
     kind = one_of("curve", "phase", "hitting")
     add("--kind", type=kind, default="hitting", metavar="KIND", help=text)
     add("--quantity", metavar="NAME", help="of a curve (default pass_rate) or of phases")
+    _keep(parser, "moments: do without medians, in the memory of a block (default seeds)")
     text = "write all rows and columns to a file, .csv or .parquet, instead"
     add("--to", type=Path, metavar="FILE", help=text)
 

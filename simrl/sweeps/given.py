@@ -39,7 +39,7 @@ def seeds(value: Any, most: int = MOST_SEEDS) -> np.ndarray:
 def _refuse_more(count: int, most: int) -> None:
     """Raises SpecError where the results of so many seeds do not fit in memory."""
     if count > most:
-        reason = "more results than fit in this machine's memory"
+        reason = "more results than fit in this machine's memory; moments do (keep='moments')"
         raise SpecError(f"seeds must be at most {most} here, not {count}: {reason}")
 
 

@@ -175,7 +175,8 @@ def open_results(
     path, seeds = given.path(path, "path"), given.count(seeds)
     if path.is_file():
         return export.read(path, seeds)
-    given.keep(keep)
+    if given.keep(keep) == "seeds":
+        sizes.refuse_large(path)
     data = (datasets.open_dataset if keep == "seeds" else open_moments)(path, seeds)
     stored = manifest.read_manifest(path)
     cells = provenance.within(data, stored["sweep"]["cells"])

@@ -1,6 +1,8 @@
 """How much memory and disk the results of a sweep take, from its conditions alone."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from simrl.engine import observe, pool, train
 from simrl.errors import SpecError
@@ -23,6 +25,21 @@ def of_seed(spec: Spec) -> int:
     if spec.keep_beliefs:
         numbers += num_looks * shape.num_prompts * shape.length * shape.vocab_size // 2  # float32
     return NUMBER * numbers
+
+
+def of_folder(path: Path) -> int:
+    """Returns how many bytes the stored blocks of a result folder take."""
+    folders = os.walk(path)
+    files = (Path(root) / name for root, _, names in folders for name in names)
+    return sum(file.stat().st_size for file in files if file.suffix == ".npz")
+
+
+def refuse_large(path: Path) -> None:
+    """Raises SpecError where the stored results of all seeds do not fit in memory."""
+    needed, machine = COPIES * of_folder(path), memory.machine_bytes()
+    if needed > machine:
+        sizes = f"{memory.in_words(needed)}, and this machine has {memory.in_words(machine)}"
+        raise SpecError(f"{path}: results of all seeds take {sizes}; open with keep='moments'")
 
 
 def most_seeds(conditions: Iterable[Spec], keep: str = "seeds") -> int:

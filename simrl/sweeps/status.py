@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simrl.errors import shallow
-from simrl.sweeps import given, manifest, store
+from simrl.sweeps import given, manifest, sizes, store
 from simrl.sweeps.errors import SpecError
 
 
@@ -61,10 +61,9 @@ def status(path: str | Path, verify: bool = False) -> Status:
     folder = given.path(path, "path")
     stored = manifest.read_manifest(folder)
     cells = tuple(_cell(folder, entry, verify) for entry in stored["sweep"]["cells"])
-    partial, size = 0, 0
-    for root, _, names in os.walk(folder):
-        partial += sum(name.startswith(".partial-") for name in names)
-        size += sum((Path(root) / n).stat().st_size for n in names if n.endswith(".npz"))
+    names = [name for _, _, own in os.walk(folder) for name in own]
+    partial = sum(name.startswith(".partial-") for name in names)
+    size = sizes.of_folder(folder)
     return Status(stored["sweep"]["name"], cells, len(stored["sessions"]), partial, size)
 
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 import simrl
-from simrl.sweeps import moments
+from simrl.sweeps import memory, moments
 
 SWEEP = simrl.Sweep(
     simrl.Spec(
@@ -99,6 +99,14 @@ def test_what_needs_the_seeds_says_so(results):
         assert "\n" not in str(error.value)
     with pytest.raises(simrl.SpecError, match="keep: must be 'seeds' or 'moments', got 'all'"):
         simrl.run(SWEEP, 8, keep="all")
+
+
+def test_results_that_do_not_fit_are_opened_as_moments(results, monkeypatch):
+    *_, out = results
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 2**20)
+    with pytest.raises(simrl.SpecError, match="open with keep='moments'"):
+        simrl.open(out)
+    assert simrl.hitting_table(simrl.open(out, keep="moments"))["num_seeds"].eq(NUM).all()
 
 
 def test_shares_add_up_without_their_seeds(tmp_path):

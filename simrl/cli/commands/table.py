@@ -21,7 +21,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Prints a table of a result folder, or writes it to a file."""
     if arguments.kind == "hitting" and arguments.quantity is not None:
         raise SpecError("--quantity cannot be combined with --kind hitting: it has all of them")
-    medians = arguments.kind == "hitting"
+    medians = arguments.kind == "hitting" and arguments.keep == "seeds"
     data = simrl.open(arguments.folder, keep="seeds" if medians else "moments")
     whole = of_kind(data, arguments.kind, arguments.quantity)
     if arguments.to is not None:
