@@ -14,8 +14,8 @@ from simrl.types import Array, Trial
 
 Observed = dict[str, np.ndarray]
 # Seeds on the first axis: `look.*` [S, T] measures at log points; `phase.*` [S, P] sums, float64
-# or uint64; `hit.*` [S, H]; `total.*` [S]; `stopped` [S]; `look.belief` [S, T, M, L, V] nats, if
-# asked for; `full` [S], with lumps: throw these seeds away.
+# or uint64; `hit.*` [S, H]; `total.*` [S]; `stopped` [S]; `diverged.step` [S], -1 for never;
+# `look.belief` [S, T, M, L, V] nats, if asked for; `full` [S], with lumps: throw these seeds away.
 
 
 SPENT = ("samples", "flops", "flops_counted")  # counters that are kept at log points
@@ -100,18 +100,18 @@ class Record:
         full = {}
         if self.trial.learner.lumps is not None:
             full["full"] = self.trial.learner.lumps.full(run.state)
-        self.later(
-            self._end, batch.places, batch.sent((run.hits, run.spent, run.step, run.done, full))
-        )
+        ends = run.hits, run.spent, run.step, run.done, batch.course.diverged, full
+        self.later(self._end, batch.places, batch.sent(ends))
 
     def _end(self, places: np.ndarray, sent: Callable[[], Any]) -> None:
-        hits, spent, step, done, full = sent()
+        hits, spent, step, done, diverged, full = sent()
         cost, total = phases.count_of(hits.cost), phases.count_of(spent)
         found = {
             "hit.step": clock.counts(hits.step),
             "hit.time": clock.times(hits.time, hits.step),
             "total.step": clock.counts(step),
             "stopped": done,
+            "diverged.step": clock.counts(diverged),
             **full,
         }
         for c, name in enumerate(train.COUNTERS):
@@ -142,6 +142,7 @@ class Record:
         found |= {f"phase.{name}": self.counts[..., c] for c, name in counters}
         found |= self.ends
         found = _by_update(self.trial, found) | found  # what was counted goes before
+        found["diverged.step"] = _first_bad_update(self.trial, found)
         return found | _ledger_lines(self.trial, found)
 
 
@@ -167,6 +168,19 @@ def _by_update(trial: Trial, found: Observed) -> Observed:
     steps = found["look.step"].astype(np.uint64)
     spent = {f"look.{k}": steps * (found[f"total.{k}"] // updates)[:, None] for k in SPENT}
     return {**spent, "phase.updates": found["phase.trajectories"] / trial.learner.batch_size}
+
+
+def _first_bad_update(trial: Trial, found: Observed) -> np.ndarray:
+    """The update [S] at which a value was first not finite, as far as it is known; -1 for never.
+
+    What follows a policy that is NaN is in no phase: the updates of one prompt were counted up to
+    the one that made it so. Other values are looked at once a log point.
+    """
+    seen = found["diverged.step"]
+    if trial.environment.shape.num_prompts > 1 or trial.learner.discards:
+        return seen
+    counted = np.rint(found["phase.updates"].sum(axis=1)).astype(seen.dtype)
+    return np.where(seen >= 0, np.minimum(seen, counted), seen)
 
 
 def _ledger_lines(trial: Trial, found: Observed) -> Observed:

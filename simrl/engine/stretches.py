@@ -44,6 +44,7 @@ class Course(NamedTuple):
     at: Array  # [M] int32: the phases of its prompts; -1 before the first stretch
     label_score: Array | None  # [M], see `Stretch`
     measured: dict[str, Array]  # [M] each
+    diverged: Array  # updates when a value was first seen not finite, on the path's clock
 
 
 class Carry(NamedTuple):
@@ -54,6 +55,7 @@ class Carry(NamedTuple):
     memo: Any  # the path's own
     num: Array  # [N] int32: stretches so far
     sums: Sums
+    diverged: Array  # see `Course`
 
 
 class Limits(NamedTuple):
@@ -89,13 +91,14 @@ def chunk(
     def to_look(i: Array, both: tuple[Carry, Any]) -> tuple[Carry, Any]:
         carry, seen = both
         until = jax.lax.dynamic_index_in_dim(limits.log_points, i, keepdims=False)
-        carry = _advance(cell, given, known, (until, limits.observe_every), path, carry)
+        after = _advance(cell, given, known, (until, limits.observe_every), path, carry)
+        carry = _checked(cell, given.spec, carry, after)
         put = partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
         return carry, jax.tree.map(put, seen, see(_rest(carry)))
 
     num = jnp.zeros(num_lanes, jnp.int32)
     memo = path.prepare(cell, given, course.run)
-    carry = Carry(course.run, _resumed(cell.trial, course), memo, num, sums)
+    carry = Carry(course.run, _resumed(cell.trial, course), memo, num, sums, course.diverged)
     carry, seen = jax.lax.fori_loop(0, limits.num_looks, to_look, (carry, seen))
     return _rest(carry), carry.sums, seen
 
@@ -103,12 +106,12 @@ def chunk(
 def _rest(carry: Carry) -> Course:
     """Lanes where each has begun a stretch and gone no further."""
     stretch = carry.stretch
-    return Course(carry.run, stretch.at, stretch.label_score, stretch.measured)
+    return Course(carry.run, stretch.at, stretch.label_score, stretch.measured, carry.diverged)
 
 
 def _resumed(trial: Trial, course: Course) -> Stretch:
     """The stretches that lanes [..., N] have begun; where they end is not known yet."""
-    run, at, label_score, measured = course
+    run, at, label_score, measured, _ = course
     told = {name: jnp.zeros_like(run.odds) for name in observe.told(trial)}
     since = run.step if trial.learner.discards else None
     return Stretch(run.step, at, run.odds, run.spent, label_score, measured, told, since)
@@ -147,7 +150,7 @@ def _advance(
         begin = cell.over_lanes(partial(_begin, plan=cell.plan))
         begun = begin(given.spec, given, known, run, end(run, num))
         stretch = jax.tree.map(partial(jnp.where, ended | fresh), begun, stretch)
-        return Carry(run, stretch, memo, num, sums)
+        return carry._replace(run=run, stretch=stretch, memo=memo, num=num, sums=sums)
 
     # All stretches have begun where lanes were to stop: they may go on from there.
     stretch = carry.stretch._replace(end=end(carry.run, carry.num))
@@ -161,7 +164,9 @@ def start(trial: Trial, given: Given, plan: Plan) -> Course:
     shapes = jax.eval_shape(partial(_begin, trial, plan=plan), given, known, run, run.step)
     stretch = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     at = jnp.full_like(stretch.at, -1)
-    return Course(run, at, stretch.label_score, stretch.measured)
+    sound = _are_sound(trial, (run.state, run.odds))
+    diverged = clock.chosen(sound, clock.of(-1, trial.path), clock.of(0, trial.path))
+    return Course(run, at, stretch.label_score, stretch.measured, diverged)
 
 
 def _fresh(stretch: Stretch) -> Array:
@@ -220,3 +225,28 @@ def _account(
         values=phases.scatter_sums(sums.values, stretch.at, columns),
         counts=phases.scatter_words(sums.counts, stretch.at, spent),
     )
+
+
+def _checked(cell: Cell, spec: Any, before: Carry, after: Carry) -> Carry:
+    """Lanes [N] at a log point: which have diverged, and what they sum from then on is left out."""
+    known = {k: v for k, v in after.stretch.measured.items() if not k.endswith("_error")}
+    values = after.run.state, after.run.odds, after.sums.values, known
+    sound = cell.over_lanes(_are_sound)(spec, values)
+
+    def seen(diverged: Array, step: Array, sound: Array) -> tuple[Array, Array]:
+        new = clock.never(diverged)
+        return new, clock.chosen(new & ~sound, step, diverged)
+
+    new, diverged = columnwise.over_lanes(seen)(before.diverged, after.run.step, sound)
+    sums = jax.tree.map(partial(jnp.where, new), after.sums, before.sums)
+    return after._replace(sums=sums, diverged=diverged)
+
+
+def _are_sound(trial: Trial, values: Any) -> Array:
+    """Whether [] all floats of a seed are finite; not NaN, for a learner without a gradient.
+
+    Such a learner may know: a log-probability of -inf is an answer that is refuted.
+    """
+    leaves = [x for x in jax.tree.leaves(values) if jnp.issubdtype(x.dtype, jnp.floating)]
+    test = jnp.isfinite if trial.learner.has_gradient else (lambda x: x == x)
+    return jnp.all(jnp.stack([jnp.all(test(leaf)) for leaf in leaves]))

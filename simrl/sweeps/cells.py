@@ -1,5 +1,6 @@
 """The cells of a Dataset, one by one, and what of its dims is a cell's own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,18 @@ def present(cell: xr.Dataset, dim: str) -> np.ndarray:
         return np.ones(cell.sizes[dim], bool)
     known = cell[witness].notnull()
     return known.any([other for other in known.dims if other != dim]).values
+
+
+def diverged_at(cell: Mapping[Any, Any]) -> np.ndarray:
+    """Returns which seeds had diverged at the log points, [N, T] bool.
+
+    Of arrays, or of variables of a Dataset, by name.
+    """
+    gone = np.isnan(np.asarray(cell["log_odds"]))
+    if "diverged_step" in cell and "steps_done" in cell:
+        step = np.asarray(cell["diverged_step"])[:, None]
+        gone = gone | (np.asarray(cell["steps_done"]) >= step)
+    return gone
 
 
 def each_cell(data: xr.Dataset) -> list[tuple[dict[str, Any], xr.Dataset]]:

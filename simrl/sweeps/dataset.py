@@ -105,7 +105,11 @@ MEANINGS = {  # name -> (units, long name)
     ),
     "stopped": ("1", "whether the seed reached the stopping pass rate"),
     "reached": ("1", "whether the seed reached the pass rate"),
-    "diverged": ("1", "whether the seed's policy became NaN"),
+    "diverged": ("1", "whether a number in the seed's state or measures became NaN or infinite"),
+    "diverged_step": (
+        "updates",
+        "updates done when that was first so, for one prompt's policy, or else the next log point",
+    ),
     "belief": ("nat", "log-probabilities of the policy"),
 }
 DRAWN = {  # prefix -> how
@@ -295,15 +299,22 @@ def part(cell: Cell, blocks: list[Block], seeds: np.ndarray) -> Part:
 def _derived(block: Block) -> Block:
     """What follows from a block: who reached a pass rate and who diverged, NaN for never.
 
-    Blocks hold exact integers, with -1 or 0 for what was not reached.
+    Blocks hold exact integers, with -1 or 0 for what was not reached. A seed that has diverged
+    reaches nothing from then on.
     """
     derived: Block = {}
+    if "diverged.step" in block:
+        bad = block["diverged.step"]
+        derived["diverged"] = diverged = np.asarray(bad >= 0)
+        derived["diverged.step"] = bad = np.where(diverged, bad, np.nan)
+    elif "look.log_odds" in block:  # of an earlier version
+        derived["diverged"] = np.asarray(np.isnan(block["look.log_odds"]).any(axis=1))
     if "hit.step" in block:
         derived["reached"] = reached = np.asarray(block["hit.step"] >= 0)
+        if "diverged.step" in block:
+            reached &= ~(block["hit.step"] >= bad[:, None])
         times = [name for name in block if name.startswith("hit.")]
         derived |= {name: np.where(reached, block[name], np.nan) for name in times}
-    if "look.log_odds" in block:
-        derived["diverged"] = np.asarray(np.isnan(block["look.log_odds"]).any(axis=1))
     return derived
 
 
@@ -326,6 +337,8 @@ def _meaning(group: str, name: str, block: Block) -> dict[str, Any]:
     estimated = name.endswith("_error") or name == "time" or f"look.{name}_error" in block
     bare = name.removesuffix("_error")
     prefix = next((start for start in DRAWN if bare.startswith(start)), "")
+    if group == "diverged" and name == "step":
+        bare = "diverged_step"
     units, long_name = MEANINGS.get(bare.removeprefix(prefix), ("1", bare))
     if prefix:
         long_name = f"{long_name}, {DRAWN[prefix]}"

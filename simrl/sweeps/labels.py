@@ -24,6 +24,7 @@ MEASURES |= {"squared_bias", "regret", "expected_regret", "squared_expected_regr
 MEASURES |= {"information_gain", "duel_expected", "duel_realised", "duels", "duel_wins", "updates"}
 MEASURES |= {"samples", "tokens", "trajectories", "dead", "flops", "flops_counted", "stopped"}
 MEASURES |= {"observed_pass_rate", "steps_done", "reached", "diverged", "present"}
+MEASURES |= {"diverged_step"}
 RESERVED = DIMS | COLUMNS | MEASURES
 STARTS: tuple[str, ...] = (
     "phase_",

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from simrl.sweeps import moments
+from simrl.sweeps.cells import diverged_at
 from simrl.sweeps.joining import Part, Rows
 from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, UNDEFINED
 
+SPENT = ("samples", "flops", "flops_counted", "steps_done")  # by seeds that diverged as well
 Values = Mapping[str, np.ndarray]
 Found = dict[str, tuple[tuple[str, ...], np.ndarray]]  # name -> dims, moments or numbers of seeds
 
@@ -73,7 +75,11 @@ def phase_moments(cell: Values, column: str) -> tuple[np.ndarray, str]:
             return np.empty((0, len(moments.FIELDS))), undefined(name)
     assert top is not None
     assert bottom is not None
-    return moments.of_pair(top, bottom, visited & ~np.isnan(top) & ~np.isnan(bottom)), ""
+    kept = visited & ~np.isnan(top) & ~np.isnan(bottom)
+    if "diverged" in cell:
+        finite = np.isfinite(top) & np.isfinite(bottom)
+        kept &= finite | ~np.asarray(cell["diverged"], bool)[:, None]
+    return moments.of_pair(top, bottom, kept), ""
 
 
 def undefined(*names: str) -> str:
@@ -93,9 +99,9 @@ def _by_phase(cell: Values) -> Found:
 
 def _at_log_points(part: Part, cell: Values) -> Found:
     """Of every measure and ratio at the log points, and the seeds that have diverged there."""
-    place = ("log_point", "moment")
+    place, gone = ("log_point", "moment"), diverged_at(cell)
     found: Found = {
-        name: (place, _mean(cell[name]))
+        name: (place, _mean(cell[name] if name in SPENT else np.where(gone, np.nan, cell[name])))
         for name, rows in part.variables.items()
         if rows.dims == ("seed", "log_point")
     }
@@ -103,9 +109,9 @@ def _at_log_points(part: Part, cell: Values) -> Found:
         if {OF_ONE.get(above, above), below} <= set(cell):
             top, bottom = cell[OF_ONE.get(above, above)].astype(float), cell[below].astype(float)
             top = top * cell["update_trajectories"][:, None] if above in OF_ONE else top
-            kept = np.isfinite(top) & np.isfinite(bottom)
+            kept = np.isfinite(top) & np.isfinite(bottom) & ~gone
             found[name] = place, moments.of_pair(top, bottom, kept)
-    return found | {"curve_diverged": (("log_point",), np.isnan(cell["log_odds"]).sum(axis=0))}
+    return found | {"curve_diverged": (("log_point",), gone.sum(axis=0))}
 
 
 def _to_thresholds(part: Part, cell: Values) -> Found:

@@ -1,7 +1,8 @@
 """From per-seed values to tables: sums over seeds, divided last, with intervals over the seeds.
 
-Tables are over the seeds that have been run. A seed that diverged, its policy NaN, is in no mean
-from then on, and every table says how many did: `num_diverged`.
+Tables are over the seeds that have been run. A seed that diverged, a number in its state or in its
+measures NaN or infinite, is in no mean from then on, and every table says how many did:
+`num_diverged`. What it did before stays.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from simrl.sweeps import moment_tables, moments, reduced
-from simrl.sweeps.cells import check_data, each_cell, last_values, present
+from simrl.sweeps.cells import check_data, diverged_at, each_cell, last_values, present
 from simrl.sweeps.moment_tables import COSTS, SPENT, TIMES, long
 from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, SHARES, enough_seeds
 from simrl.sweeps.statistics import (
@@ -36,8 +37,9 @@ def curve_table(
     (2N/4N convention and counted from the program), means over seeds, of which one that stopped
     spends no more; quantity, units, statistic, mean, low, high (`interval` over seeds: t for a
     mean, BCa bootstrap for "median" and "iqm"), num_seeds and num_diverged. The column `mean` is
-    the estimate, whichever the statistic. It is over the num_seeds seeds whose value is finite;
-    num_diverged had diverged by then. A point without a finite value has a row whose mean is NaN.
+    the estimate, whichever the statistic. It is over the num_seeds seeds that have not diverged and
+    whose value is finite; num_diverged had diverged by then. A point without such a seed has a row
+    whose mean is NaN.
 
     "noise_scale" and "information_ratio" are ratios of means over seeds, with the interval of
     `pooled_ratio`. Raises ValueError as `interval` does, for what is not measured at log points,
@@ -51,19 +53,19 @@ def curve_table(
     rows = []
     units = RATIOS[quantity][2] if len(names) > 1 else data[quantity].attrs.get("units", "1")
     spent = [name for name in SPENT if name in data]
-    wanted = [*names, *spent, "steps_done", "log_odds", *_of_one(names)]
+    wanted = [*names, *spent, "steps_done", "log_odds", "diverged_step", *_of_one(names)]
     for labels, cell in each_cell(data[[k for k in dict.fromkeys(wanted) if k in data]]):
         values = [_curve_values(cell, name) for name in names]
+        gone = diverged_at(cell) if "log_odds" in cell else np.zeros(values[0].shape, bool)
         for point in np.flatnonzero(present(cell, "log_point")):
             own = [value[:, point] for value in values]
-            finite = np.all(np.isfinite(own), axis=0)
+            finite = np.all(np.isfinite(own), axis=0) & ~gone[:, point]
             estimate = _curve_estimate(quantity, [v[finite] for v in own], confidence, statistic)
             at = cell.isel(log_point=point)
             row = {**labels, **{name: _mean(at[name].values) for name in spent}}
             row |= {"quantity": quantity, "units": units, "statistic": statistic}
             row |= dict(zip(("mean", "low", "high"), estimate, strict=True))
-            diverged = np.isnan(cell["log_odds"].values[:, point]) if "log_odds" in cell else ()
-            counts = {"num_seeds": int(finite.sum()), "num_diverged": int(np.sum(diverged))}
+            counts = {"num_seeds": int(finite.sum()), "num_diverged": int(gone[:, point].sum())}
             rows.append({**row, **counts})
     return pd.DataFrame(rows)
 
@@ -129,8 +131,9 @@ def phase_table(
     samples/FLOP x bits/sample holds in each row), low, high (its t interval over the seeds that
     visited the phase), num_seeds, their number, few_seeds, whether they are too few for the
     interval to cover what it says (200; 1,000 for pass_rate and noise_scale), and num_diverged,
-    those of the visitors that diverged in the end. A phase nobody visited has num_seeds 0: it is
-    stated as not reached.
+    those of the visitors that diverged in the end: what they did after the log point where that was
+    seen is in no phase, and a sum that is not finite in no mean. A phase nobody visited has
+    num_seeds 0: it is stated as not reached.
 
     Quantities that are not defined for a cell have no rows; `table.attrs["left_out"]` says which
     and why, {quantity: reason}, and `simrl.left_out(table)` in one line. Raises ValueError for an
@@ -222,8 +225,9 @@ def hitting_table(
 
     Means with t intervals are over the seeds that reached it, `num_reached`; medians count the
     others as later than all. `num_censored` had not reached it when the run ended, of which
-    `num_stuck` ended below the pass rate they began with; `num_diverged` diverged before. Reached,
-    censored and diverged seeds make up `num_seeds`. `flops_full` and `flops_live` are FLOPs by the
+    `num_stuck` ended below the pass rate they began with; `num_diverged` diverged before:
+    what they reached afterwards does not count. Reached, censored and diverged seeds make up
+    `num_seeds`. `flops_full` and `flops_live` are FLOPs by the
     same right for all learners: every rollout is trained on, or zero-advantage groups are decoded
     only; NaN for learners that do not tell them.
 
