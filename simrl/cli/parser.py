@@ -132,6 +132,8 @@ def _run(parser: Parser) -> None:
     add("--dry-run", action="store_true", help="say what would be run and what it takes")
     text = "a module of your own, here or installed, that the file may name"
     add("--allow", action="append", default=[], metavar="MODULE", help=text)
+    text = "stop as soon as a finished block holds a seed that diverged: NaN or infinite"
+    add("--strict", action="store_true", help=text)
     text = "do not keep compiled programs in the user's cache folder"
     add("--no-cache", action="store_true", help=text)
 

@@ -46,6 +46,6 @@ def _final(cell: xr.Dataset) -> tuple[float, float, int, int]:
         mean, error, num = moments.ratio(rates[np.flatnonzero(np.isfinite(rates[:, 0]))[-1]])
         return float(mean), float(error), int(num), int(cell["total_step"].values[0])
     last = simrl.last_values(cell, "pass_rate")
-    finite = np.isfinite(last)
+    finite = np.isfinite(last) & ~np.asarray(cell.get("diverged", False), bool)
     mean, error, num = moments.ratio(moments.of_pair(last[:, None], 1.0, finite[:, None]))
     return float(mean[0]), float(error[0]), int(num[0]), len(last)

@@ -87,6 +87,13 @@ def shard(value: Any) -> tuple[int, int] | None:
     raise SpecError(f"shard: must be (i, n) with 1 <= i <= n, got {brief(value)}")
 
 
+def switch(value: Any, name: str) -> bool:
+    """Returns a bool. Raises SpecError, one line, for anything else."""
+    if not isinstance(value, bool):
+        raise SpecError(f"{name}: must be True or False, got {brief(value)}")
+    return value
+
+
 def keep(value: Any) -> str:
     """What is kept of the seeds."""
     if value not in ("seeds", "moments"):

@@ -16,6 +16,7 @@ from simrl.engine import compiling, lanes, pool
 from simrl.errors import SpecError, brief, shallow
 from simrl.sweeps import dataset as datasets
 from simrl.sweeps import export, fingerprints, given, identity, manifest, pools, provenance, sizes
+from simrl.sweeps.divergence import Diverged
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
 from simrl.sweeps.reducer import Kept, Reducer, open_moments
@@ -60,6 +61,7 @@ def run(
     only: Iterable[int] | None = None,
     shard: tuple[int, int] | None = None,
     keep: Literal["seeds", "moments"] = "seeds",
+    strict: bool = False,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> xr.Dataset:
     """Run a sweep, or what is missing of it, and return its `xarray.Dataset`.
@@ -71,9 +73,11 @@ def run(
     has what is stored so far of all seeds. After `jax.distributed.initialize()` each of n processes
     trains its share; (1, 1): all of them. `keep`: "moments" returns means and covariances over
     seeds, added up block by block, of which tables and figures are made (no medians), in the memory
-    of one block however many seeds there are. `progress`: True shows a bar, or lines where stderr
-    is no terminal; a function is called with a `Progress` after each block. Raises
-    SpecError, one line, on a bad spec or argument, and where `out` cannot be read or written.
+    of one block however many seeds there are. `strict`: stops as soon as a finished block
+    holds a seed that diverged, NaN or infinite; otherwise a UserWarning counts them at the end.
+    `progress`: True shows a bar, or lines where stderr is no terminal; a function is called with a
+    `Progress` after each block. Raises SpecError, one line, on a bad spec or argument, and where
+    `out` cannot be read or written.
     """
     forks.refuse_forked()
     use_cpu_cores()  # before a thing of the user's own, which checks build, could touch JAX
@@ -81,14 +85,13 @@ def run(
     if isinstance(progress, bool):
         function = ProgressBar() if progress else None
     with function if isinstance(function, ProgressBar) else nullcontext():
-        return _run(sweep, seeds, out, devices, only, shard, keep, function)
+        return _run(sweep, seeds, out, devices, only, shard, keep, strict, function)
 
 
 @compiling.promoting
-def _run(
-    sweep: Any, seeds: Any, out: Any, devices: Any, only: Any, shard: Any, keep: Any, progress: Any
-) -> Any:
-    """Runs a sweep; see `run`."""
+def _run(sweep: Any, seeds: Any, out: Any, *options: Any) -> Any:
+    """Runs a sweep; `options` are the other arguments of `run`, in turn."""
+    devices, only, shard, keep, strict, progress = options
     sweep = Sweep(sweep) if isinstance(sweep, Spec) else sweep
     if not isinstance(sweep, Sweep):
         advice = ": simrl.load reads a sweep from a file" if isinstance(sweep, str | Path) else ""
@@ -98,7 +101,7 @@ def _run(
     conditions = [cells[i] for i in positions]
     most = sizes.most_seeds((cell.spec for cell in conditions), given.keep(keep))
     wanted = given.seeds(seeds, most)
-    num_devices = given.devices(devices)
+    num_devices, diverged = given.devices(devices), Diverged(wanted, given.switch(strict, "strict"))
     given.function(progress, "progress", "True or a function")
     folder = None if out is None else given.path(out, "out")
     mesh = lanes.mesh_of(num_devices)
@@ -129,9 +132,12 @@ def _run(
             num_updates = int(block["total.step"].sum())
             place = positions.index(i)
             report.block(place, cells[i].coordinates, last - first + 1, num_updates)
+            diverged.add(cells[i].coordinates, block)
             results.add(place, dict(block))  # it may still be written
     if store is not None:
-        _add_stored(store, results, whole=share is None)
+        _add_stored(store, results, diverged, whole=share is None)
+    if line := diverged.line():
+        warnings.warn(f"{sweep.name}: {line}", stacklevel=5)
     product = sweep.mode == "product" and len(conditions) == len(cells)
     data = results.dataset(sweep.name, product)
     described = provenance.described(conditions)
@@ -222,7 +228,7 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     return found
 
 
-def _add_stored(store: Store, results: Kept | Reducer, *, whole: bool) -> None:
+def _add_stored(store: Store, results: Kept | Reducer, diverged: Diverged, *, whole: bool) -> None:
     """Adds the stored blocks of wanted seeds that were not just computed.
 
     Raises SpecError where a wanted seed is in none of them and `whole`: another process deleted its
@@ -233,7 +239,9 @@ def _add_stored(store: Store, results: Kept | Reducer, *, whole: bool) -> None:
         for first, last in store.blocks(name):
             absent = results.absent(place)
             if np.any((absent >= first) & (absent <= last)):
-                results.add(place, store.load(name, first, last))
+                block = store.load(name, first, last)
+                diverged.add(cell.coordinates, block)
+                results.add(place, block)
         absent = results.absent(place)
         if absent.size and whole:
             raise SpecError(

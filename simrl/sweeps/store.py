@@ -126,6 +126,16 @@ def load_block(path: Path, cell: str, first: int, last: int) -> Block:
     return block
 
 
+def load_array(path: Path, cell: str, first: int, last: int, name: str) -> np.ndarray | None:
+    """Read one array of a block, without the others; None if that cannot be done."""
+    file = _block_path(Path(path), cell, first, last)
+    try:
+        with np.load(file, allow_pickle=False) as loaded:
+            return loaded[name]
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return None
+
+
 def _arrays(data: bytes) -> Block:
     """Returns the arrays of an .npz file; as numpy.load, at a fifth of its time.
 

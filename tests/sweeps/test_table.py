@@ -292,7 +292,8 @@ def test_no_row_is_dropped_where_all_seeds_diverge(several):
     """Steps of 1e38 leave float32 after a few updates."""
     rate = "learner.optimizer.learning_rate"
     paces = {"calm": {rate: 0.1}, "wild": {rate: 1e38}}
-    data = simrl.run(simrl.Sweep(several, {"pace": paces}), 8)
+    with pytest.warns(UserWarning, match=r"8 seeds diverged \(pace=wild\), the first at update"):
+        data = simrl.run(simrl.Sweep(several, {"pace": paces}), 8)
     assert data["diverged"].sum("seed").values.tolist() == [0, 8]
     curve = simrl.curve_table(data, "pass_rate")
     calm, wild = (part for _, part in curve.groupby("pace"))

@@ -52,9 +52,9 @@ def execute(arguments: argparse.Namespace) -> None:
         print(planned(sweep, arguments.seeds, out, arguments.keep))
         return
     bar = simrl.ProgressBar("{} {}/{}".format(sweep.name, *share) if share else sweep.name)
-    options = {"devices": arguments.devices, "shard": share, "keep": arguments.keep}
+    options = {name: getattr(arguments, name) for name in ("devices", "keep", "strict")}
     try:
-        data = simrl.run(sweep, arguments.seeds, out, progress=bar, **options)
+        data = simrl.run(sweep, arguments.seeds, out, shard=share, progress=bar, **options)
     except NothingToRun as nothing:  # more processes than blocks are no failure of a job
         print(nothing)
         return

@@ -22,7 +22,8 @@ def execute(arguments: argparse.Namespace) -> None:
     for cell in found.cells:
         row = {**cell.coordinates, "seeds": cell.seeds, "missing": most - cell.seeds}
         if arguments.verify:
-            row |= {"damaged blocks": len(cell.damaged), "diverged": cell.diverged}
+            row["damaged blocks"] = len(cell.damaged)
+        row["diverged"] = "–" if cell.diverged is None else cell.diverged
         rows.append(row)
     incomplete = [row for row in rows if row["missing"] or row.get("damaged blocks")]
     title = f"{found.name}: {len(rows)} conditions, {len(rows) - len(incomplete)} complete"
@@ -34,6 +35,11 @@ def execute(arguments: argparse.Namespace) -> None:
     line = f"{blocks:,} blocks, {in_words(found.bytes)}, {found.sessions} sessions"
     line += f"; {found.partial} files were being written" if found.partial else ""
     console.print(line, highlight=False, soft_wrap=True)
+    if num_diverged := sum(cell.diverged or 0 for cell in found.cells):
+        first = min(cell.bad_update for cell in found.cells if cell.bad_update is not None)
+        seeds = f"{num_diverged:,} seed{'s' * (num_diverged > 1)}"
+        line = f"{seeds} diverged, the first at update {first:,}"
+        console.print(line, highlight=False, soft_wrap=True)
     for text, count in Counter(line for cell in found.cells for line in cell.damaged).items():
         console.print(text + (f" ({count} times)" if count > 1 else ""), soft_wrap=True)
     sys.exit(bool(incomplete))
