@@ -85,14 +85,20 @@ class Reducer:
 
     def _reduce(self, place: int) -> None:
         blocks, self._waiting[place] = self._waiting[place], []
-        have = np.unique(datasets.seeds_of(blocks))
-        own = np.intersect1d(self._absent[place], have, assume_unique=True)
+        have, absent = np.unique(datasets.seeds_of(blocks)), self._absent[place]
+        if have.size == 0:
+            return
+        low, high = np.searchsorted(absent, (have[0], have[-1] + 1))
+        near = absent[low:high]  # of which few are sought: all may be millions
+        own = near[np.isin(near, have)]
         if own.size == 0:
             return
         part = datasets.part(self.cells[place], blocks, own)
         self._found[place] = reduced.both(self._found[place], reduced.of_seeds(part))
         self._parts[place] = reduced.without_seeds(part)
-        self._absent[place] = np.setdiff1d(self._absent[place], own, assume_unique=True)
+        parts = absent[:low], near[~np.isin(near, have)], absent[high:]
+        whole = [part for part in parts if part.size]
+        self._absent[place] = whole[0] if len(whole) == 1 else np.concatenate(parts)
 
 
 def open_moments(path: Path, seeds: int | None = None) -> xr.Dataset:

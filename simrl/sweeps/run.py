@@ -235,10 +235,9 @@ def _add_stored(store: Store, results: Kept | Reducer, diverged: Diverged, *, wh
     block. Of a share, others may not have computed theirs yet.
     """
     for place, cell in enumerate(results.cells):
-        name = identity.cell_hash(cell.spec)
+        name, absent = identity.cell_hash(cell.spec), results.absent(place)
         for first, last in store.blocks(name):
-            absent = results.absent(place)
-            if np.any((absent >= first) & (absent <= last)):
+            if np.diff(np.searchsorted(absent, (first, last + 1))) > 0:
                 block = store.load(name, first, last)
                 diverged.add(cell.coordinates, block)
                 results.add(place, block)
