@@ -20,6 +20,7 @@ NAMES = (
     "proxies",
     "difficulty",
     "coverage",
+    "reliability",
     "speed",
 )
 USAGE = "usage: python -m experiments [NAME [options]]    (NAME --help: its options)"
