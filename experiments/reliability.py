@@ -71,10 +71,10 @@ class Bench:
         """Returns a result folder."""
         return self.folder / "runs" / name
 
-    def start(self, out: Path, *options: str, **how: Any) -> subprocess.Popen:
+    def start(self, out: Path, *options: str, **how: Any) -> subprocess.Popen[str]:
         """Starts a process that runs the sweep into a folder."""
         asked = [sys.executable, "-m", "simrl", "run", str(self.file), "--seeds", str(SEEDS)]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([*asked, "--out", str(out), *options], **pipes, **how)
 
     def finish(self, out: Path, *options: str) -> None:
