@@ -11,12 +11,6 @@ from simrl.sweeps.store import Block
 MOST_NAMED, LONGEST = 3, 60  # conditions in a line, and characters of each
 
 
-def bad_updates(block: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the update [n] at which each diverged seed of a block was first seen so."""
-    steps = block["diverged.step"]
-    return steps[steps >= 0]
-
-
 class Diverged:
     """The diverged seeds of a run, counted as blocks come; `strict`: the first one ends it."""
 
@@ -29,8 +23,11 @@ class Diverged:
         """Counts a block of a condition. Raises SpecError where seeds diverged and `strict`."""
         if "diverged.step" not in block:  # of an earlier version
             return
-        own = np.isin(block["seed"], self._wanted)
-        steps = bad_updates({"diverged.step": block["diverged.step"][own]})
+        bad = block["diverged.step"] >= 0
+        if not bad.any():
+            return
+        own = np.isin(block["seed"][bad], self._wanted)
+        steps = block["diverged.step"][bad][own]
         if not steps.size:
             return
         name = ", ".join(f"{axis}={label}" for axis, label in coordinates.items())
