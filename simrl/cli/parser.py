@@ -37,9 +37,10 @@ class Parser(argparse.ArgumentParser):
         unknown = re.fullmatch(r"unrecognized arguments: ((\S+?)(=.*|\s.*)?)", message, re.DOTALL)
         if unknown:
             message += near(unknown[2], self._options)
-        message = " ".join(message.split())
-        line = message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"
-        self.exit(2, f"error: {line} (options: {self.prog} --help)\n")
+        message, hint = " ".join(message.split()), f" (options: {self.prog} --help)"
+        most = LONGEST - len(hint)
+        line = message if len(message) <= most else f"{message[: most - 1]}…"
+        self.exit(2, f"error: {line}{hint}\n")
 
 
 def near(word: str, allowed: Iterable[str]) -> str:

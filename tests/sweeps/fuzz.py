@@ -1,4 +1,4 @@
-"""Mutated TOML files and mutated Python specs: each is valid or one line of at most 300 characters.
+"""Mutated files, specs and command lines: each is valid or one line of at most 300 characters.
 
     python -m tests.sweeps.fuzz 5000
 
@@ -26,6 +26,7 @@ import numpy as np
 
 import simrl
 from simrl.errors import LONGEST, SpecError
+from tests.cli import command_lines
 
 LIMIT = 10  # seconds for one input
 BASE = {
@@ -306,12 +307,13 @@ def _too_slow(number: int, frame: Any) -> None:
 KINDS: dict[str, Callable[[random.Random], None]] = {
     "TOML files": lambda rng: check_toml(toml_text(rng)),
     "Python specs": check_spec,
+    "command lines": command_lines.check,
 }
 
 
 def main() -> None:
     """Prints a row for each kind, and the failures of each sort once."""
-    parser = argparse.ArgumentParser(description="Mutates TOML files and Python specs.")
+    parser = argparse.ArgumentParser(description="Mutates what users write.")
     parser.add_argument("count", type=int, help="inputs of each kind")
     failed = False
     for kind, check in KINDS.items():
