@@ -32,7 +32,7 @@ from simrl.cli import tables
 
 KILLS, TERMS, FLIPS = 200, 20, 50
 QUICK = 8, 2, 10  # of each
-SEEDS = 8192  # of a condition: 32 blocks, stored together; the next condition comes after
+SEEDS = 2048  # of a condition: 8 blocks; those of four conditions are stored together
 SWEEP = """
 name = "reliability"
 max_steps = 60

@@ -43,7 +43,7 @@ SPECS = {
     "ucb1": (simrl.Bandit("gaussian", 3), simrl.UCB1()),
 }
 # A draw may flip by the rounding of its law: of so few, none does
-LUCK = {"filtering": {"samples", "tokens", "flops"}, "hints": {"tokens", "flops"}}
+LUCK = {"filtering": {"samples", "tokens", "flops"}, "hints": {"tokens"}}
 # what it decides that an update costs
 
 
