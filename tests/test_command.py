@@ -21,6 +21,7 @@ from rich.console import Console
 from experiments import __main__ as experiments_main
 from experiments import command
 from simrl.cli import tables
+from simrl.cli.process import interrupts
 
 ROOT = Path(__file__).parents[1]
 
@@ -184,6 +185,91 @@ def test_a_signal_ends_a_command_whatever_it_waits_for(number, status, tmp_path)
     (line,) = errors.strip().splitlines()
     assert line.startswith("interrupted; stored blocks are complete, to resume: python ")
     assert line.endswith("busy.py --quick")
+
+
+STUBBORN = """
+import signal
+import time
+from simrl.cli import process
+
+
+def main():
+    try:
+        print("begun", flush=True)
+        wait()
+    except KeyboardInterrupt:
+        print("finishing", flush=True)
+        wait()
+
+
+def wait():  # not one sleep: a signal just before it begins would be heard when it is over
+    while True:
+        time.sleep(0.01)
+
+
+process.GRACE = 3600
+signal.signal(signal.SIGINT, signal.default_int_handler)
+process.guarded(main)
+"""
+DROPPED = """
+import signal
+import time
+from simrl.cli import process
+
+
+class Callback:
+    def __del__(self):  # like JAX's callback of the garbage collection: Python drops what it raises
+        signal.raise_signal(signal.SIGINT)
+
+
+def main():
+    Callback()
+    time.sleep(60)
+
+
+process.GRACE = 3600
+signal.signal(signal.SIGINT, signal.default_int_handler)
+process.guarded(main)
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_command_at_once_in_one_line(second, tmp_path):
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, tmp_path / "stubborn.py"]
+    with subprocess.Popen(arguments, env=environment, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "finishing\n"
+            process.send_signal(second)
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("interrupted; stored blocks are complete, to resume: ")
+
+
+def test_an_interrupt_that_python_drops_ends_a_command_in_one_line(tmp_path):
+    (tmp_path / "dropped.py").write_text(DROPPED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    called = [sys.executable, tmp_path / "dropped.py"]
+    ended = subprocess.run(called, env=environment, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 130
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("interrupted; stored blocks are complete, to resume: ")
+
+
+def test_a_command_that_ignores_interrupts_goes_on_doing_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job in the background
+    try:
+        with interrupts():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 CACHED = """

@@ -15,8 +15,9 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from simrl.errors import SpecError
 from simrl.sweeps.errors import writing
@@ -117,48 +118,74 @@ def _in_one_line(message: object, *about: object, **more: object) -> str:
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """Turns SIGTERM into KeyboardInterrupt; ends the process if that takes longer than GRACE.
+    """Turns the first Ctrl-C or SIGTERM into KeyboardInterrupt; a second one ends the process.
 
-    The main thread hears of no signal while it waits for a compiler or a device in C++, so another
-    one does. No block is damaged: one has its name only when it is complete.
+    So does GRACE, if the main thread takes longer. The main thread hears of no signal while it
+    waits for a compiler or a device in C++, so another one does. No block is damaged: one has its
+    name only when it is complete.
     """
     ears, mouth = socket.socketpair()
     mouth.setblocking(False)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in `command &` of a script
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _leave_where_ignored
     threading.Thread(target=_listen, args=(ears,), daemon=True).start()
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, before)
         mouth.close()
+        if sys.exc_info()[0] is not KeyboardInterrupt:  # else `leave` is next: stay deaf until then
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:
+    for deaf in (signal.SIGINT, signal.SIGTERM):  # but not `_listen`, as it would be by SIG_IGN
+        signal.signal(deaf, _pass)
     raise KeyboardInterrupt(number)
 
 
+def _pass(number: int, frame: object) -> None:
+    """Does nothing: a second KeyboardInterrupt would interrupt what the first one began."""
+
+
+def _leave_where_ignored(error: "sys.UnraisableHookArgs") -> None:
+    """Leaves where Python prints and drops an interrupt: one that falls in a callback from C++."""
+    if isinstance(error.exc_value, KeyboardInterrupt):
+        leave(*(error.exc_value.args or (signal.SIGINT,)))
+    sys.__unraisablehook__(error)
+
+
 def _listen(ears: socket.socket) -> None:
-    """Ends the process some time after the first signal."""
-    with ears:
-        number = ears.recv(1)
-    if number:
-        time.sleep(GRACE)
-        leave(number[0])
+    """Ends the process with the second signal, or some time after the first."""
+    number = ears.recv(1)
+    if not number:
+        ears.close()
+        return
+    ears.settimeout(GRACE)  # and open: Python prints an error for a signal it cannot write
+    with suppress(TimeoutError):
+        if not ears.recv(1):  # the command has ended, and its process ends by itself
+            time.sleep(GRACE)
+    leave(number[0])
 
 
 _LEAVING = threading.Lock()
 
 
-def leave(number: int) -> None:
+def leave(number: int) -> NoReturn:
     """Ends the process at once, whatever its threads do: says how to go on, once."""
-    if _LEAVING.acquire(blocking=False):
-        words = sys.orig_argv[1:]
-        script = bool(words) and Path(words[0]).name == "simrl"
-        resume = shlex.join(["simrl", *words[1:]] if script else ["python", *words])
-        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides the cursor
-        text = f"{shown}\ninterrupted; stored blocks are complete, to resume: {resume}"
+    _LEAVING.acquire()  # whoever has it ends the process
+    words = sys.orig_argv[1:]
+    script = bool(words) and Path(words[0]).name == "simrl"
+    resume = shlex.join(["simrl", *words[1:]] if script else ["python", *words])
+    shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar hides the cursor
+    text = f"{shown}\ninterrupted; stored blocks are complete, to resume: {resume}"
+    with suppress(OSError, RuntimeError, ValueError):  # closed, or interrupted while it writes
         print(text, file=sys.stderr, flush=True)
         sys.stdout.flush()
-        os._exit(128 + number)
+    os._exit(128 + number)
