@@ -77,6 +77,15 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return word
 
 
+def results(text: str) -> Path:
+    """Returns a result folder: a sweep's name stands for results/<name>, where `run` puts it."""
+    folder, named = Path(text), Path("results") / text
+    try:
+        return named if not folder.exists() and named.exists() else folder
+    except (OSError, ValueError):  # too long a name, or a zero byte: refused where it is opened
+        return folder
+
+
 def shard(text: str) -> tuple[int, int] | str:
     """Returns (i, n) of "i/n", or "auto"."""
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
@@ -145,7 +154,8 @@ def _keep(parser: Parser, text: str) -> None:
 
 
 def _folder(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a result folder of simrl run")
+    text = "a result folder of simrl run; NAME is short for results/NAME"
+    parser.add_argument("folder", metavar="DIR", type=results, help=text)
 
 
 def _status(parser: Parser) -> None:
@@ -265,7 +275,7 @@ def usage() -> str:
     summaries["experiments"] = "list or run the experiments of the repository"
     width = max(map(len, summaries)) + 2
     rows = [f"  {name.ljust(width)}{text}" for name, text in summaries.items()]
-    start = "simrl init demo && simrl run demo.toml && simrl figure results/demo"
+    start = "simrl init demo && simrl run demo.toml && simrl figure demo"
     return "\n".join(
         [
             "usage: simrl COMMAND [options]    (simrl COMMAND --help: its options)",

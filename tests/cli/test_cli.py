@@ -122,6 +122,17 @@ def test_a_written_sweep_runs_and_is_read_from_its_folder_alone(demo, monkeypatc
         (demo / "moved.toml").rename(demo / "demo.toml")
 
 
+def test_the_name_of_a_sweep_stands_for_its_folder_in_results(demo, monkeypatch, capsys):
+    monkeypatch.chdir(demo)
+    assert output_of(capsys, "table", "demo") == output_of(capsys, "table", "results/demo")
+    shutil.copytree("results/demo", "demo")
+    try:  # a folder of that name goes first
+        assert parser.results("demo") == Path("demo")
+    finally:
+        shutil.rmtree("demo")
+    assert parser.results("a" * 300) == Path("a" * 300)
+
+
 def test_a_run_says_what_was_found_and_where(demo, monkeypatch, capsys):
     monkeypatch.chdir(demo)
     text = output_of(capsys, "run", "demo.toml", "--seeds", "16", "--no-cache")  # stored

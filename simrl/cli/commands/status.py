@@ -32,7 +32,9 @@ def execute(arguments: argparse.Namespace) -> None:
     if len(shown) < len(rows):
         console.print(f"{len(rows) - len(shown)} more", highlight=False)
     blocks = sum(cell.blocks for cell in found.cells)
-    line = f"{blocks:,} blocks, {in_words(found.bytes)}, {found.sessions} sessions"
+    counts = {"block": blocks, "session": found.sessions}
+    blocks_, sessions = (f"{num:,} {name}{'s' * (num != 1)}" for name, num in counts.items())
+    line = f"{blocks_}, {in_words(found.bytes)}, {sessions}"
     line += f"; {found.partial} files were being written" if found.partial else ""
     console.print(line, highlight=False, soft_wrap=True)
     if num_diverged := sum(cell.diverged or 0 for cell in found.cells):
