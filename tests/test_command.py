@@ -213,6 +213,7 @@ process.guarded(main)
 """
 DROPPED = """
 import signal
+import sys
 import time
 from simrl.cli import process
 
@@ -222,14 +223,21 @@ class Callback:
         signal.raise_signal(signal.SIGINT)
 
 
-def main():
+def callback():
     Callback()
     time.sleep(60)
 
 
+def module():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:  # as jaxlib's extension does
+        raise ImportError("cannot initialize the extension") from error
+
+
 process.GRACE = 3600
 signal.signal(signal.SIGINT, signal.default_int_handler)
-process.guarded(main)
+process.guarded(globals()[sys.argv[1]])
 """
 
 
@@ -253,10 +261,11 @@ def test_a_second_signal_ends_a_command_at_once_in_one_line(second, tmp_path):
     assert line.startswith("interrupted; stored blocks are complete, to resume: ")
 
 
-def test_an_interrupt_that_python_drops_ends_a_command_in_one_line(tmp_path):
+@pytest.mark.parametrize("where", ["callback", "module"])
+def test_an_interrupt_that_is_dropped_ends_a_command_in_one_line(where, tmp_path):
     (tmp_path / "dropped.py").write_text(DROPPED)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    called = [sys.executable, tmp_path / "dropped.py"]
+    called = [sys.executable, tmp_path / "dropped.py", where]
     ended = subprocess.run(called, env=environment, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 130
     (line,) = ended.stderr.strip().splitlines()

@@ -126,28 +126,33 @@ def interrupts() -> Iterator[None]:
     """
     ears, mouth = socket.socketpair()
     mouth.setblocking(False)
+    first: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        first.append(number)
+        for deaf in (signal.SIGINT, signal.SIGTERM):  # `_listen` is not, as it would be by SIG_IGN
+            signal.signal(deaf, _pass)
+        raise KeyboardInterrupt(number)
+
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is in `command &` of a script
         numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     hook, sys.unraisablehook = sys.unraisablehook, _leave_where_ignored
     threading.Thread(target=_listen, args=(ears,), daemon=True).start()
     try:
         yield
+    except Exception:
+        if first:  # C++ that initialises a module makes an ImportError of an interrupt
+            leave(first[0])
+        raise
     finally:
         sys.unraisablehook = hook
         signal.set_wakeup_fd(wakeup)
         mouth.close()
-        if sys.exc_info()[0] is not KeyboardInterrupt:  # else `leave` is next: stay deaf until then
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    for deaf in (signal.SIGINT, signal.SIGTERM):  # but not `_listen`, as it would be by SIG_IGN
-        signal.signal(deaf, _pass)
-    raise KeyboardInterrupt(number)
+        for number, handler in before.items() if not first else ():  # else deaf until `leave`
+            signal.signal(number, handler)
 
 
 def _pass(number: int, frame: object) -> None:
