@@ -21,19 +21,19 @@ FIELDS = (
 
 
 @np.errstate(all="ignore")
-def of_pair(top: np.ndarray, bottom: np.ndarray | float, kept: np.ndarray) -> np.ndarray:
-    """Returns moments [P, 7] (`FIELDS`) of values [N, P], each over the seeds `kept` [N, P].
+def of_pair(top: np.ndarray, bottom: np.ndarray | float, used: np.ndarray) -> np.ndarray:
+    """Returns moments [P, 7] (`FIELDS`) of values [N, P], each over the seeds `used` [N, P].
 
     A mean is a ratio whose denominator is 1.
     """
-    count = kept.sum(axis=0)
-    top, bottom = np.where(kept, top, 0.0), np.where(kept, bottom, 0.0)
+    count = used.sum(axis=0)
+    top, bottom = np.where(used, top, 0.0), np.where(used, bottom, 0.0)
     reference = top.sum(axis=0) / bottom.sum(axis=0)
     reference = np.where(np.isfinite(reference), reference, 0.0)
     means, rest = [], []
     for values in (top - reference * bottom, bottom):
         means.append(values.sum(axis=0) / np.maximum(count, 1))
-        rest.append(np.where(kept, values - means[-1], 0.0))
+        rest.append(np.where(used, values - means[-1], 0.0))
     sums = [np.einsum("np,np->p", rest[i], rest[j]) for i, j in ((0, 0), (0, 1), (1, 1))]
     return np.stack([count, reference, *means, *sums], axis=-1)
 

@@ -1,4 +1,4 @@
-"""What tables need of a condition's seeds, as moments over them: block after block, not kept.
+"""What tables need of a condition's seeds, as moments over them: block after block.
 
 `simrl.run(keep="moments")` holds these instead of the seeds' own values: of each quantity by phase,
 of each measure at the log points, of each count to a threshold and of each total, `moments.FIELDS`
@@ -16,44 +16,44 @@ from simrl.sweeps.quantities import CURVE_RATIOS, OF_ONE, RATIOS, UNDEFINED
 
 SPENT = ("samples", "flops", "flops_counted", "steps_done")  # by seeds that diverged as well
 Values = Mapping[str, np.ndarray]
-Found = dict[str, tuple[tuple[str, ...], np.ndarray]]  # name -> dims, moments or numbers of seeds
+Summary = dict[str, tuple[tuple[str, ...], np.ndarray]]  # name -> dims, moments or numbers of seeds
 
 
-def of_seeds(part: Part) -> Found:
+def of_seeds(part: Part) -> Summary:
     """Returns moments and numbers of the seeds of a condition, by name."""
     cell = {name: np.concatenate(rows.pieces) for name, rows in part.variables.items()}
     return {**_by_phase(cell), **_at_log_points(part, cell), **_to_thresholds(part, cell)}
 
 
-def both(one: Found, other: Found) -> Found:
-    """Returns those of the seeds of both; what one lacks, no seed of it has."""
-    found = dict(one)
+def both(one: Summary, other: Summary) -> Summary:
+    """Returns the summary of the seeds of both; what one lacks, no seed of it has."""
+    summary = dict(one)
     for name, (dims, values) in other.items():
         own = one[name][1] if name in one else np.zeros_like(values)
         whole = moments.merged(own, values) if dims[-1] == "moment" else own + values
-        found[name] = dims, whole
-    return found
+        summary[name] = dims, whole
+    return summary
 
 
 def without_seeds(part: Part) -> Part:
     """Returns a part without the values of its seeds, which are large."""
     rows = part.variables.items()
-    kept = {name: row._replace(pieces=[]) if "seed" in row.dims else row for name, row in rows}
-    return Part(kept, part.coords)
+    small = {name: row._replace(pieces=[]) if "seed" in row.dims else row for name, row in rows}
+    return Part(small, part.coords)
 
 
-def part_of(found: Found, part: Part) -> Part:
+def part_of(summary: Summary, part: Part) -> Part:
     """Returns what is known of a condition: moments of all its seeds, and a part of its seeds."""
-    about = {name: rows for name, rows in part.variables.items() if "seed" not in rows.dims}
-    made = {}
-    for name, (dims, values) in found.items():
+    shared = {name: rows for name, rows in part.variables.items() if "seed" not in rows.dims}
+    variables = {}
+    for name, (dims, values) in summary.items():
         rows = part.variables.get(name)
         column = name.removeprefix("phase_")
         attrs = {"units": RATIOS[column][2], "exact": 1} if column in RATIOS else {"units": "seeds"}
         attrs = {"exact": 1, "long_name": name, **attrs} if rows is None else rows.attrs
-        made[name] = Rows(dims, [values], attrs)
+        variables[name] = Rows(dims, [values], attrs)
     coords = {name: values for name, values in part.coords.items() if name != "seed"}
-    return Part({**about, **made}, coords)
+    return Part({**shared, **variables}, coords)
 
 
 def phase_sums(cell: Values, name: str) -> np.ndarray | None:
@@ -75,11 +75,11 @@ def phase_moments(cell: Values, column: str) -> tuple[np.ndarray, str]:
             return np.empty((0, len(moments.FIELDS))), undefined(name)
     assert top is not None
     assert bottom is not None
-    kept = visited & ~np.isnan(top) & ~np.isnan(bottom)
+    used = visited & ~np.isnan(top) & ~np.isnan(bottom)
     if "diverged" in cell:
         finite = np.isfinite(top) & np.isfinite(bottom)
-        kept &= finite | ~np.asarray(cell["diverged"], bool)[:, None]
-    return moments.of_pair(top, bottom, kept), ""
+        used &= finite | ~np.asarray(cell["diverged"], bool)[:, None]
+    return moments.of_pair(top, bottom, used), ""
 
 
 def undefined(*names: str) -> str:
@@ -88,19 +88,20 @@ def undefined(*names: str) -> str:
     return next(filter(None, reasons), f"no {names[0]} is measured")
 
 
-def _by_phase(cell: Values) -> Found:
+def _by_phase(cell: Values) -> Summary:
     """Of every quantity by phase, and the seeds that visit and diverge."""
     pairs = {column: phase_moments(cell, column) for column in RATIOS}
     dims = ("phase", "moment")
-    found: Found = {f"phase_{name}": (dims, pair) for name, (pair, why) in pairs.items() if not why}
+    defined = {name: pair for name, (pair, reason) in pairs.items() if not reason}
+    summary: Summary = {f"phase_{name}": (dims, pair) for name, pair in defined.items()}
     diverged = cell["diverged"][:, None] & (cell["phase_trajectories"] > 0)
-    return found | {"phase_diverged": (("phase",), diverged.sum(axis=0))}
+    return summary | {"phase_diverged": (("phase",), diverged.sum(axis=0))}
 
 
-def _at_log_points(part: Part, cell: Values) -> Found:
+def _at_log_points(part: Part, cell: Values) -> Summary:
     """Of every measure and ratio at the log points, and the seeds that have diverged there."""
     place, gone = ("log_point", "moment"), diverged_at(cell)
-    found: Found = {
+    summary: Summary = {
         name: (place, _mean(cell[name] if name in SPENT else np.where(gone, np.nan, cell[name])))
         for name, rows in part.variables.items()
         if rows.dims == ("seed", "log_point")
@@ -109,26 +110,26 @@ def _at_log_points(part: Part, cell: Values) -> Found:
         if {OF_ONE.get(above, above), below} <= set(cell):
             top, bottom = cell[OF_ONE.get(above, above)].astype(float), cell[below].astype(float)
             top = top * cell["update_trajectories"][:, None] if above in OF_ONE else top
-            kept = np.isfinite(top) & np.isfinite(bottom) & ~gone
-            found[name] = place, moments.of_pair(top, bottom, kept)
-    return found | {"curve_diverged": (("log_point",), gone.sum(axis=0))}
+            used = np.isfinite(top) & np.isfinite(bottom) & ~gone
+            summary[name] = place, moments.of_pair(top, bottom, used)
+    return summary | {"curve_diverged": (("log_point",), gone.sum(axis=0))}
 
 
-def _to_thresholds(part: Part, cell: Values) -> Found:
+def _to_thresholds(part: Part, cell: Values) -> Summary:
     """Of every count to a threshold and every total, and the seeds that did not reach it."""
-    found: Found = {}
+    summary: Summary = {}
     for name, rows in part.variables.items():
         if rows.dims[0] == "seed" and rows.dims[1:] in ((), ("threshold",)):
-            found[name] = (*rows.dims[1:], "moment"), _mean(cell[name])
+            summary[name] = (*rows.dims[1:], "moment"), _mean(cell[name])
     missed, diverged = ~cell["reached"], cell["diverged"][:, None]
     stuck = (cell["log_odds"][:, -1] < cell["log_odds"][:, 0])[:, None]
-    for name, those in (("censored", ~diverged), ("diverged", diverged), ("stuck", stuck)):
-        found[f"hit_{name}"] = ("threshold",), (missed & those).sum(axis=0)
-    return found
+    for name, group in (("censored", ~diverged), ("diverged", diverged), ("stuck", stuck)):
+        summary[f"hit_{name}"] = ("threshold",), (missed & group).sum(axis=0)
+    return summary
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Moments [..., 7] of the mean of values [N, ...] over the seeds whose value is finite."""
     flat = values.astype(np.float64).reshape(len(values), -1)
-    found = moments.of_pair(flat, 1.0, np.isfinite(flat))
-    return found.reshape(*values.shape[1:], len(moments.FIELDS))
+    pairs = moments.of_pair(flat, 1.0, np.isfinite(flat))
+    return pairs.reshape(*values.shape[1:], len(moments.FIELDS))

@@ -16,7 +16,7 @@ from simrl.sweeps.store import Block
 SEEDS = 4096  # are reduced together
 
 
-class Kept:
+class PerSeed:
     """The blocks of each condition."""
 
     def __init__(self, cells: list[Cell], wanted: np.ndarray):
@@ -39,8 +39,8 @@ class Kept:
         """
         for blocks in self._blocks:
             blocks.sort(key=lambda block: block["seed"][0])
-        found = list(zip(self.cells, self._blocks, strict=True))
-        return datasets.dataset(name, found, self._wanted, product=product)
+        pairs = list(zip(self.cells, self._blocks, strict=True))
+        return datasets.dataset(name, pairs, self._wanted, product=product)
 
 
 class Reducer:
@@ -51,7 +51,7 @@ class Reducer:
         self.cells, self._num_seeds = cells, wanted.size
         self._absent = [wanted] * len(cells)
         self._waiting: list[list[Block]] = [[] for _ in cells]
-        self._found: list[reduced.Found] = [{} for _ in cells]
+        self._summaries: list[reduced.Summary] = [{} for _ in cells]
         self._parts: list[Part | None] = [None] * len(cells)
 
     def add(self, place: int, block: Block) -> None:
@@ -77,9 +77,9 @@ class Reducer:
         sizes = [self._num_seeds - absent.size for absent in self._absent]
         if lacking := datasets.missing_line(sizes, self._num_seeds):
             warnings.warn(f"{name}: {lacking}", stacklevel=5)
-        pairs = zip(self._found, self._parts, strict=True)
+        pairs = zip(self._summaries, self._parts, strict=True)
         nothing = Part({}, {"threshold": []})
-        parts = [reduced.part_of(found, part) if part else nothing for found, part in pairs]
+        parts = [reduced.part_of(own, part) if part else nothing for own, part in pairs]
         data = datasets.whole(name, self.cells, parts, product)
         return data.assign_coords(moment=list(moments.FIELDS))
 
@@ -94,7 +94,7 @@ class Reducer:
         if own.size == 0:
             return
         part = datasets.part(self.cells[place], blocks, own)
-        self._found[place] = reduced.both(self._found[place], reduced.of_seeds(part))
+        self._summaries[place] = reduced.both(self._summaries[place], reduced.of_seeds(part))
         self._parts[place] = reduced.without_seeds(part)
         parts = absent[:low], near[~np.isin(near, have)], absent[high:]
         whole = [part for part in parts if part.size]

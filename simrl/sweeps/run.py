@@ -19,7 +19,7 @@ from simrl.sweeps import export, fingerprints, given, identity, manifest, pools,
 from simrl.sweeps.divergence import Diverged
 from simrl.sweeps.grid import Cell, Sweep
 from simrl.sweeps.progress import Progress, ProgressBar, Report
-from simrl.sweeps.reducer import Kept, Reducer, open_moments
+from simrl.sweeps.reducer import PerSeed, Reducer, open_moments
 from simrl.sweeps.spec import Spec
 from simrl.sweeps.store import Block, Store, Writer
 
@@ -122,7 +122,7 @@ def _run(sweep: Any, seeds: Any, out: Any, *options: Any) -> Any:
     groups = [some if store else _merged(some) for some in pools.split(cells, missing, mesh)]
     # The folder is made only now, when nothing is left to refuse.
     sessions = _sessions(store, [cell.spec for cell in conditions], mesh, noted=bool(missing))
-    results = Reducer(conditions, wanted) if keep == "moments" else Kept(conditions, wanted)
+    results = Reducer(conditions, wanted) if keep == "moments" else PerSeed(conditions, wanted)
     total = sum(last - first + 1 for _, first, last in missing)
     report = Report(progress, len(positions), total)
     with Writer() as writer, closing(_trained(cells, groups, mesh, report)) as trained:
@@ -228,7 +228,9 @@ def _merged(pieces: list[pools.Piece]) -> list[pools.Piece]:
     return found
 
 
-def _add_stored(store: Store, results: Kept | Reducer, diverged: Diverged, *, whole: bool) -> None:
+def _add_stored(
+    store: Store, results: PerSeed | Reducer, diverged: Diverged, *, whole: bool
+) -> None:
     """Adds the stored blocks of wanted seeds that were not just computed.
 
     Raises SpecError where a wanted seed is in none of them and `whole`: another process deleted its

@@ -84,9 +84,14 @@ def hitting(table: pd.DataFrame, axes: list[str]) -> tuple[pd.DataFrame, str]:
     names = {"pass_rate": "to p", "num_reached": "reached", "num_seeds": "of"}
     names |= {"trajectories_mean": "trajectories", "trajectories_median": "median"}
     names |= {"flops_mean": "FLOPs"}
+    medians = table["trajectories_median"].notna().any()  # of moments there are none
+    if not medians:
+        del names["trajectories_median"]
     frame = table[[*axes, *names]].rename(columns=names)
-    what = "trajectories (whole answers) and FLOPs to a pass rate"
-    return frame, f"{what}: means of the seeds that reached it, and median"
+    what = (
+        "trajectories (whole answers) and FLOPs to a pass rate: means of the seeds that reached it"
+    )
+    return frame, what + ", and median" * bool(medians)
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
